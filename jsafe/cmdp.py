@@ -1,0 +1,88 @@
+"""The contract between an environment and everything that learns in it.
+
+A constrained Markov decision process (CMDP, Altman 1999) is a pair of pure functions, `reset` and `step`, over one
+pytree, `State`. Neither function resets itself, counts time or mutates anything: time limits, automatic resets and the
+observation before a reset belong to `jsafe.rollout`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+from flax import struct
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What a learner has to know about an environment before it runs.
+
+    Attributes:
+        id: the registered name, for example `SafetyPointGoal1-v0`.
+        observation_size: length of the flat observation.
+        observation_layout: name and length of each block of the flat observation, in order.
+        action_low: smallest allowed value of each action entry.
+        action_high: largest allowed value of each action entry.
+        cost_names: one name for each constraint, in the order of `State.cost`; may be empty.
+        episode_length: steps after which `jsafe.rollout` truncates an episode.
+        control_dt: seconds of simulated time in one step.
+    """
+
+    id: str
+    observation_size: int
+    observation_layout: tuple[tuple[str, int], ...]
+    action_low: tuple[float, ...]
+    action_high: tuple[float, ...]
+    cost_names: tuple[str, ...]
+    episode_length: int
+    control_dt: float
+
+    @property
+    def action_size(self) -> int:
+        return len(self.action_low)
+
+    @property
+    def num_costs(self) -> int:
+        return len(self.cost_names)
+
+
+@struct.dataclass
+class State:
+    """One moment of an environment. Leading axes, if any, are batch axes shared by every leaf.
+
+    Attributes:
+        data: what the environment itself carries on: physics, layout, timers, its PRNG key.
+        obs: `[observation_size]`, float32 (float64 under `jax_enable_x64`).
+        reward: `[]`, of the step that led here; 0 at a reset.
+        cost: `[num_costs]`, one entry for each constraint in `Spec.cost_names`.
+        cost_sum: `[]`, the scalar cost a single-constraint method sees; an environment says how it is formed.
+        terminated: `[]` bool, the episode is over for a reason inside the task; a time limit is not one.
+        metrics: name to `[]` float; the same names at reset and step.
+        info: name to array; the same names at reset and step.
+    """
+
+    data: Any
+    obs: jax.Array
+    reward: jax.Array
+    cost: jax.Array
+    cost_sum: jax.Array
+    terminated: jax.Array
+    metrics: dict[str, jax.Array]
+    info: dict[str, jax.Array]
+
+
+@runtime_checkable
+class Env(Protocol):
+    """A CMDP: frozen, hashable, without arrays of its own."""
+
+    @property
+    def spec(self) -> Spec: ...
+
+    def reset(self, key: jax.Array) -> State:
+        """Draw a fresh start state from a typed PRNG key."""
+        ...
+
+    def step(self, state: State, action: jax.Array) -> State:
+        """Advance by one control step with `action` of shape `[action_size]`."""
+        ...
