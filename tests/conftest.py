@@ -1,0 +1,55 @@
+"""What every test shares: guards set before jax starts, the recordings of the reference, and PRNG keys."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# These have to be in place before jax opens its CPU backend, hence above the import.
+# jaxlib sizes its thread pool by NPROC; with as many threads as cores, two batched Cholesky calls at once wait for each
+# other for ever (two cores, about a thousand environments).
+os.environ.setdefault("NPROC", "8")
+# Compiled programs are kept between runs; nothing depends on finding them.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
+# Not every machine that tests has a display.
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+GOLDEN_DEFAULT = ROOT.parent / "shared" / "golden" / "safety_gymnasium"
+
+
+def golden_root() -> Path:
+    """Folder of the recordings: `$JSAFE_GOLDEN`, relative to the repository if it is a relative path."""
+    return (ROOT / os.environ.get("JSAFE_GOLDEN", str(GOLDEN_DEFAULT))).resolve()
+
+
+def find_golden(pattern: str = "*.npz") -> list[Path]:
+    """Recordings whose file name matches, sorted; empty where there are none. For `pytest.mark.parametrize`."""
+    root = golden_root()
+    return sorted(root.glob(pattern)) if root.is_dir() else []
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """Folder of the reference recordings; a test that asks for it is skipped where there are none."""
+    root = golden_root()
+    if not find_golden():
+        pytest.skip(f"no recordings of the reference in {root} (set JSAFE_GOLDEN to their folder)")
+    return root
+
+
+@pytest.fixture(scope="session")
+def golden_files(golden_dir: Path) -> list[Path]:
+    """Every recording in the folder, sorted by name."""
+    return sorted(golden_dir.glob("*.npz"))
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    """A typed PRNG key, the same for every test."""
+    return jax.random.key(0)
