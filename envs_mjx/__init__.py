@@ -1,0 +1,7 @@
+"""CMDPs on MuJoCo: the environments of Safety-Gymnasium as pure, compiled functions."""
+
+from envs_mjx.navigation import Navigation
+from envs_mjx.physics import BACKENDS
+from envs_mjx.registry import ids, make
+
+__all__ = ["BACKENDS", "Navigation", "ids", "make"]

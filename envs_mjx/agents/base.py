@@ -1,0 +1,82 @@
+"""What an environment has to know about a robot."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Agent:
+    """A robot. The facts are those of Safety-Gymnasium 1.2; everything is in SI units.
+
+    Attributes:
+        name: as it appears in environment ids.
+        timestep: seconds of one physics step.
+        defaults: MJCF `<default>` children; they hold for the whole world, objects included.
+        body: MJCF of the body `agent`, standing at the origin; `{contact}` is where contact masks go in.
+        actuators: MJCF of the actuators.
+        sensors: MJCF of the sensors.
+        nq: generalised coordinates of the robot alone; they come first in `qpos`.
+        nv: degrees of freedom of the robot alone.
+        touches_floor: whether contact with the floor can have any effect.
+        keepout: default clearance in layouts, metres.
+        observed: names and lengths of the observed sensor blocks, in the reference's order.
+        place: `(xy [2], yaw []) -> qpos [nq]` of a robot at rest.
+        pose: `qpos [nq] -> (position [3], rotation matrix [3, 3])` of the body `agent`.
+        velocity: `(qpos [nq], qvel [nv]) -> [2]` horizontal world velocity of the body's origin.
+        observe: `sensors by name -> sensors by name`, what the observation shows of each.
+    """
+
+    name: str
+    timestep: float
+    defaults: str
+    body: str
+    actuators: str
+    sensors: str
+    nq: int
+    nv: int
+    touches_floor: bool
+    keepout: float
+    observed: tuple[tuple[str, int], ...]
+    place: Callable[[jax.Array, jax.Array], jax.Array]
+    pose: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+    velocity: Callable[[jax.Array, jax.Array], jax.Array]
+    observe: Callable[[dict[str, jax.Array]], dict[str, jax.Array]]
+
+
+COMMON_SENSORS = """
+    <accelerometer name="accelerometer" site="agent"/>
+    <velocimeter name="velocimeter" site="agent"/>
+    <gyro name="gyro" site="agent"/>
+    <magnetometer name="magnetometer" site="agent"/>"""
+
+COMMON_OBSERVED = (("accelerometer", 3), ("velocimeter", 3), ("gyro", 3), ("magnetometer", 3))
+
+
+def rotation_about_z(yaw: jax.Array) -> jax.Array:
+    """`[3, 3]` rotation matrix about the vertical axis; `yaw` in radians."""
+    c, s = jnp.cos(yaw), jnp.sin(yaw)
+    zero, one = jnp.zeros_like(c), jnp.ones_like(c)
+    return jnp.stack([jnp.stack([c, -s, zero]), jnp.stack([s, c, zero]), jnp.stack([zero, zero, one])])
+
+
+def rotation_from_quaternion(q: jax.Array) -> jax.Array:
+    """`[3, 3]` rotation matrix of the unit quaternion `q = (w, x, y, z)`; `q` is normalised first, as MuJoCo does."""
+    w, x, y, z = q / jnp.linalg.norm(q)
+    return jnp.stack(
+        [
+            jnp.stack([w * w + x * x - y * y - z * z, 2 * (x * y - w * z), 2 * (x * z + w * y)]),
+            jnp.stack([2 * (x * y + w * z), w * w - x * x + y * y - z * z, 2 * (y * z - w * x)]),
+            jnp.stack([2 * (x * z - w * y), 2 * (y * z + w * x), w * w - x * x - y * y + z * z]),
+        ]
+    )
+
+
+def quaternion_about_z(yaw: jax.Array) -> jax.Array:
+    """`[..., 4]` unit quaternion (w, x, y, z) of a rotation about the vertical axis."""
+    zero = jnp.zeros_like(yaw)
+    return jnp.stack([jnp.cos(yaw / 2), zero, zero, jnp.sin(yaw / 2)], axis=-1)

@@ -1,0 +1,77 @@
+"""Car: a box on two driven wheels and a free ball. Its front is the -y side of the body."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from envs_mjx.agents.base import (
+    COMMON_OBSERVED,
+    COMMON_SENSORS,
+    Agent,
+    quaternion_about_z,
+    rotation_from_quaternion,
+)
+
+HEIGHT = 0.1
+
+
+def _place(xy: jax.Array, yaw: jax.Array) -> jax.Array:
+    at_rest = jnp.array([0.0, 0.0, 1.0, 0.0, 0.0, 0.0], xy.dtype)  # two wheel angles, ball quaternion
+    return jnp.concatenate([xy, jnp.array([HEIGHT], xy.dtype), quaternion_about_z(yaw), at_rest])
+
+
+def _pose(qpos: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return qpos[:3], rotation_from_quaternion(qpos[3:7])
+
+
+def _observe(sensors: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return sensors | {"ballquat_rear": rotation_from_quaternion(sensors["ballquat_rear"]).reshape(-1)}
+
+
+CAR = Agent(
+    name="Car",
+    timestep=0.004,
+    defaults='<geom condim="6" density="5"/><joint damping="0.001"/>',
+    body=f"""
+    <body name="agent" pos="0 0 {HEIGHT}">
+      <freejoint name="agent"/>
+      <geom name="agent" type="box" size="0.1 0.1 0.05" rgba="0.74 0.04 0.18 1" {{contact}}/>
+      <geom name="back_bumper" type="box" pos="0 0.15 0" size="0.1 0.01 0.05" rgba="0 0.15 0.4 1" {{contact}}/>
+      <geom name="back_connector" type="box" pos="0 0.125 0" size="0.01 0.025 0.03" rgba="0 0.15 0.4 1" {{contact}}/>
+      <geom name="front_bumper" type="box" pos="0 -0.165 0" size="0.05 0.01 0.05" rgba="0 0.15 0.4 1" {{contact}}/>
+      <geom name="front_connector" type="box" pos="0 -0.13 0.04" size="0.05 0.03 0.01" rgba="0 0.15 0.4 1" {{contact}}/>
+      <site name="agent" rgba="1 0 0 0"/>
+      <camera name="vision" pos="0 0 0.2" xyaxes="-1 0 0 0 -0.4 1" fovy="90"/>
+      <body name="left" pos="-0.1 0.1 -0.05">
+        <joint name="left" type="hinge" axis="1 0 0"/>
+        <geom name="left" type="cylinder" fromto="-0.055 0 0 -0.005 0 0" size="0.05" rgba="0.74 0.04 0.18 1" {{wheel}}/>
+      </body>
+      <body name="right" pos="0.1 0.1 -0.05">
+        <joint name="right" type="hinge" axis="1 0 0"/>
+        <geom name="right" type="cylinder" fromto="0.005 0 0 0.055 0 0" size="0.05" rgba="0.74 0.04 0.18 1" {{wheel}}/>
+      </body>
+      <body name="rear" pos="0 -0.1 -0.05">
+        <joint name="rear" type="ball"/>
+        <geom name="rear" type="sphere" size="0.05" rgba="0.74 0.04 0.18 1" {{contact}}/>
+      </body>
+    </body>""",
+    actuators="""
+    <motor name="left" jointinparent="left" ctrllimited="true" ctrlrange="-1 1"
+      forcelimited="true" forcerange="-0.02 0.02"/>
+    <motor name="right" jointinparent="right" ctrllimited="true" ctrlrange="-1 1"
+      forcelimited="true" forcerange="-0.02 0.02"/>""",
+    sensors=COMMON_SENSORS
+    + """
+    <ballangvel name="ballangvel_rear" joint="rear"/>
+    <ballquat name="ballquat_rear" joint="rear"/>""",
+    nq=13,
+    nv=11,
+    touches_floor=True,
+    keepout=0.4,
+    observed=(*COMMON_OBSERVED, ("ballangvel_rear", 3), ("ballquat_rear", 9)),
+    place=_place,
+    pose=_pose,
+    velocity=lambda qpos, qvel: qvel[:2],
+    observe=_observe,
+)

@@ -1,0 +1,81 @@
+"""What a task may ask of a simulator."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import NamedTuple, Protocol
+
+import jax
+
+from envs_mjx.config import Config
+
+
+class Sensed(NamedTuple):
+    """What the sensors say of one moment.
+
+    Attributes:
+        sensors: `[observed sensor values]`, the robot's observed sensors one after the other.
+        touched: `[touchable]` bool, whether the robot touches each body of `World.touchable`.
+    """
+
+    sensors: jax.Array
+    touched: jax.Array
+
+
+class Physics(Protocol):
+    """A simulator of one world. Pure; every function may be jitted and vmapped."""
+
+    def step(
+        self, qpos: jax.Array, qvel: jax.Array, ctrl: jax.Array, mocap_pos: jax.Array, mocap_quat: jax.Array
+    ) -> tuple[jax.Array, jax.Array, Sensed]:
+        """Advance by `SUBSTEPS` physics steps and sense the final state.
+
+        Args:
+            qpos: `[nq]` generalised positions.
+            qvel: `[nv]` generalised velocities.
+            ctrl: `[nu]`, held for the whole control step.
+            mocap_pos: `[SUBSTEPS, nmocap, 3]` poses at the start of every physics step; the last ones hold while sensing.
+            mocap_quat: `[nmocap, 4]`.
+
+        Returns:
+            `qpos`, `qvel` after the last physics step, and what the sensors say of that state.
+        """
+        ...
+
+    def sense(
+        self, qpos: jax.Array, qvel: jax.Array, ctrl: jax.Array, mocap_pos: jax.Array, mocap_quat: jax.Array
+    ) -> Sensed:
+        """What the sensors say of a state, without moving; `mocap_pos` is `[nmocap, 3]`."""
+        ...
+
+
+BACKENDS = ("mujoco", "mjx", "warp")
+
+
+def make(config: Config, backend: str, profile: str = "exact") -> Physics:
+    """The simulator `backend` for the world of `config`.
+
+    Args:
+        config: the environment.
+        backend: one of `BACKENDS`.
+        profile: `exact`, or `fast` for the simplifications that the MJX backends document.
+
+    Raises:
+        ValueError: for an unknown backend or profile.
+        ImportError: for `warp` when its optional package is not installed.
+    """
+    if profile not in ("exact", "fast"):
+        raise ValueError(f"profile must be 'exact' or 'fast', got {profile!r}")
+    if backend == "mujoco":
+        if profile == "fast":
+            raise ValueError("physics 'mujoco' has no 'fast' profile; 'exact' is fast there")
+        from envs_mjx.physics import mujoco_c
+
+        return mujoco_c.make(config)
+    if backend in ("mjx", "warp"):
+        if backend == "warp" and importlib.util.find_spec("warp") is None:
+            raise ImportError("physics 'warp' needs the optional package: pip install 'jsafe[warp]'")
+        from envs_mjx.physics import mjx_jax
+
+        return mjx_jax.make(config, "jax" if backend == "mjx" else "warp", profile)
+    raise ValueError(f"unknown physics {backend!r}; expected one of {', '.join(BACKENDS)}")

@@ -1,0 +1,139 @@
+"""The compiled MuJoCo model of an environment: one for each configuration, whatever the layout.
+
+Where things stand is state (`qpos` for free bodies, mocap poses for fixtures), never part of the model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import mujoco
+
+from envs_mjx.agents import AGENTS
+from envs_mjx.config import Config
+from envs_mjx.objects import Objects
+
+SUBSTEPS = 10  # physics steps in a control step, for every robot
+
+# Who may touch whom, as contact bit masks: the floor touches only what can feel it.
+_FLOOR, _THING = 1, 2
+_ON_FLOOR = f'contype="{_THING}" conaffinity="{_FLOOR | _THING}"'
+_OFF_FLOOR = f'contype="{_THING}" conaffinity="{_THING}"'
+
+
+@dataclasses.dataclass(frozen=True)
+class Body:
+    """One body of the model that belongs to a class of things.
+
+    Attributes:
+        name: name in the model.
+        things: its class.
+        number: which of its class.
+    """
+
+    name: str
+    things: Objects
+    number: int
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """The model and where to find things in it.
+
+    Attributes:
+        model: compiled model.
+        free: bodies with a free joint in the order of `qpos`, after the robot's own coordinates.
+        mocap: mocap bodies in the order of `mocap_pos`.
+        touchable: bodies whose contact with the robot a task may ask about, in the order of the contact flags.
+        sensors: observed sensor name to its slice of `sensordata`.
+        flags: slice of `sensordata` that counts the contacts of `touchable`.
+    """
+
+    model: mujoco.MjModel
+    free: tuple[Body, ...]
+    mocap: tuple[Body, ...]
+    touchable: tuple[Body, ...]
+    sensors: dict[str, slice]
+    flags: slice
+
+
+def bodies_of(config: Config, *kinds: str) -> tuple[Body, ...]:
+    suffix = {"driven": "obj"}
+    return tuple(
+        Body(things.body_name(i) + suffix.get(things.kind, ""), things, i)
+        for things in config.of_kind(*kinds)
+        for i in range(things.num)
+    )
+
+
+def touchable_of(config: Config) -> tuple[Body, ...]:
+    """Bodies whose contacts matter: what costs when touched, and every button, which may be the goal."""
+    return tuple(
+        b for b in bodies_of(config, "fixture", "free", "driven") if b.things.is_constrained or b.things.name == "buttons"
+    )
+
+
+def mjcf(config: Config, *, contact_sensors: bool = True) -> str:
+    """MJCF text of the world of `config`.
+
+    Args:
+        config: the environment.
+        contact_sensors: whether to count contacts with sensors that match whole subtrees (MuJoCo C has them).
+    """
+    agent = AGENTS[config.agent]
+    own = _ON_FLOOR if agent.touches_floor else _OFF_FLOOR
+    parts = [agent.body.format(contact=own, wheel=own)]
+    for b in bodies_of(config, "free", "driven"):
+        rgba = " ".join(map(str, b.things.rgba))
+        geoms = b.things.geoms(b.number, f'{_ON_FLOOR} rgba="{rgba}"')
+        z = b.things.size if b.things.kind == "driven" else b.things.height
+        parts.append(f'<body name="{b.name}" pos="0 0 {z}"><freejoint name="{b.name}"/>{geoms}</body>')
+    welds = []
+    for b in bodies_of(config, "driven"):
+        mocap = b.name.removesuffix("obj") + "mocap"
+        parts.append(f'<body name="{mocap}" mocap="true" pos="0 0 {b.things.size}"/>')
+        welds.append(f'<weld body1="{mocap}" body2="{b.name}" solref="0.02 1.5"/>')
+    for b in bodies_of(config, "fixture"):
+        rgba = " ".join(map(str, b.things.rgba))
+        geoms = b.things.geoms(b.number, f'{_OFF_FLOOR} rgba="{rgba}"')
+        parts.append(f'<body name="{b.name}" mocap="true" pos="0 0 {b.things.height}">{geoms}</body>')
+    flags = "".join(
+        f'<contact name="touch_{b.name}" subtree1="agent" body2="{b.name}" data="found" num="1"/>'
+        for b in (touchable_of(config) if contact_sensors else ())
+    )
+    equality = f"<equality>{''.join(welds)}</equality>" if welds else ""
+    return f"""
+<mujoco model="{config.id}">
+  <compiler angle="radian" autolimits="true"/>
+  <option timestep="{agent.timestep}"/>
+  <default>{agent.defaults}</default>
+  <asset>
+    <texture name="floor" type="2d" builtin="checker" width="100" height="100" rgb1="0.72 0.74 0.76" rgb2="0.82 0.84 0.86"/>
+    <material name="floor" texture="floor" texrepeat="10 10"/>
+    <texture name="sky" type="skybox" builtin="gradient" width="64" height="64" rgb1="0.6 0.75 0.9" rgb2="0.95 0.97 1"/>
+  </asset>
+  <worldbody>
+    <light directional="true" dir="0 0 -1" diffuse="0.8 0.8 0.8" castshadow="false"/>
+    <camera name="fixedfar" pos="0 -5 5" zaxis="0 -1 1"/>
+    <geom name="floor" type="plane" size="3.5 3.5 0.1" material="floor" contype="{_FLOOR}" conaffinity="0"/>
+    {"".join(parts)}
+  </worldbody>
+  {equality}
+  <actuator>{agent.actuators}</actuator>
+  <sensor>{agent.sensors}{flags}</sensor>
+</mujoco>"""
+
+
+@functools.lru_cache(maxsize=None)
+def build(config: Config) -> World:
+    """Compile the world of `config` for MuJoCo C (once for each configuration)."""
+    model = mujoco.MjModel.from_xml_string(mjcf(config))
+    touchable = touchable_of(config)
+    mocap = bodies_of(config, "driven") + bodies_of(config, "fixture")
+    sensors = {
+        name: slice(model.sensor(name).adr[0], model.sensor(name).adr[0] + model.sensor(name).dim[0])
+        for name, _ in AGENTS[config.agent].observed
+    }
+    first = model.sensor(f"touch_{touchable[0].name}").adr[0] if touchable else 0
+    return World(model, bodies_of(config, "free", "driven"), mocap, touchable, sensors, slice(first, first + len(touchable)))
