@@ -1,0 +1,165 @@
+"""Lagrange multipliers that hold an expected cost below a limit.
+
+A multiplier is a NamedTuple of pure functions over a small state, fed with the mean undiscounted cost of finished
+episodes (or, in Safe RLHF, the mean cost of a batch of answers). While that cost is unknown (NaN) nothing changes.
+Hyper-parameters are read by name from a mapping, so that they may be traced and differ across a population.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+Hyper = Mapping[str, Any]
+
+NO_LIMIT = 1e8
+"""As good as no upper bound on a multiplier, and still a number that JSON can hold."""
+
+
+class Multiplier(NamedTuple):
+    """How a multiplier starts, follows the cost, and is read.
+
+    Attributes:
+        init: `hyper -> state`.
+        update: `(state, episode_cost [], hyper) -> state`.
+        value: `state -> multiplier []`, at least 0.
+    """
+
+    init: Callable[[Hyper], Any]
+    update: Callable[[Any, jax.Array, Hyper], Any]
+    value: Callable[[Any], jax.Array]
+
+
+@struct.dataclass
+class LagrangeState:
+    """Attributes:
+    multiplier: `[]`.
+    optimizer: state of the gradient method.
+    """
+
+    multiplier: jax.Array
+    optimizer: Any
+
+
+@struct.dataclass
+class PIDState:
+    """Attributes:
+    multiplier: `[]`.
+    integral: `[]`, accumulated violation times its gain.
+    proportional: `[]`, smoothed violation.
+    smoothed_cost: `[]`, smoothed episode cost, for the derivative.
+    past_costs: `[delay]`, smoothed costs of the last updates, the oldest first.
+    """
+
+    multiplier: jax.Array
+    integral: jax.Array
+    proportional: jax.Array
+    smoothed_cost: jax.Array
+    past_costs: jax.Array
+
+
+def _float(x: Any) -> jax.Array:
+    return jnp.asarray(x, jnp.float32)
+
+
+def _keep_if_unknown(cost: jax.Array, new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda n, o: jnp.where(jnp.isfinite(cost), n, o), new, old)
+
+
+def lagrange(optimizer: str = "adam") -> Multiplier:
+    """Gradient ascent on the multiplier: it rises while the cost exceeds its limit and falls while it does not.
+
+    One step of the optimiser on `-multiplier * (episode_cost - cost_limit)`, then clipping to
+    `[0, multiplier_max]` (Ray, Achiam and Amodei 2019, section 5). With Adam each step is about
+    `multiplier_learning_rate`, however large the violation; with plain gradients it is proportional to it.
+
+    Reads `cost_limit`, `multiplier_init`, `multiplier_learning_rate` and `multiplier_max` from the hyper-parameters.
+
+    Args:
+        optimizer: `"adam"` or `"sgd"`.
+
+    Raises:
+        ValueError: for another optimiser.
+    """
+    transforms = {"adam": optax.scale_by_adam, "sgd": optax.identity}
+    if optimizer not in transforms:
+        raise ValueError(f"optimizer must be one of {sorted(transforms)}, got {optimizer!r}")
+    transform = transforms[optimizer]()
+
+    def init(hyper: Hyper) -> LagrangeState:
+        start = jnp.maximum(_float(hyper["multiplier_init"]), 0.0)
+        return LagrangeState(multiplier=start, optimizer=transform.init(start))
+
+    def update(state: LagrangeState, episode_cost: jax.Array, hyper: Hyper) -> LagrangeState:
+        gradient = -(_float(episode_cost) - hyper["cost_limit"])
+        direction, optimizer_state = transform.update(gradient, state.optimizer)
+        multiplier = state.multiplier - hyper["multiplier_learning_rate"] * direction
+        multiplier = _float(jnp.clip(multiplier, 0.0, hyper["multiplier_max"]))
+        new = LagrangeState(multiplier=multiplier, optimizer=optimizer_state)
+        return _keep_if_unknown(episode_cost, new, state)
+
+    return Multiplier(init, update, lambda state: state.multiplier)
+
+
+def pid(delay: int = 10) -> Multiplier:
+    """Control the multiplier by the violation, its sum and the growth of the cost.
+
+    Stooke, Achiam and Abbeel 2020, "Responsive safety in reinforcement learning by PID Lagrangian methods",
+    algorithm 2, with exponential smoothing of the proportional and derivative terms and a delayed difference:
+
+        violation     = episode_cost - cost_limit
+        I             = max(0, I + pid_ki * violation)
+        P             = pid_p_smoothing * P + (1 - pid_p_smoothing) * violation
+        D             = pid_d_smoothing * D + (1 - pid_d_smoothing) * episode_cost
+        derivative    = max(0, D - D of `delay` updates ago)
+        multiplier    = clip(pid_kp * P + I + pid_kd * derivative, 0, multiplier_max)
+
+    I starts from `multiplier_init`. Reads the names above from the hyper-parameters.
+
+    Args:
+        delay: updates over which the derivative is taken, static, at least 1. Costs before the first count as 0.
+
+    Raises:
+        ValueError: for a delay below 1.
+    """
+    if delay < 1:
+        raise ValueError(f"delay must be at least 1, got {delay}")
+
+    def init(hyper: Hyper) -> PIDState:
+        start = jnp.maximum(_float(hyper["multiplier_init"]), 0.0)
+        zero = jnp.zeros_like(start)
+        return PIDState(
+            multiplier=start,
+            integral=start,
+            proportional=zero,
+            smoothed_cost=zero,
+            past_costs=jnp.zeros(delay, jnp.float32),
+        )
+
+    def update(state: PIDState, episode_cost: jax.Array, hyper: Hyper) -> PIDState:
+        cost = _float(episode_cost)
+        violation = cost - hyper["cost_limit"]
+        integral = jnp.maximum(0.0, state.integral + hyper["pid_ki"] * violation)
+        proportional = _smooth(state.proportional, violation, hyper["pid_p_smoothing"])
+        smoothed_cost = _smooth(state.smoothed_cost, cost, hyper["pid_d_smoothing"])
+        derivative = jnp.maximum(0.0, smoothed_cost - state.past_costs[0])
+        control = hyper["pid_kp"] * proportional + integral + hyper["pid_kd"] * derivative
+        new = PIDState(
+            multiplier=_float(jnp.clip(control, 0.0, hyper["multiplier_max"])),
+            integral=_float(integral),
+            proportional=_float(proportional),
+            smoothed_cost=_float(smoothed_cost),
+            past_costs=jnp.append(state.past_costs[1:], smoothed_cost),
+        )
+        return _keep_if_unknown(cost, new, state)
+
+    return Multiplier(init, update, lambda state: state.multiplier)
+
+
+def _smooth(old: jax.Array, new: jax.Array, weight: jax.Array | float) -> jax.Array:
+    return weight * old + (1.0 - weight) * new

@@ -1,0 +1,336 @@
+"""Run a policy in a batch of environments: the only loop over time.
+
+Environments know neither time limits nor automatic resets (`jsafe.cmdp`); both are added here, once. Truncation by
+the time limit and termination by the task are told apart, and the observation before a reset is kept, because a
+value function is bootstrapped from it when an episode was cut and not when it ended (Pardo et al. 2018,
+"Time limits in reinforcement learning").
+
+A reset is expensive and rarely needed. Under `vmap` a `lax.cond` becomes a select that pays for both branches at
+every step, so the reset is a batch-level operation with its own batching rule: environments and seeds are flattened
+into one batch, a true branch skips it while nobody is done, and inside that branch only chunks of the environments
+that need it are reset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jsafe.cmdp import Env, State
+
+Act = Callable[[jax.Array, jax.Array], tuple[jax.Array, Any]]
+"""`(observations [N, ...], key) -> (actions [N, action_size], extras)`; extras, a pytree, end up in `Transition`."""
+
+RESET_CHUNKS = 8
+"""A full batch is reset in this many chunks; one environment costs one chunk."""
+
+
+@struct.dataclass
+class EpisodeWindow:
+    """The most recent finished episodes, as a ring buffer of `W` entries.
+
+    Attributes:
+        returns: `[W]`, undiscounted sums of rewards.
+        costs: `[W]`, undiscounted sums of `State.cost_sum`.
+        lengths: `[W]`, in steps.
+        count: `[]` int32, episodes finished so far; the next one is written at `count % W`.
+    """
+
+    returns: jax.Array
+    costs: jax.Array
+    lengths: jax.Array
+    count: jax.Array
+
+
+@struct.dataclass
+class RolloutState:
+    """Environments in progress, `N` of them.
+
+    Attributes:
+        env: state of the environments, leading axis `[N]`.
+        steps: `[N]` int32, steps of the running episode.
+        episode_return: `[N]`, rewards of the running episode so far.
+        episode_cost: `[N]`, costs of the running episode so far.
+        reset_keys: `[N]` typed keys; with `resets` they give each start state its own key.
+        resets: `[N]` int32, start states drawn so far.
+        window: the last finished episodes.
+    """
+
+    env: State
+    steps: jax.Array
+    episode_return: jax.Array
+    episode_cost: jax.Array
+    reset_keys: jax.Array
+    resets: jax.Array
+    window: EpisodeWindow
+
+
+@struct.dataclass
+class Transition:
+    """What happened in `T` steps of `N` environments; every leaf starts with `[T, N]`.
+
+    Attributes:
+        obs: observation the action was chosen from.
+        action: as chosen; the environment clips it.
+        reward: `[T, N]`.
+        cost: `[T, N]`, `State.cost_sum`, the scalar cost of single-constraint methods.
+        costs: `[T, N, num_costs]`, one entry per constraint.
+        terminated: bool, the task ended the episode: bootstrap nothing.
+        truncated: bool, the time limit cut it: bootstrap from `next_obs`.
+        next_obs: observation after the step and before any reset.
+        episode_return: rewards of the episode up to and including this step.
+        episode_cost: the same for `cost`.
+        episode_length: int32, steps of the episode up to and including this one.
+        metrics: `State.metrics` after the step.
+        extras: what the policy returned beside the action.
+    """
+
+    obs: Any
+    action: jax.Array
+    reward: jax.Array
+    cost: jax.Array
+    costs: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    next_obs: Any
+    episode_return: jax.Array
+    episode_cost: jax.Array
+    episode_length: jax.Array
+    metrics: dict[str, jax.Array]
+    extras: Any
+
+    @property
+    def done(self) -> jax.Array:
+        """`[T, N]` bool, the episode is over for either reason."""
+        return self.terminated | self.truncated
+
+
+def init(env: Env, key: jax.Array, num_envs: int, window: int = 100) -> RolloutState:
+    """Start `num_envs` environments from fresh resets.
+
+    Args:
+        env: the CMDP.
+        key: typed PRNG key, shape `[]`.
+        num_envs: N, static, at least 1.
+        window: finished episodes to remember, static, at least 1.
+
+    Raises:
+        ValueError: for a count below 1.
+    """
+    if num_envs < 1:
+        raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+    if window < 1:
+        raise ValueError(f"window must be at least 1, got {window}")
+    keys = jax.random.split(key, num_envs)
+    resets = jnp.zeros(num_envs, jnp.int32)
+    states = jax.vmap(lambda k, n: env.reset(jax.random.fold_in(k, n)))(keys, resets)
+    empty = jnp.zeros(window, jnp.float32)
+    return RolloutState(
+        env=states,
+        steps=jnp.zeros(num_envs, jnp.int32),
+        episode_return=jnp.zeros(num_envs, jnp.float32),
+        episode_cost=jnp.zeros(num_envs, jnp.float32),
+        reset_keys=keys,
+        resets=resets + 1,
+        window=EpisodeWindow(returns=empty, costs=empty, lengths=empty, count=jnp.zeros((), jnp.int32)),
+    )
+
+
+def restart(env: Env, state: RolloutState) -> RolloutState:
+    """Abandon the running episodes: every environment is at a fresh start afterwards. Finished ones are remembered."""
+    running = state.steps > 0
+    return state.replace(
+        env=reset_where(env, running, _reset_seeds(state), state.env),
+        steps=jnp.zeros_like(state.steps),
+        episode_return=jnp.zeros_like(state.episode_return),
+        episode_cost=jnp.zeros_like(state.episode_cost),
+        resets=state.resets + running,
+    )
+
+
+def unroll(env: Env, act: Act, state: RolloutState, key: jax.Array, num_steps: int) -> tuple[RolloutState, Transition]:
+    """Take `num_steps` steps in every environment, resetting those whose episode ends.
+
+    Outputs that a caller does not use (`next_obs`, `costs`, `metrics`, ...) are removed by the compiler.
+
+    Args:
+        env: the CMDP.
+        act: chooses actions for a batch of observations.
+        state: from `init`, or an earlier call.
+        key: typed PRNG key, for the policy.
+        num_steps: T, static, at least 1.
+
+    Returns:
+        The state after the last step, and the transitions `[T, N]`.
+    """
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+
+    def step(carry: RolloutState, step_key: jax.Array) -> tuple[RolloutState, Transition]:
+        action, extras = act(carry.env.obs, step_key)
+        after = jax.vmap(env.step)(carry.env, action)
+        steps = carry.steps + 1
+        terminated = after.terminated
+        truncated = (steps >= env.spec.episode_length) & ~terminated
+        done = terminated | truncated
+        episode_return = carry.episode_return + after.reward.astype(jnp.float32)
+        episode_cost = carry.episode_cost + after.cost_sum.astype(jnp.float32)
+        transition = Transition(
+            obs=carry.env.obs,
+            action=action,
+            reward=after.reward,
+            cost=after.cost_sum,
+            costs=after.cost,
+            terminated=terminated,
+            truncated=truncated,
+            next_obs=after.obs,
+            episode_return=episode_return,
+            episode_cost=episode_cost,
+            episode_length=steps,
+            metrics=after.metrics,
+            extras=extras,
+        )
+        carry = carry.replace(
+            env=reset_where(env, done, _reset_seeds(carry), after),
+            steps=jnp.where(done, 0, steps),
+            episode_return=jnp.where(done, 0.0, episode_return),
+            episode_cost=jnp.where(done, 0.0, episode_cost),
+            resets=carry.resets + done,
+        )
+        return carry, transition
+
+    state, transitions = jax.lax.scan(step, state, jax.random.split(key, num_steps))
+    return state.replace(window=remember(state.window, transitions)), transitions
+
+
+# --- finished episodes ------------------------------------------------------------------------------------------
+
+
+def remember(window: EpisodeWindow, transitions: Transition) -> EpisodeWindow:
+    """Write the episodes that finished in `transitions` into the window, the earliest first."""
+    size = window.costs.shape[0]
+    done = transitions.done.reshape(-1)
+    rank = jnp.cumsum(done, dtype=jnp.int32) - 1
+    finished = jnp.sum(done, dtype=jnp.int32)
+    kept = done & (rank >= finished - size)
+    slot = jnp.where(kept, (window.count + rank) % size, size)
+
+    def write(buffer: jax.Array, values: jax.Array) -> jax.Array:
+        return buffer.at[slot].set(values.reshape(-1).astype(buffer.dtype), mode="drop")
+
+    return EpisodeWindow(
+        returns=write(window.returns, transitions.episode_return),
+        costs=write(window.costs, transitions.episode_cost),
+        lengths=write(window.lengths, transitions.episode_length),
+        count=window.count + finished,
+    )
+
+
+def episode_means(window: EpisodeWindow, transitions: Transition) -> dict[str, jax.Array]:
+    """Mean return, cost and length of recent episodes.
+
+    The mean is over the window, or over every episode of these transitions when they finished more than the window
+    holds: with thousands of environments a fixed window would see only the last few steps.
+
+    Returns:
+        `return`, `cost`, `length`: `[]`, NaN while no episode has ever finished; `episodes`: `[]` int32, finished in
+        these transitions.
+    """
+    size = window.costs.shape[0]
+    done = transitions.done
+    finished = jnp.sum(done, dtype=jnp.int32)
+    held = jnp.minimum(window.count, size)
+    valid = jnp.arange(size) < held
+
+    def mean(values: jax.Array, recent: jax.Array) -> jax.Array:
+        remembered = jnp.sum(jnp.where(valid, values, 0.0)) / held
+        all_recent = jnp.sum(jnp.where(done, recent, 0).astype(jnp.float32)) / finished
+        return jnp.where(finished > size, all_recent, remembered)
+
+    return {
+        "return": mean(window.returns, transitions.episode_return),
+        "cost": mean(window.costs, transitions.episode_cost),
+        "length": mean(window.lengths, transitions.episode_length),
+        "episodes": finished,
+    }
+
+
+# --- resets -----------------------------------------------------------------------------------------------------
+
+
+def _reset_seeds(state: RolloutState) -> tuple[jax.Array, jax.Array]:
+    """What identifies the next start state of each environment; turned into keys only where one is drawn."""
+    return jax.random.key_data(state.reset_keys), state.resets
+
+
+def reset_where(env: Env, done: jax.Array, seeds: tuple[jax.Array, jax.Array], state: State) -> State:
+    """Replace the states of finished environments by fresh resets, at no cost while none is finished.
+
+    Under any number of `vmap`s this stays one true conditional over the flattened batch.
+
+    Args:
+        env: the CMDP.
+        done: `[N]` bool.
+        seeds: key data `[N, ...]` and number `[N]` of the start state to draw for each environment.
+        state: states, leading axis `[N]`.
+
+    Returns:
+        States, leading axis `[N]`.
+    """
+    packed, unpack = _pack_keys(state)
+
+    @jax.custom_batching.custom_vmap
+    def reset(done: jax.Array, seeds: tuple[jax.Array, jax.Array], packed: Any) -> Any:
+        return jax.lax.cond(jnp.any(done), lambda p: _reset_in_chunks(env, done, seeds, p), lambda p: p, packed)
+
+    @reset.def_vmap
+    def _flatten_batch(axis_size: int, in_batched: Any, *args: Any) -> tuple[Any, Any]:
+        args = jax.tree.map(
+            lambda x, batched: x if batched else jnp.broadcast_to(x, (axis_size, *x.shape)), args, tuple(in_batched)
+        )
+        flat = jax.tree.map(lambda x: x.reshape(axis_size * x.shape[1], *x.shape[2:]), args)
+        out = jax.tree.map(lambda x: x.reshape(axis_size, -1, *x.shape[1:]), reset(*flat))
+        return out, jax.tree.map(lambda _: True, out)
+
+    return unpack(reset(done, seeds, packed))
+
+
+def _reset_in_chunks(env: Env, done: jax.Array, seeds: tuple[jax.Array, jax.Array], packed: Any) -> Any:
+    """Reset the environments that are done, `ceil(N / RESET_CHUNKS)` at a time, until none is left."""
+    chunk = -(-done.shape[0] // RESET_CHUNKS)
+
+    def fresh(key_data: jax.Array, number: jax.Array) -> Any:
+        key = jax.random.fold_in(jax.random.wrap_key_data(key_data), number)
+        return _pack_keys(env.reset(key))[0]
+
+    def reset_some(carry: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
+        pending, states = carry
+        index = jnp.argsort(~pending, stable=True)[:chunk]
+        wanted = pending[index]
+        start = jax.vmap(fresh)(*(s[index] for s in seeds))
+
+        def place(old: jax.Array, new: jax.Array) -> jax.Array:
+            mask = wanted.reshape(-1, *(1,) * (new.ndim - 1))
+            return old.at[index].set(jnp.where(mask, new.astype(old.dtype), old[index]), unique_indices=True)
+
+        return pending.at[index].set(False, unique_indices=True), jax.tree.map(place, states, start)
+
+    return jax.lax.while_loop(lambda c: jnp.any(c[0]), reset_some, (done, packed))[1]
+
+
+def _pack_keys(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """Replace typed keys by their raw data, which `custom_vmap` and scatters accept, and say how to undo it."""
+
+    def is_key(x: jax.Array) -> bool:
+        return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+    implementations = jax.tree.map(lambda x: jax.random.key_impl(x) if is_key(x) else "", tree)
+
+    def unpack(packed: Any) -> Any:
+        return jax.tree.map(lambda x, i: x if i == "" else jax.random.wrap_key_data(x, impl=i), packed, implementations)
+
+    return jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, tree), unpack

@@ -1,0 +1,183 @@
+"""Time limits, resets and episode sums, seen from outside the loop."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jsafe import rollout
+from tests.toys import Counter, PointMass
+
+
+def still(obs, key):
+    del key
+    return jnp.zeros((obs.shape[0], 2)), ()
+
+
+def random_walk(obs, key):
+    return jax.random.normal(key, (obs.shape[0], 2)), ()
+
+
+def no_op(obs, key):
+    del key
+    return jnp.zeros((obs.shape[0], 1)), ()
+
+
+def test_time_limit_truncates_and_does_not_terminate():
+    env = Counter(episode_length=5)
+    state = rollout.init(env, jax.random.key(0), 3)
+    _, t = rollout.unroll(env, no_op, state, jax.random.key(1), 12)
+    steps = np.arange(1, 13)
+    assert not t.terminated.any()
+    np.testing.assert_array_equal(t.truncated, np.tile((steps % 5 == 0)[:, None], (1, 3)))
+    np.testing.assert_array_equal(t.episode_length[:, 0], (steps - 1) % 5 + 1)
+
+
+def test_termination_wins_over_a_time_limit_at_the_same_step():
+    env = Counter(episode_length=5, end=5)
+    _, t = rollout.unroll(env, no_op, rollout.init(env, jax.random.key(0), 1), jax.random.key(1), 5)
+    assert t.terminated[-1, 0] and not t.truncated[-1, 0]
+
+
+def test_observation_before_the_reset_is_kept():
+    env = Counter(episode_length=4)
+    _, t = rollout.unroll(env, no_op, rollout.init(env, jax.random.key(0), 1), jax.random.key(1), 8)
+    np.testing.assert_array_equal(t.obs[:, 0, 0], [0, 1, 2, 3, 0, 1, 2, 3])
+    np.testing.assert_array_equal(t.next_obs[:, 0, 0], [1, 2, 3, 4, 1, 2, 3, 4])
+
+
+def test_layouts_are_fresh_after_every_reset_and_differ_between_environments():
+    env = PointMass(episode_length=3)
+    _, t = rollout.unroll(env, still, rollout.init(env, jax.random.key(0), 4), jax.random.key(1), 30)
+    goals = np.asarray(t.obs[::3, :, 2:4]).reshape(-1, 2)
+    assert len(np.unique(goals.round(6), axis=0)) == len(goals) == 40
+
+
+def test_only_finished_environments_are_reset():
+    env = PointMass(episode_length=50, terminates=True)
+    state, t = rollout.unroll(env, random_walk, rollout.init(env, jax.random.key(3), 16), jax.random.key(1), 40)
+    goals, done = np.asarray(t.obs[:, :, 2:4]), np.asarray(t.done)
+    changed = (goals[1:] != goals[:-1]).any(-1)
+    np.testing.assert_array_equal(changed, done[:-1])
+    assert 0 < done.sum() < done.size
+    np.testing.assert_array_equal(state.resets, 1 + done.sum(0))
+
+
+def test_episode_sums_equal_a_plain_loop():
+    env = PointMass(episode_length=7, terminates=True)
+    state, t = rollout.unroll(env, random_walk, rollout.init(env, jax.random.key(0), 5), jax.random.key(1), 60)
+    finished = []
+    totals = np.zeros((5, 3))
+    for step in range(60):
+        for i in range(5):
+            totals[i] += [t.reward[step, i], t.cost[step, i], 1]
+            if t.done[step, i]:
+                finished.append(totals[i].copy())
+                totals[i] = 0
+    finished = np.array(finished)
+    means = rollout.episode_means(state.window, t)
+    window = finished[-100:]
+    assert int(means["episodes"]) == len(finished) == int(state.window.count) <= 100
+    np.testing.assert_allclose([means[k] for k in ("return", "cost", "length")], window.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(state.episode_return, totals[:, 0], atol=1e-5)
+
+
+def test_window_holds_the_last_episodes_only():
+    env = Counter(episode_length=5)
+    state = rollout.init(env, jax.random.key(0), 3, window=4)
+    for _ in range(3):
+        state, t = rollout.unroll(env, no_op, state, jax.random.key(1), 5)
+    assert int(state.window.count) == 9
+    np.testing.assert_array_equal(state.window.costs, [5, 5, 5, 5])
+    state, t = rollout.unroll(Counter(episode_length=2), no_op, state, jax.random.key(1), 2)
+    np.testing.assert_array_equal(np.sort(state.window.costs), [2, 2, 2, 5])
+    assert float(rollout.episode_means(state.window, t)["cost"]) == pytest.approx((2 * 3 + 5) / 4)
+
+
+def test_mean_covers_the_whole_batch_when_it_finished_more_than_the_window_holds():
+    env = PointMass(episode_length=3)
+    state, t = rollout.unroll(env, random_walk, rollout.init(env, jax.random.key(0), 8, window=4), jax.random.key(1), 9)
+    expected = float((t.episode_return * t.done).sum() / t.done.sum())
+    assert float(rollout.episode_means(state.window, t)["return"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_means_are_nan_before_the_first_episode_ends():
+    env = Counter(episode_length=50)
+    state, t = rollout.unroll(env, no_op, rollout.init(env, jax.random.key(0), 2), jax.random.key(1), 10)
+    means = rollout.episode_means(state.window, t)
+    assert all(np.isnan(means[k]) for k in ("return", "cost", "length")) and int(means["episodes"]) == 0
+
+
+def test_restart_gives_every_environment_a_fresh_start():
+    env = PointMass(episode_length=10)
+    state, _ = rollout.unroll(env, random_walk, rollout.init(env, jax.random.key(0), 4), jax.random.key(1), 3)
+    again = rollout.restart(env, state)
+    assert (again.steps == 0).all() and (again.env.data["age"] == 0).all()
+    assert (again.env.data["goal"] != state.env.data["goal"]).all()
+    twice = rollout.restart(env, again)  # already fresh: nothing to abandon
+    np.testing.assert_array_equal(twice.env.obs, again.env.obs)
+
+
+def test_vmapped_seeds_equal_single_runs():
+    env = PointMass(episode_length=6, terminates=True)
+
+    def run(key):
+        return rollout.unroll(env, random_walk, rollout.init(env, key, 3), jax.random.fold_in(key, 1), 20)
+
+    keys = jax.random.split(jax.random.key(7), 3)
+    together, _ = jax.jit(jax.vmap(run))(keys)
+    for i, key in enumerate(keys):
+        alone, _ = jax.jit(run)(key)
+        np.testing.assert_allclose(together.env.obs[i], alone.env.obs, rtol=1e-6, atol=1e-6)
+        np.testing.assert_array_equal(together.resets[i], alone.resets)
+
+
+class Observed(PointMass):
+    """Counts how many start states the compiled program really draws."""
+
+    drawn = 0
+
+    def reset(self, key):
+        def count(_):
+            Observed.drawn += 1
+            return np.float32(0)
+
+        state = super().reset(key)
+        zero = jax.pure_callback(count, jax.ShapeDtypeStruct((), np.float32), state.obs[0], vmap_method="sequential")
+        return state.replace(obs=state.obs + zero)
+
+
+def test_resets_cost_nothing_while_no_episode_ends_even_under_two_vmaps():
+    env = Observed(episode_length=10)
+
+    def run(key):
+        state = rollout.init(env, key, 16)
+        return rollout.unroll(env, random_walk, state, key, 9)[0].env.obs, state
+
+    Observed.drawn = 0
+    jax.block_until_ready(jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), 4)))
+    assert Observed.drawn == 4 * 16, "a select instead of a conditional draws start states at every step"
+
+
+def test_desynchronised_environments_are_reset_in_small_chunks():
+    env = Observed(episode_length=1000)
+
+    def run(key):
+        state = rollout.init(env, key, 16)
+        state = state.replace(steps=state.steps.at[3].set(990))  # one of 64 environments ends, at the tenth step
+        return rollout.unroll(env, random_walk, state, key, 20)[0].env.obs
+
+    def one_late(keys):
+        return jax.vmap(run)(keys)
+
+    Observed.drawn = 0
+    jax.block_until_ready(jax.jit(one_late)(jax.random.split(jax.random.key(0), 4)))
+    # 4 environments (one per seed) end in the same step: one chunk of 64 / 8 start states.
+    assert Observed.drawn == 64 + 8
+
+
+def test_bad_sizes_are_refused():
+    with pytest.raises(ValueError, match="num_envs must be at least 1, got 0"):
+        rollout.init(Counter(), jax.random.key(0), 0)
+    with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
+        rollout.unroll(Counter(), no_op, rollout.init(Counter(), jax.random.key(0), 1), jax.random.key(0), 0)
