@@ -47,8 +47,7 @@ class Spec:
         return len(self.cost_names)
 
 
-@struct.dataclass
-class State:
+class State(struct.PyTreeNode):
     """One moment of an environment. Leading axes, if any, are batch axes shared by every leaf.
 
     Attributes:

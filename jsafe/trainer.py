@@ -18,8 +18,7 @@ Metrics = dict[str, jax.Array]
 `return`, `cost` and `length` are NaN while no episode has ended yet; whoever prints them says so instead."""
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """All that is needed to go on exactly.
 
     Attributes:
