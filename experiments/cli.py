@@ -1,0 +1,358 @@
+"""The command `jsafe`: what it understands. What each command does stands in a module of its own.
+
+JAX is imported by those modules, not here, so `jsafe --help` answers at once and bad options are refused at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import NoReturn
+
+from experiments.outcome import CommandError, Outcome, note, to_json
+
+USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 2, 1, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USER_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def integer(text: str) -> int:
+    """A whole number as people write it: `4096`, `10_000_000`, `1e7`."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        value = float(text)
+        if value == int(value):
+            return int(value)
+    except (ValueError, OverflowError):
+        pass
+    raise argparse.ArgumentTypeError(f"expected a whole number such as 4096, 10_000_000 or 1e7, got {text!r}")
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    value = integer(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def not_negative(text: str) -> float:
+    """A finite number of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}") from None
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a finite number of at least 0, got {text}")
+    return value
+
+
+def key_value(text: str) -> tuple[str, str]:
+    """`name=value`, split."""
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
+    return name.strip(), value.strip()
+
+
+def _device_count(text: str) -> int | None:
+    return None if text == "auto" else positive(text)
+
+
+def _add_runtime(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("machine")
+    group.add_argument(
+        "--platform", choices=("cpu", "cuda", "tpu", "rocm"), help="where to compute (default: what JAX finds)"
+    )
+    group.add_argument(
+        "--devices",
+        type=_device_count,
+        default=None,
+        metavar="N|auto",
+        help="devices to spread seeds over; on a CPU these are virtual ones (default: auto)",
+    )
+    group.add_argument(
+        "--debug", action="store_true", help="show the full traceback of an error (or set JSAFE_DEBUG=1)"
+    )
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print a machine-readable summary on stdout")
+
+
+def _add_physics(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--physics",
+        choices=("mujoco", "mjx", "warp"),
+        help="simulator behind the environment (default: the one for this platform)",
+    )
+    parser.add_argument(
+        "--override",
+        action="append",
+        type=key_value,
+        default=[],
+        metavar="NAME=VALUE",
+        help="change a setting of the environment, for example Hazards.num=4; may be repeated",
+    )
+
+
+def add_train_arguments(parser: argparse.ArgumentParser) -> None:
+    """Everything `jsafe train` takes, except the hyper-parameters of the algorithm."""
+    parser.add_argument("algorithm", nargs="?", metavar="ALGO", help="name of the algorithm, see `jsafe algorithms`")
+    parser.add_argument("env", nargs="?", metavar="ENV", help="id of the environment, see `jsafe envs`")
+    parser.add_argument(
+        "--resume", type=Path, metavar="DIR", help="go on with the run in DIR, exactly where it stopped"
+    )
+    parser.add_argument(
+        "--seeds", type=positive, metavar="N", help="independent runs, trained side by side (default 1)"
+    )
+    parser.add_argument("--seed", type=integer, default=0, metavar="ROOT", help="root seed that all others come from")
+    parser.add_argument(
+        "--total-steps",
+        type=positive,
+        metavar="N",
+        help="environment steps of each seed, rounded up to whole iterations (default 1_000_000)",
+    )
+    parser.add_argument(
+        "--minutes",
+        type=not_negative,
+        metavar="M",
+        help="stop after about M minutes of training, even before --total-steps",
+    )
+    parser.add_argument(
+        "--preset", metavar="P", help="published hyper-parameters to start from, see `jsafe algorithms`"
+    )
+    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="where to write (default runs/ALGO-ENV-TIME)")
+    parser.add_argument("--checkpoint-every", type=positive, metavar="N", help="iterations between checkpoints")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    _add_physics(parser)
+    _add_json(parser)
+    _add_runtime(parser)
+
+
+def _add_eval(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="DIR", help="folder of a run")
+    parser.add_argument(
+        "--episodes", type=positive, default=100, metavar="N", help="episodes of each seed (default 100)"
+    )
+    parser.add_argument("--seed", type=integer, default=0, metavar="ROOT", help="root seed of the test episodes")
+    parser.add_argument(
+        "--policy",
+        choices=("both", "deterministic", "stochastic"),
+        default="both",
+        help="act with the mean action, a sampled one, or report on each (default both)",
+    )
+    _add_physics(parser)
+    _add_json(parser)
+    _add_runtime(parser)
+
+
+def _add_render(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="DIR", help="folder of a run")
+    parser.add_argument("--seed", type=integer, default=0, metavar="S", help="which trained seed acts (default 0)")
+    parser.add_argument("--episode-seed", type=integer, default=0, metavar="S", help="seed of the episode shown")
+    parser.add_argument("--steps", type=positive, metavar="N", help="control steps to show (default: a whole episode)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="FILE.gif or FILE.mp4 (default DIR/episode.gif)")
+    parser.add_argument(
+        "--view",
+        choices=("auto", "top", "mujoco"),
+        default="auto",
+        help="MuJoCo's renderer or the flat top view (default: MuJoCo's where a GL backend exists)",
+    )
+    parser.add_argument(
+        "--size", type=positive, default=480, metavar="PIXELS", help="width of the picture (default 480)"
+    )
+    parser.add_argument("--stochastic", action="store_true", help="sample the actions instead of taking their mean")
+    _add_physics(parser)
+    _add_json(parser)
+    _add_runtime(parser)
+
+
+def _add_throughput(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("env", metavar="ENV", help="id of the environment, see `jsafe envs`")
+    parser.add_argument(
+        "--num-envs", type=positive, default=256, metavar="N", help="environments side by side (default 256)"
+    )
+    parser.add_argument(
+        "--steps", type=positive, default=100, metavar="T", help="control steps in one timed piece (default 100)"
+    )
+    parser.add_argument(
+        "--repeats", type=positive, default=7, metavar="R", help="timed pieces; the median counts (default 7)"
+    )
+    parser.add_argument("--seed", type=integer, default=0, metavar="ROOT", help="root seed")
+    parser.add_argument("--no-floor", dest="floor", action="store_false", help="do not measure the bare MuJoCo loop")
+    _add_physics(parser)
+    _add_json(parser)
+    _add_runtime(parser)
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/bench"), metavar="DIR", help="where bench.json and bench.md go"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer environments and shorter pieces, to see that it works"
+    )
+    parser.add_argument(
+        "--seeds", type=positive, default=4, metavar="N", help="seeds in the training measurement (default 4)"
+    )
+    parser.add_argument("--only", choices=("throughput", "training"), help="one half of the benchmark")
+    _add_json(parser)
+    _add_runtime(parser)
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", type=Path, metavar="DIR", help="folders of runs; several are compared")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="where to write (default report.html in the first DIR)"
+    )
+    parser.add_argument(
+        "--no-animation", dest="animation", action="store_false", help="leave out the film of the policy"
+    )
+    parser.add_argument("--episodes", type=positive, metavar="N", help="also evaluate each run over N episodes first")
+    _add_json(parser)
+    _add_runtime(parser)
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--run-dir", type=Path, default=Path("runs/demo"), metavar="DIR", help="where to write (default runs/demo)"
+    )
+    parser.add_argument(
+        "--minutes", type=not_negative, default=5.0, metavar="M", help="minutes of training (default 5)"
+    )
+    parser.add_argument(
+        "--env", default="SafetyPointGoal1-v0", metavar="ENV", help="environment (default SafetyPointGoal1-v0)"
+    )
+    parser.add_argument("--seeds", type=positive, default=4, metavar="N", help="seeds (default 4)")
+    _add_json(parser)
+    _add_runtime(parser)
+
+
+def _add_listing(parser: argparse.ArgumentParser) -> None:
+    _add_json(parser)
+    _add_runtime(parser)
+
+
+COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] = {
+    "train": (
+        "train an algorithm on an environment, or go on with a run",
+        "experiments.train:train",
+        add_train_arguments,
+    ),
+    "eval": ("run test episodes with the policies of a run", "experiments.evaluate:evaluate", _add_eval),
+    "render": ("film an episode", "experiments.render:render", _add_render),
+    "report": ("write a self-contained HTML page about one or several runs", "experiments.report:report", _add_report),
+    "demo": ("train, evaluate and report in about five minutes", "experiments.demo:demo", _add_demo),
+    "envs": ("list the environments", "experiments.listings:envs", _add_listing),
+    "algorithms": ("list the algorithms and their presets", "experiments.listings:algorithms", _add_listing),
+    "throughput": (
+        "measure environment steps per second, beside the bare simulator",
+        "experiments.throughput:throughput",
+        _add_throughput,
+    ),
+    "bench": ("the speed tables of the documentation, measured here", "experiments.bench:bench", _add_bench),
+}
+
+
+def _version() -> str:
+    try:
+        return metadata.version("jsafe")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `jsafe`, without the hyper-parameters (see `experiments.hyper`)."""
+    parser = _Parser(
+        prog="jsafe",
+        description="Safe reinforcement learning in JAX: training, evaluation and reports as compiled programs.",
+        epilog="Start with `jsafe demo`, or `jsafe train ppo_lag SafetyPointGoal1-v0 --seeds 4`.",
+    )
+    parser.add_argument("--version", action="version", version=f"jsafe {_version()}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    for name, (summary, _, add_arguments) in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=summary, description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False
+        )
+        if name == "train":
+            command.epilog = "`jsafe train ALGO --help` also lists the hyper-parameters of that algorithm."
+        add_arguments(command)
+    return parser
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read a command line; for `train ALGO`, the hyper-parameters of that algorithm are options too."""
+    if argv and argv[0] == "train":
+        scout = _Parser(prog="jsafe train", add_help=False, allow_abbrev=False)
+        add_train_arguments(scout)
+        found, _ = scout.parse_known_args([token for token in argv[1:] if token not in ("-h", "--help")])
+        if found.algorithm is not None and found.resume is None:
+            hyper = importlib.import_module("experiments.hyper")
+            return hyper.parse_train(argv[1:], found.algorithm, _Parser, add_train_arguments)
+    return build_parser().parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the words after `jsafe`; those of the process by default.
+
+    Returns:
+        The exit code: 0 on success, 2 when the user can correct it, 1 for anything else, 130 after Ctrl-C.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in argv or os.environ.get("JSAFE_DEBUG", "") not in ("", "0")
+    try:
+        args = parse(argv)
+        if args.command is None:
+            build_parser().print_help()
+            return USER_ERROR
+        module, _, function = COMMANDS[args.command][1].partition(":")
+        outcome: Outcome = getattr(importlib.import_module(module), function)(args)
+        print(to_json(outcome.data) if args.json else outcome.text, flush=True)
+        return outcome.exit_code
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else USER_ERROR
+    except KeyboardInterrupt:
+        note("jsafe: stopped")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has gone; writing on at interpreter shutdown would only complain about it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INTERRUPTED
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        return _complain(error)
+
+
+def _complain(error: Exception) -> int:
+    """One line about an error, and the exit code for it."""
+    expected = isinstance(error, CommandError | ValueError | LookupError | OSError)
+    message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    line = " ".join(message.split()) or type(error).__name__
+    if expected:
+        note(f"jsafe: error: {line}")
+        return USER_ERROR
+    note(f"jsafe: error: {type(error).__name__}: {line[:500]} (--debug shows the traceback)")
+    return INTERNAL_ERROR
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""What every command that computes does first: choose the platform, then make the environment by name."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+from collections.abc import Sequence
+from typing import Any
+
+from experiments.outcome import CommandError, unknown
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Set JAX up for this process: platform, devices, compilation cache, and the guard against the pool deadlock.
+
+    Has to run before JAX computes anything.
+    """
+    from jsafe import runtime
+
+    runtime.configure(platform=args.platform, devices=args.devices)
+
+
+def make_env(
+    env_id: str, physics: str | None = None, overrides: Sequence[tuple[str, str]] | dict[str, Any] = ()
+) -> Any:
+    """An environment by its id.
+
+    Args:
+        env_id: registered name.
+        physics: backend, or None for the default of this platform.
+        overrides: `(name, value)` pairs as written on the command line, or a dict of values.
+
+    Raises:
+        CommandError: unknown id (with the nearest one).
+    """
+    import envs_mjx
+
+    if env_id not in envs_mjx.ids():
+        raise unknown("environment", env_id, envs_mjx.ids())
+    changes = overrides if isinstance(overrides, dict) else read_overrides(overrides)
+    return envs_mjx.make(env_id, physics=physics or default_physics(), overrides=changes or None)
+
+
+def default_physics() -> str:
+    """The fastest faithful simulator here: MuJoCo C on CPU, Warp on NVIDIA where it is installed, MJX elsewhere."""
+    import importlib.util
+
+    import jax
+
+    platform = jax.default_backend()
+    if platform == "cpu":
+        return "mujoco"
+    return "warp" if platform in ("gpu", "cuda") and importlib.util.find_spec("warp") else "mjx"
+
+
+def read_overrides(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """`NAME=VALUE` options as values: numbers, lists, dicts, true, false, null, or else text.
+
+    `Hazards.num=4` sets one entry of the dict called `Hazards`, unless the whole dotted name is a setting itself
+    (those start with a small letter, for example `lidar_conf.num_bins`).
+    """
+    changes: dict[str, Any] = {}
+    for name, text in pairs:
+        group, dot, entry = name.partition(".")
+        if dot and group[:1].isupper():
+            if not isinstance(changes.setdefault(group, {}), dict):
+                raise CommandError(f"--override {name}: {group} was already set as a whole")
+            changes[group][entry] = _value(text)
+        else:
+            changes[name] = _value(text)
+    return changes
+
+
+def _value(text: str) -> Any:
+    plain = {"true": True, "false": False, "null": None, "none": None}
+    if text.lower() in plain:
+        return plain[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

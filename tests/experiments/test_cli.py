@@ -1,0 +1,75 @@
+"""The command line: quick, and clear about mistakes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import cli
+from experiments.outcome import seconds_text, to_json, unknown
+from tests.conftest import ROOT
+
+
+def fails(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """Run a command that must fail; returns what it said, which must be a line without a traceback."""
+    assert cli.main(list(argv)) == cli.USER_ERROR
+    captured = capsys.readouterr()
+    assert captured.out == "" and "Traceback" not in captured.err
+    assert captured.err.count("\n") == 1, captured.err
+    return captured.err
+
+
+def test_help_does_not_load_jax():
+    code = "import sys; from experiments import cli; cli.main(['--help']); cli.main(['eval', '--help']); "
+    code += "sys.exit('jax' in sys.modules or 'numpy' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+
+
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str]):
+    for name in cli.COMMANDS:
+        assert cli.main([name, "--help"]) == 0
+        assert "--json" in capsys.readouterr().out, name
+
+
+@pytest.mark.parametrize(("text", "value"), [("10_000_000", 10**7), ("1e7", 10**7), ("4096", 4096), ("2.5e3", 2500)])
+def test_whole_numbers_are_read_as_people_write_them(text: str, value: int):
+    assert cli.integer(text) == value
+
+
+@pytest.mark.parametrize("text", ["1.5", "many", "inf", ""])
+def test_what_is_no_whole_number_is_refused(capsys: pytest.CaptureFixture[str], text: str):
+    assert "whole number" in fails(capsys, "throughput", "SafetyPointGoal1-v0", "--num-envs", text)
+
+
+def test_counts_below_one_are_refused(capsys: pytest.CaptureFixture[str]):
+    assert "--seeds: must be at least 1, got 0" in fails(capsys, "train", "--seeds", "0")
+    assert "--episodes: must be at least 1" in fails(capsys, "eval", "somewhere", "--episodes", "0")
+
+
+def test_a_missing_run_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    assert "no such folder" in fails(capsys, "report", str(tmp_path / "nothing"))
+
+
+def test_nearest_name_is_suggested():
+    error = unknown("environment", "safetypointgoal-v0", ["SafetyPointGoal1-v0", "SafetyCarPush2-v0"])
+    assert "did you mean 'SafetyPointGoal1-v0'?" in str(error)
+
+
+def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    assert cli.main(["report", str(tmp_path / "nothing"), "--debug"]) == cli.USER_ERROR
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_json_has_null_where_a_number_is_unknown():
+    import numpy as np
+
+    data = {"a": float("nan"), "b": np.arange(2), "c": np.float32(1.5), "d": (1, None), "e": Path("x")}
+    assert json.loads(to_json(data)) == {"a": None, "b": [0, 1], "c": 1.5, "d": [1, None], "e": "x"}
+
+
+def test_seconds_are_said_in_the_unit_people_use():
+    assert [seconds_text(s) for s in (4.24, 200, 7500)] == ["4.2 s", "3 min 20 s", "2 h 05 min"]
