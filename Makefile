@@ -40,12 +40,11 @@ bench: $(STAMP) ## measure throughput beside its floor, and training speed
 
 setup: $(STAMP) ## create .venv with the pinned versions and the package in editable mode
 
-# The stamp is written last, so an interrupted install starts afresh.
+# The stamp is written last, so an interrupted install is taken up again; what is already there is kept.
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 is needed and neither python3.11 nor python3 was found" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, $(PYTHON) is {sys.version.split()[0]}; say which with make PYTHON=...")'
 	@echo "setting up $(VENV) with $(PYTHON): about 1.3 GB, a minute or two"
-	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
