@@ -41,6 +41,7 @@ class Config:
         objects: the things in the arena in the reference's order (ghosts and fixtures, free bodies, driven bodies).
         extents: the arena, `(x_min, y_min, x_max, y_max)` in metres.
         agent_placements: rectangles for the robot's start; None for the extents.
+        agent_locations: fixed start of the robot (the first entry); empty to draw it.
         agent_keepout: clearance of the robot's start, metres.
         agent_rot: fixed initial heading in radians; None draws it from [0, 2 pi).
         num_steps: time limit in steps.
@@ -54,6 +55,7 @@ class Config:
     objects: tuple[Objects, ...]
     extents: Rectangle = (-2.0, -2.0, 2.0, 2.0)
     agent_placements: tuple[Rectangle, ...] | None = None
+    agent_locations: tuple[tuple[float, float], ...] = ()
     agent_keepout: float = 0.4
     agent_rot: float | None = None
     num_steps: int = 1000

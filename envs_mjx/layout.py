@@ -52,7 +52,10 @@ def plan(config: Config) -> Plan:
         ValueError: if a thing has no room at all.
     """
     names, start, keepout, rectangles = ["agent"], {"agent": 0}, [config.agent_keepout], []
-    rectangles.append(_shrink("agent", config.agent_placements or (config.extents,), config.agent_keepout))
+    if config.agent_locations:
+        rectangles.append([(*config.agent_locations[0], *config.agent_locations[0])])
+    else:
+        rectangles.append(_shrink("agent", config.agent_placements or (config.extents,), config.agent_keepout))
     for things in config.objects:
         start[things.name] = len(names)
         for i in range(things.num):

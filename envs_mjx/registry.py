@@ -156,7 +156,7 @@ def make(
 _FIELDS = {
     "placements_conf.extents": "extents",
     "agent.placements": "agent_placements",
-    "agent.locations": "agent_placements",
+    "agent.locations": "agent_locations",
     "agent.keepout": "agent_keepout",
     "agent.rot": "agent_rot",
     "num_steps": "num_steps",
@@ -170,9 +170,6 @@ def _override(config: Config, key: str, value: Any) -> Config:
         return _override_things(config, CLASSES[key], value)
     if key in _LIDAR:
         return dataclasses.replace(config, lidar=dataclasses.replace(config.lidar, **{_LIDAR[key]: value}))
-    if key == "agent.locations":
-        value = tuple((x, y, x, y) for x, y in value)
-        return dataclasses.replace(config, agent_placements=value, agent_keepout=config.agent_keepout)
     if key in _FIELDS:
         return dataclasses.replace(config, **{_FIELDS[key]: _frozen(value)})
     known = (*CLASSES, *_LIDAR, *_FIELDS)

@@ -61,7 +61,7 @@ class _Pool:
         control = np.ascontiguousarray(control, dtype=np.float64)
         chunk = max(1, batch // (self.threads * 10))
         self.executor.rollout(
-            [self.model], self.data, initial, control, control_spec=_CONTROL, skip_checks=True, nstep=steps,
+            [self.model] * batch, self.data, initial, control, control_spec=_CONTROL, skip_checks=True, nstep=steps,
             state=states, sensordata=sensors, chunk_size=chunk,
         )  # fmt: skip
         return states, sensors
