@@ -171,7 +171,7 @@ class Navigation:
             qpos=qpos,
             qvel=jnp.zeros(model.nv, dtype),
             layout=placed,
-            yaw=yaw,
+            turn=jnp.stack([jnp.cos(yaw / 2), jnp.sin(yaw / 2)], axis=-1),
             memory=jnp.zeros(0, dtype),
             goal_button=jnp.asarray(goal_button, jnp.int32),
             timer=jnp.int32(buttons.resampling_delay if isinstance(buttons, Buttons) else 0),
@@ -240,7 +240,7 @@ class Navigation:
             first = self._index(things.name)
             for i in range(things.num):
                 size: Any = things.size if things.shape == "circle" else [things.size, things.size]
-                yaw = float(data.yaw[first + i])
+                yaw = float(2 * np.arctan2(data.turn[first + i, 1], data.turn[first + i, 0]))
                 if things.name == "sigwalls":
                     size, yaw = [0.05, things.size], (0.0 if i < 2 else np.pi / 2)
                 elif things.kind in ("free", "driven"):
@@ -327,7 +327,8 @@ class Navigation:
         index = np.array([self._index(b.things.name) + b.number for b in bodies])
         z = [b.things.size if b.things.kind == "driven" else b.things.height for b in bodies]
         pos = jnp.concatenate([data.layout[index], jnp.asarray(z, data.qpos.dtype)[:, None]], axis=1)
-        return pos, quaternion_about_z(data.yaw[index])
+        zero = jnp.zeros((len(index), 1), pos.dtype)
+        return pos, jnp.concatenate([data.turn[index, :1], zero, zero, data.turn[index, 1:]], axis=1)
 
     def _mocap_path(self, data: Data) -> tuple[jax.Array, jax.Array]:
         """Mocap poses `[SUBSTEPS, nmocap, 3]`, `[nmocap, 4]` of the next control step.

@@ -20,10 +20,20 @@ from envs_mjx.objects import Objects
 
 SUBSTEPS = 10  # physics steps in a control step, for every robot
 
-# Who may touch whom, as contact bit masks: the floor touches only what can feel it.
-_FLOOR, _THING = 1, 2
-_ON_FLOOR = f'contype="{_THING}" conaffinity="{_FLOOR | _THING}"'
-_OFF_FLOOR = f'contype="{_THING}" conaffinity="{_THING}"'
+# Who may touch whom, as contact bit masks: two geoms meet if they share a bit. The floor touches only what can feel it.
+# Wheels meet a button as an ellipsoid with equal axes, everything else as a sphere: the same shape, but sphere-cylinder
+# has a closed form today where the MuJoCo of the reference searched iteratively, and ellipsoid-cylinder still searches.
+_FLOOR, _THING, _BALL, _BALL_FOR_WHEELS = 1, 2, 4, 8
+
+
+def _mask(*bits: int) -> str:
+    return f'contype="{sum(bits)}" conaffinity="{sum(bits)}"'
+
+
+_BODY = {True: _mask(_FLOOR, _THING, _BALL), False: _mask(_THING, _BALL)}  # by whether the floor matters
+_WHEEL = _mask(_FLOOR, _THING, _BALL_FOR_WHEELS)
+_FREE = _mask(_FLOOR, _THING, _BALL)
+_FIXTURE = {"pillars": _mask(_THING), "buttons": _mask(_BALL)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,11 +96,10 @@ def mjcf(config: Config, *, contact_sensors: bool = True) -> str:
         contact_sensors: whether to count contacts with sensors that match whole subtrees (MuJoCo C has them).
     """
     agent = AGENTS[config.agent]
-    own = _ON_FLOOR if agent.touches_floor else _OFF_FLOOR
-    parts = [agent.body.format(contact=own, wheel=own)]
+    parts = [agent.body.format(contact=_BODY[agent.touches_floor], wheel=_WHEEL)]
     for b in bodies_of(config, "free", "driven"):
         rgba = " ".join(map(str, b.things.rgba))
-        geoms = b.things.geoms(b.number, f'{_ON_FLOOR} rgba="{rgba}"')
+        geoms = b.things.geoms(b.number, f'{_FREE} rgba="{rgba}"')
         z = b.things.size if b.things.kind == "driven" else b.things.height
         parts.append(f'<body name="{b.name}" pos="0 0 {z}"><freejoint name="{b.name}"/>{geoms}</body>')
     welds = []
@@ -100,7 +109,10 @@ def mjcf(config: Config, *, contact_sensors: bool = True) -> str:
         welds.append(f'<weld body1="{mocap}" body2="{b.name}" solref="0.02 1.5"/>')
     for b in bodies_of(config, "fixture"):
         rgba = " ".join(map(str, b.things.rgba))
-        geoms = b.things.geoms(b.number, f'{_OFF_FLOOR} rgba="{rgba}"')
+        geoms = b.things.geoms(b.number, f'{_FIXTURE[b.things.name]} rgba="{rgba}"')
+        if b.things.name == "buttons" and agent.has_wheels:
+            r = b.things.size
+            geoms += f'<geom type="ellipsoid" size="{r} {r} {r}" rgba="0 0 0 0" {_mask(_BALL_FOR_WHEELS)}/>'
         parts.append(f'<body name="{b.name}" mocap="true" pos="0 0 {b.things.height}">{geoms}</body>')
     flags = "".join(
         f'<contact name="touch_{b.name}" subtree1="agent" body2="{b.name}" data="found" num="1"/>'
@@ -110,7 +122,7 @@ def mjcf(config: Config, *, contact_sensors: bool = True) -> str:
     return f"""
 <mujoco model="{config.id}">
   <compiler angle="radian" autolimits="true"/>
-  <option timestep="{agent.timestep}"><flag nativeccd="disable"/></option>
+  <option timestep="{agent.timestep}" ccd_iterations="50"><flag nativeccd="disable"/></option>
   <default>{agent.defaults}</default>
   <asset>
     <texture name="floor" type="2d" builtin="checker" width="100" height="100" rgb1="0.72 0.74 0.76" rgb2="0.82 0.84 0.86"/>
@@ -120,7 +132,7 @@ def mjcf(config: Config, *, contact_sensors: bool = True) -> str:
   <worldbody>
     <light directional="true" dir="0 0 -1" diffuse="0.8 0.8 0.8" castshadow="false"/>
     <camera name="fixedfar" pos="0 -5 5" zaxis="0 -1 1"/>
-    <geom name="floor" type="plane" size="3.5 3.5 0.1" material="floor" contype="{_FLOOR}" conaffinity="0"/>
+    <geom name="floor" type="plane" size="3.5 3.5 0.1" material="floor" {_mask(_FLOOR)}/>
     {"".join(parts)}
   </worldbody>
   {equality}

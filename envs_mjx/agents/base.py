@@ -23,6 +23,7 @@ class Agent:
         nq: generalised coordinates of the robot alone; they come first in `qpos`.
         nv: degrees of freedom of the robot alone.
         touches_floor: whether contact with the floor can have any effect.
+        has_wheels: whether some of its geoms are cylinders that touch other things.
         keepout: default clearance in layouts, metres.
         observed: names and lengths of the observed sensor blocks, in the reference's order.
         place: `(xy [2], yaw []) -> qpos [nq]` of a robot at rest.
@@ -40,6 +41,7 @@ class Agent:
     nq: int
     nv: int
     touches_floor: bool
+    has_wheels: bool
     keepout: float
     observed: tuple[tuple[str, int], ...]
     place: Callable[[jax.Array, jax.Array], jax.Array]

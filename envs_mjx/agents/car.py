@@ -68,6 +68,7 @@ CAR = Agent(
     nq=13,
     nv=11,
     touches_floor=True,
+    has_wheels=True,
     keepout=0.4,
     observed=(*COMMON_OBSERVED, ("ballangvel_rear", 3), ("ballquat_rear", 9)),
     place=_place,

@@ -50,6 +50,7 @@ POINT = Agent(
     # The sphere touches the floor at distance zero, but it has no vertical freedom: MuJoCo lists the contact as
     # excluded and makes no constraint of it. Leaving the pair out changes nothing.
     touches_floor=False,
+    has_wheels=False,
     keepout=0.4,
     observed=COMMON_OBSERVED,
     place=_place,

@@ -20,7 +20,8 @@ class Data:
         qpos: `[nq]` generalised positions, the robot's first.
         qvel: `[nv]` generalised velocities.
         layout: `[things, 2]` where things were placed, the robot first; the goal's entry moves with the goal.
-        yaw: `[things]` headings that were drawn with the layout, radians; the robot's first.
+        turn: `[things, 2]` cosine and sine of half the headings that were drawn with the layout, the robot's first;
+            kept in this form because it is what goes into quaternions.
         memory: what the task's reward compares with: last distances or position.
         goal_button: `[]` int32, the button that is the goal.
         timer: `[]` int32, steps for which buttons are still switched off.
@@ -33,7 +34,7 @@ class Data:
     qpos: jax.Array
     qvel: jax.Array
     layout: jax.Array
-    yaw: jax.Array
+    turn: jax.Array
     memory: jax.Array
     goal_button: jax.Array
     timer: jax.Array

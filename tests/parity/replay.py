@@ -91,11 +91,11 @@ def load(path: pathlib.Path) -> Recording:
     qpos_after, qvel_after = _to_world(config.agent, d["qpos"], d["qvel"], *agent_pose)
 
     layout = np.zeros((steps, len(p.names), 2))
-    yaw = np.zeros((steps, len(p.names)))
+    turn = np.zeros((steps, len(p.names), 2))
     recorded = {str(n): i for i, n in enumerate(d["layout_names"])}
     for i, name in enumerate(p.names):
         body = {"driven": f"{name}mocap"}.get(_kind(config, name), name)
-        yaw[:, i] = _yaw(body_quat[:, names[body]])
+        turn[:, i] = body_quat[:, names[body]][:, [0, 3]]
         if _kind(config, name) == "driven":  # the place it circles around is only in the layout
             layout[:, i] = d["reset_layout_xy"][episode, recorded[name]]
         else:
@@ -114,7 +114,7 @@ def load(path: pathlib.Path) -> Recording:
             "qpos": qpos,
             "qvel": qvel,
             "layout": layout,
-            "yaw": yaw,
+            "turn": turn,
             "steps": np.rint(time / dt).astype(np.int32),
             "goal_button": before("goal_button").astype(np.int32) if has_buttons else zeros,
             "timer": before("button_timer").astype(np.int32) if has_buttons else zeros,
