@@ -6,7 +6,9 @@ JAX is imported by those modules, not here, so `jsafe --help` answers at once an
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -120,7 +122,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds", type=positive, metavar="N", help="independent runs, trained side by side (default 1)"
     )
-    parser.add_argument("--seed", type=integer, default=0, metavar="ROOT", help="root seed that all others come from")
+    parser.add_argument("--seed", type=integer, metavar="ROOT", help="root seed that all others come from (default 0)")
     parser.add_argument(
         "--total-steps",
         type=positive,
@@ -295,6 +297,25 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _StrayOutput(io.TextIOBase):
+    """Where libraries print while a command works: stderr, so that stdout holds the result and nothing else.
+
+    MuJoCo prints that the optional Warp is not installed whenever it is imported; that is left out.
+    """
+
+    def __init__(self) -> None:
+        """Start with an empty line."""
+        self.line = ""
+
+    def write(self, text: str) -> int:
+        """Pass finished lines on."""
+        *lines, self.line = (self.line + text).split("\n")
+        for line in lines:
+            if not line.startswith(("Failed to import warp", "Failed to import mujoco_warp")):
+                note(line)
+        return len(text)
+
+
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read a command line; for `train ALGO`, the hyper-parameters of that algorithm are options too."""
     if argv and argv[0] == "train":
@@ -302,7 +323,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         add_train_arguments(scout)
         found, _ = scout.parse_known_args([token for token in argv[1:] if token not in ("-h", "--help")])
         if found.algorithm is not None and found.resume is None:
-            hyper = importlib.import_module("experiments.hyper")
+            with contextlib.redirect_stdout(_StrayOutput()):
+                hyper = importlib.import_module("experiments.hyper")
             return hyper.parse_train(argv[1:], found.algorithm, _Parser, add_train_arguments)
     return build_parser().parse_args(argv)
 
@@ -320,11 +342,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in argv or os.environ.get("JSAFE_DEBUG", "") not in ("", "0")
     try:
         args = parse(argv)
+        args.words = argv
         if args.command is None:
             build_parser().print_help()
             return USER_ERROR
         module, _, function = COMMANDS[args.command][1].partition(":")
-        outcome: Outcome = getattr(importlib.import_module(module), function)(args)
+        with contextlib.redirect_stdout(_StrayOutput()):
+            outcome: Outcome = getattr(importlib.import_module(module), function)(args)
         print(to_json(outcome.data) if args.json else outcome.text, flush=True)
         return outcome.exit_code
     except SystemExit as stop:
@@ -344,7 +368,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _complain(error: Exception) -> int:
     """One line about an error, and the exit code for it."""
-    expected = isinstance(error, CommandError | ValueError | LookupError | OSError)
+    ours = type(error).__module__.partition(".")[0] in (
+        "jsafe",
+        "envs_mjx",
+        "algorithms",
+    )
+    expected = ours or isinstance(error, CommandError | ValueError | LookupError | OSError)
     message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     line = " ".join(message.split()) or type(error).__name__
     if expected:

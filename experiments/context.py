@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,13 +12,25 @@ from experiments.outcome import CommandError, unknown
 
 
 def prepare(args: argparse.Namespace) -> None:
+    """`configure`, as the options of a command say."""
+    configure(args.platform, args.devices)
+
+
+@functools.cache
+def configure(platform: str | None = None, devices: int | None = None) -> None:
     """Set JAX up for this process: platform, devices, compilation cache, and the guard against the pool deadlock.
 
-    Has to run before JAX computes anything.
+    Has to run before JAX computes anything, once; asking again for the same changes nothing. A process that used JAX
+    before it called a command is left as it is.
+
+    Raises:
+        RuntimeError: a platform or a number of devices is asked for after JAX was used.
     """
     from jsafe import runtime
 
-    runtime.configure(platform=args.platform, devices=args.devices)
+    if platform is None and devices is None and runtime.jax_is_initialized():
+        return
+    runtime.configure(platform, devices)
 
 
 def make_env(

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
-import scipy.stats
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from jsafe import statistics
 
 PALETTE = ("#3b82c4", "#e0793a", "#3f9d6b", "#b05fb8", "#c19a1b", "#d2546c", "#5aa6b4", "#8c8c8c")
 """Line colours with enough contrast on white and on near-black."""
@@ -46,14 +47,8 @@ def mean_and_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
     Returns:
         Mean, lower end and upper end, each `[...]`; with a single seed the ends are the mean.
     """
-    known = np.isfinite(values)
-    count = known.sum(axis=0)
-    filled = np.where(known, values, 0.0)
-    mean = np.where(count > 0, filled.sum(axis=0) / np.maximum(count, 1), np.nan)
-    squares = np.where(known, (filled - mean) ** 2, 0.0).sum(axis=0)
-    error = np.sqrt(squares / np.maximum(count - 1, 1) / np.maximum(count, 1))
-    half = np.where(count > 1, scipy.stats.t.ppf(0.975, np.maximum(count - 1, 1)) * error, 0.0)
-    return mean, mean - half, mean + half
+    band = statistics.mean_band(values)
+    return band.center, *(np.where(np.isnan(end), band.center, end) for end in (band.low, band.high))
 
 
 def line_chart(

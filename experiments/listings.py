@@ -40,3 +40,15 @@ def envs(args: argparse.Namespace) -> Outcome:
     ]
     text = table(header, rows) + f"\n\n{len(found)} environments; physics: {', '.join(envs_mjx.BACKENDS)}"
     return Outcome({"envs": found}, text)
+
+
+def algorithms(args: argparse.Namespace) -> Outcome:
+    """Run `jsafe algorithms`: names, presets and hyper-parameters."""
+    import algorithms as registry
+
+    found = [registry.describe(name) for name in registry.names()]
+    rows = [
+        [facts["name"], ", ".join(facts["presets"]), ", ".join(facts["aliases"]), facts["summary"]] for facts in found
+    ]
+    text = table(["algorithm", "presets", "also called", "what it is"], rows)
+    return Outcome({"algorithms": found}, f"{text}\n\nhyper-parameters: jsafe train ALGO --help")

@@ -86,13 +86,15 @@ def seconds_text(seconds: float) -> str:
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    """Aligned columns of text; the first column to the left, the others to the right."""
+    """Aligned columns of text; numbers to the right, words to the left."""
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    numeric = [all(row[column][:1] in "-0123456789" for row in rows) for column in range(len(header))]
+    numeric[0] = False
     lines = []
     for row in [header, ["-" * width for width in widths], *rows]:
         cells = [
-            cell.ljust(width) if not column else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)

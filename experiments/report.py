@@ -172,7 +172,7 @@ def _final_table(runs: Sequence[Run]) -> str:
     for run in runs:
         numbers = summary(run)
         name = _label(run, runs) if len(runs) > 1 else "all seeds"
-        cells = [f"{_number(numbers[key]['mean'])} {_spread(numbers[key])}" for key in ("return", "cost")]
+        cells = [interval_text(numbers[key]) for key in ("return", "cost")]
         cells += [_number(numbers[key]["mean"]) for key in ("multiplier", "length")]
         if len(runs) == 1:
             for place, seed in enumerate(run.seeds):
@@ -270,6 +270,11 @@ def _value(value: Any) -> str:
 
 def _number(value: float | None) -> str:
     return "no episode yet" if value is None or not np.isfinite(value) else f"{value:.2f}"
+
+
+def interval_text(entry: dict[str, Any]) -> str:
+    """A mean with half its 95 % interval, from an entry of `summary`."""
+    return f"{_number(entry['mean'])} {_spread(entry)}".strip()
 
 
 def _spread(entry: dict[str, Any]) -> str:

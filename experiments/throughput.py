@@ -16,11 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import machine
 from experiments.context import make_env, prepare
 from experiments.outcome import Outcome, note, seconds_text
 from experiments.simulator import BareLoop, physics_states
-from jsafe import rollout
+from jsafe import rollout, runtime
 
 CLOCK = (
     "one compiled call of `steps` control steps in `num_envs` auto-resetting environments with random actions: "
@@ -85,7 +84,7 @@ def measure(
     loop = None
     if floor:
         states = physics_states(env, state.env.data)[:4096]
-        threads = min(machine.usable_cores(), num_envs)
+        threads = min(runtime.usable_cores(), num_envs)
         loop = BareLoop(env.mj_model, env.substeps, states, threads, seed)
         loop.rate(0.2)
 
@@ -119,9 +118,16 @@ def measure(
         "all_floor_env_steps_per_second": floors,
         "clock": CLOCK,
         "floor": FLOOR if floors else None,
-        "hardware": machine.hardware(),
-        "versions": machine.versions(),
+        "hardware": runtime.describe_hardware(),
+        "versions": runtime.versions(),
     }
+
+
+def machine_line(hardware: dict[str, Any]) -> str:
+    """Hardware, as `jsafe.runtime.describe_hardware` names it, in half a line."""
+    return (
+        f"{hardware['processor']}, {hardware['cores']} cores, JAX on {hardware['accelerator'] or hardware['platform']}"
+    )
 
 
 def describe(data: dict[str, Any]) -> str:
@@ -138,7 +144,7 @@ def describe(data: dict[str, Any]) -> str:
     lines.append(
         f"  compiled in {seconds_text(data['compile_seconds'])}, measured for {seconds_text(data['run_seconds'])}"
     )
-    lines.append(f"  {hardware['processor']}, {hardware['cores']} cores, JAX on {', '.join(hardware['jax_devices'])}")
+    lines.append(f"  {machine_line(hardware)}")
     return "\n".join(lines)
 
 

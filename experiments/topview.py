@@ -125,10 +125,15 @@ def draw_frame(
     for item in sorted(scene, key=lambda item: rank.get(item["kind"], len(rank) - 1)):
         _draw_item(draw, fine, item)
     if caption.costing:
-        width = max(2, fine.pixels // 70)
-        draw.rectangle((0, 0, fine.pixels - 1, fine.pixels - 1), outline=ALARM, width=width)
-    image = canvas.reduce(SUPERSAMPLING)
-    return _add_caption(image, caption)
+        alarm(canvas)
+    return add_caption(canvas.reduce(SUPERSAMPLING), caption)
+
+
+def alarm(image: Image.Image) -> Image.Image:
+    """The image, outlined in red."""
+    width = max(2, image.width // 70)
+    ImageDraw.Draw(image).rectangle((0, 0, image.width - 1, image.height - 1), outline=ALARM, width=width)
+    return image
 
 
 def save_gif(
@@ -216,8 +221,8 @@ def _turn(position: Sequence[float], offset: tuple[float, float], yaw: float) ->
     )
 
 
-def _add_caption(image: Image.Image, caption: Caption) -> Image.Image:
-    """The image with a bar of text under it."""
+def add_caption(image: Image.Image, caption: Caption) -> Image.Image:
+    """The image with a bar of text under it that says what `caption` holds."""
     size = max(10, image.width // 26)
     font = ImageFont.load_default(size=size)
     height = int(size * (3.2 if caption.title else 1.9))

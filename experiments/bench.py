@@ -1,0 +1,178 @@
+"""`jsafe bench`: the speed tables, each figure beside its floor and with the conditions it was measured under."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.context import make_env, prepare
+from experiments.outcome import Outcome, note, to_json, writable_folder
+from experiments.throughput import CLOCK, FLOOR, machine_line, quiet_measure
+from jsafe import runtime
+
+CPU_CASES = (
+    ("SafetyPointGoal1-v0", "mujoco", (256, 2048)),
+    ("SafetyPointGoal2-v0", "mujoco", (256,)),
+    ("SafetyPointButton1-v0", "mujoco", (256,)),
+    ("SafetyCarGoal1-v0", "mujoco", (256,)),
+    ("SafetyPointGoal1-v0", "mjx", (64, 256, 1024, 4096)),
+)
+ACCELERATOR_CASES = (
+    ("SafetyPointGoal1-v0", "mjx", (256, 1024, 4096, 16384)),
+    ("SafetyPointGoal2-v0", "mjx", (4096,)),
+    ("SafetyPointButton1-v0", "mjx", (4096,)),
+    ("SafetyCarGoal1-v0", "mjx", (4096,)),
+)
+QUICK_CASES = (("SafetyPointGoal1-v0", "mujoco", (16,)),)
+
+TRAINING_ENV, TRAINING_ALGORITHM, TRAINING_PRESET = "SafetyPointGoal1-v0", "ppo_lag", "omnisafe"
+
+
+def bench(args: argparse.Namespace) -> Outcome:
+    """Run `jsafe bench`: write `bench.json` and `bench.md` and print the table."""
+    prepare(args)
+    folder = writable_folder(args.out)
+    data: dict[str, Any] = {
+        "hardware": runtime.describe_hardware(),
+        "versions": runtime.versions(),
+        "clock": CLOCK,
+        "floor": FLOOR,
+    }
+    if args.only != "training":
+        data["throughput"] = measure_throughput(args.quick)
+    if args.only != "throughput":
+        data["training"] = measure_training(args.seeds, args.quick)
+    text = markdown(data)
+    (folder / "bench.json").write_text(to_json(data))
+    (folder / "bench.md").write_text(text)
+    return Outcome(data, f"{text}\nwritten to {folder / 'bench.json'} and {folder / 'bench.md'}")
+
+
+def measure_throughput(quick: bool) -> list[dict[str, Any]]:
+    """The throughput of every case for this platform; a case that fails is noted and left out."""
+    cases = QUICK_CASES if quick else CPU_CASES if jax.default_backend() == "cpu" else ACCELERATOR_CASES
+    found = []
+    for env_id, physics, sizes in cases:
+        env = make_env(env_id, physics)
+        for num_envs in sizes:
+            # About the same work in each piece: enough to time, and short enough to interleave with the floor.
+            budget = 20_000 if physics == "mujoco" else 5_000 if jax.default_backend() == "cpu" else 400_000
+            steps = max(2, min(200, budget // num_envs))
+            note(f"{env_id}, {physics}, {num_envs} environments ...")
+            row = quiet_measure(env, num_envs=num_envs, steps=steps, repeats=3 if quick else 7)
+            if row is not None:
+                found.append(
+                    {key: value for key, value in row.items() if key not in ("hardware", "versions", "clock", "floor")}
+                )
+    return found
+
+
+def measure_training(seeds: int, quick: bool = False, iterations: int = 3) -> dict[str, Any]:
+    """Training steps per second over the first epochs of PPO-Lag with the published settings.
+
+    In the first epochs the KL stop hardly ever acts, so nearly all passes run: the slowest part of a training. Beside
+    it stand two floors: the matrix products of the updates alone, and the physics of the collection alone.
+
+    Args:
+        seeds: trained side by side.
+        quick: a tiny configuration, to see that it works.
+        iterations: timed iterations, after one that is not.
+    """
+    raise NotImplementedError
+
+
+def update_floor(
+    seeds: int, batch: int, updates: int, observation_size: int, hidden: tuple[int, ...], outputs: tuple[int, ...]
+) -> float:
+    """Seconds that the matrix products of one iteration's updates take alone, as one compiled scan.
+
+    Forward and backward products of perceptrons `observation_size -> hidden -> output`, one for each entry of `outputs`
+    (policy and critics, padded to the widest), for every seed and every minibatch; no nonlinearity, no optimiser.
+
+    Args:
+        seeds: side by side.
+        batch: minibatch size.
+        updates: minibatches in an iteration.
+        observation_size: inputs.
+        hidden: widths of the hidden layers.
+        outputs: outputs of each network.
+    """
+    sizes = (observation_size, *hidden, max(outputs))
+    stack = (seeds, len(outputs))
+    weights = [jnp.full((*stack, a, b), 1e-3, jnp.float32) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    x = jnp.ones((*stack, batch, observation_size), jnp.float32)
+
+    def update(weights: list[jax.Array], _: None) -> tuple[list[jax.Array], None]:
+        layers = [x]
+        for weight in weights:
+            layers.append(layers[-1] @ weight)
+        gradient, new = layers[-1], []
+        for depth in range(len(weights) - 1, -1, -1):
+            # The tiny step makes every product depend on the last one, so that none can be left out.
+            new.append(weights[depth] - 1e-9 * jnp.swapaxes(layers[depth], -1, -2) @ gradient)
+            if depth:
+                gradient = gradient @ jnp.swapaxes(weights[depth], -1, -2)
+        return new[::-1], None
+
+    program = jax.jit(lambda weights: jax.lax.scan(update, weights, length=updates)[0]).lower(weights).compile()
+    spans = []
+    for _ in range(3):
+        clock = time.perf_counter()
+        jax.block_until_ready(program(weights))
+        spans.append(time.perf_counter() - clock)
+    return float(np.median(spans))
+
+
+def markdown(data: dict[str, Any]) -> str:
+    """The tables for people."""
+    lines = [
+        "# Speed",
+        "",
+        machine_line(data["hardware"])
+        + "; "
+        + ", ".join(f"{name} {version}" for name, version in data["versions"].items()),
+    ]
+    if "throughput" in data:
+        lines += [
+            "",
+            "## Environment steps",
+            "",
+            f"Measured: {data['clock']}. Floor: {data['floor']}. Medians.",
+            "",
+            "| environment | physics | environments | steps/s | floor | of floor | physics steps/s | compile s |",
+            "|---|---|---:|---:|---:|---:|---:|---:|",
+        ]
+        for row in data["throughput"]:
+            ratio = "" if row["floor_ratio"] is None else f"{row['floor_ratio']:.0%}"
+            bare = row["floor_env_steps_per_second"] or math.nan
+            lines.append(
+                f"| {row['env']} | {row['physics']} | {row['num_envs']} | {row['env_steps_per_second']:,.0f} "
+                f"| {bare:,.0f} | {ratio} | {row['physics_steps_per_second']:,.0f} | {row['compile_seconds']:.1f} |"
+            )
+    if "training" in data:
+        lines += ["", "## Training", "", *_training_lines(data["training"])]
+    return "\n".join(lines) + "\n"
+
+
+def _training_lines(row: dict[str, Any]) -> list[str]:
+    return [
+        f"{row['algorithm']} on {row['env']}, preset `{row['preset']}`, {row['seeds']} seeds side by side, "
+        f"{row['env_steps_per_iteration']:,} steps of each seed in an iteration, the first {row['iterations']} "
+        "iterations after one to warm up.",
+        "",
+        "| quantity | value |",
+        "|---|---:|",
+        f"| training steps/s, all seeds | {row['train_steps_per_second']:,.0f} |",
+        f"| floor: physics alone + matrix products alone | {row['floor_train_steps_per_second']:,.0f} |",
+        f"| of floor | {row['floor_ratio']:.0%} |",
+        f"| seconds of an iteration | {row['iteration_seconds']:.2f} |",
+        f"| seconds: physics alone (floor) | {row['physics_floor_seconds']:.2f} |",
+        f"| seconds: matrix products of the updates alone (floor) | {row['update_floor_seconds']:.2f} |",
+        f"| compile seconds | {row['compile_seconds']:.1f} |",
+    ]

@@ -1,0 +1,65 @@
+"""The trained policies of a run as one pure function over stacked parameters, and the environment they learned in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from experiments.context import configure, make_env, read_overrides
+from experiments.outcome import CommandError
+from experiments.runs import Run
+from jsafe import policy
+
+
+class Policies(NamedTuple):
+    """Policies of S seeds.
+
+    Attributes:
+        params: pytree with leading axis `[S]`, whatever `act` needs.
+        act: `(params of one seed, obs [..., observation_size], key, explore) -> action [..., action_size]`; `explore`
+            scales the noise: 0 gives the mean action, 1 a sample.
+        seeds: their names, in order.
+    """
+
+    params: Any
+    act: Callable[[Any, jax.Array, jax.Array, Any], jax.Array]
+    seeds: list[int]
+
+
+def load_policies(run: Run, seeds: Sequence[int] | None = None) -> Policies:
+    """The policies of a run's newest good checkpoint.
+
+    Args:
+        run: the run.
+        seeds: which of them, None for all.
+
+    Raises:
+        CommandError: a seed that the run does not have.
+        jsafe.run_record.RunError, jsafe.checkpoint.CheckpointError: no policy, or no good checkpoint.
+    """
+    stored = policy.load_policies(run.path)
+    chosen = list(range(stored.seeds)) if seeds is None else list(seeds)
+    for seed in chosen:
+        if not 0 <= seed < stored.seeds:
+            raise CommandError(f"the run at {run.path} has seeds 0 to {stored.seeds - 1}, got seed {seed}")
+    params = jax.tree.map(lambda leaf: leaf[jax.numpy.asarray(chosen)], (stored.params, stored.normalizer))
+
+    def act(params: Any, obs: jax.Array, key: jax.Array, explore: Any) -> jax.Array:
+        mean = stored.apply(*params, obs, None)
+        return mean + explore * (stored.apply(*params, obs, key) - mean)
+
+    return Policies(params, act, chosen)
+
+
+def prepare_for(platform: str | None, devices: int | None) -> None:
+    """Set JAX up for this process (see `experiments.context.configure`)."""
+    configure(platform, devices)
+
+
+def env_of(run: Run, physics: str | None = None, overrides: Any = ()) -> Any:
+    """The environment of a run, with the settings it was trained with, or another simulator or other settings."""
+    kept = run.facts.get("environment", {})
+    changes = read_overrides(overrides) if not isinstance(overrides, dict) else overrides
+    return make_env(run.env_id, physics, {**(kept.get("overrides") or {}), **changes})
