@@ -85,10 +85,11 @@ class PointMass:
 
 @dataclasses.dataclass(frozen=True)
 class Throttle:
-    """Reward and cost are the same action: `reward = a`, `cost = max(a, 0)`, with `a` clipped to [-1, 1].
+    """One action, the same best one everywhere: `reward = -(a - 1)^2`, `cost = max(a, 0)`, `a` within [-2, 2].
 
-    With a cost limit of `b` and `L` steps per episode the best policy is `a = b / L`, its return is `b`, and its
-    multiplier is 1, because one unit of cost buys one unit of reward.
+    The best deterministic policy without a constraint is `a = 1`, at a cost of 1 per step. With a cost limit `b` and
+    `L` steps per episode it is `a = b / L` (for `b < L`), and one unit of cost is worth `2 (1 - b / L)` of reward.
+    The observation is noise.
     """
 
     episode_length: int = 10
@@ -99,8 +100,8 @@ class Throttle:
             id="ToyThrottle-v0",
             observation_size=2,
             observation_layout=(("noise", 2),),
-            action_low=(-1.0,),
-            action_high=(1.0,),
+            action_low=(-2.0,),
+            action_high=(2.0,),
             cost_names=("fuel",),
             episode_length=self.episode_length,
             control_dt=0.1,
@@ -111,8 +112,9 @@ class Throttle:
 
     def step(self, state: State, action: jax.Array) -> State:
         key, noise_key = jax.random.split(state.data)
-        speed = jnp.clip(action[0], -1.0, 1.0)
-        return _state(key, jax.random.normal(noise_key, (2,)), speed, jnp.maximum(speed, 0.0), False, {})
+        speed = jnp.clip(action[0], -2.0, 2.0)
+        noise = jax.random.normal(noise_key, (2,))
+        return _state(key, noise, -((speed - 1.0) ** 2), jnp.maximum(speed, 0.0), False, {})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""On-policy methods: one loop, and the parts it is built from."""

@@ -1,0 +1,3 @@
+"""Placeholder."""
+def fits(networks, trained): return False
+passes = None

@@ -1,0 +1,160 @@
+"""Whole training runs on small CMDPs with known answers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import algorithms
+import jsafe
+from algorithms import Networks
+from algorithms.on_policy import loop
+from jsafe import rollout
+from jsafe.networks import Network
+from tests.toys import Counter, PointMass, Throttle
+
+TINY = {"num_envs": 4, "steps_per_iteration": 80, "minibatch_size": 20, "passes": 2, "hidden_sizes": (8, 8)}
+
+
+def constant_value(level):
+    return Network(init=lambda key: {"level": jnp.float32(level)}, apply=lambda p, x: jnp.full(x.shape[:-1], p["level"]))
+
+
+def test_metrics_have_their_fixed_names_and_shapes():
+    trainer = algorithms.make("ppo_lag", PointMass(), total_steps=160, **TINY)
+    state, metrics = jax.jit(lambda k: jsafe.run(trainer, k, 2))(jax.random.key(0))
+    assert {"env_steps", "return", "cost", "length", "multiplier", "episodes"} <= set(metrics)
+    assert {"kl", "passes", "entropy", "policy_loss", "clip_fraction", "skipped", "bad_action"} <= set(metrics)
+    assert {"reward_value_loss", "cost_value_loss"} <= set(metrics)
+    assert all(v.shape == (2,) for v in metrics.values())
+    assert metrics["env_steps"].tolist() == [80, 160]
+    assert metrics["length"].tolist() == [20.0, 20.0] and metrics["episodes"].tolist() == [4, 4]
+    assert int(state.iteration) == 2 and int(state.skipped) == 0
+    assert float(metrics["bad_action"][0]) > 0  # a unit Gaussian leaves [-1, 1]
+
+
+def test_both_values_are_bootstrapped_at_time_limits_and_neither_at_terminations():
+    level, discount = 7.0, 0.9
+    value = constant_value(level)
+
+    def targets(env):
+        nets = loop.default_networks(env, algorithms.registry.TABLE["ppo_lag"].options())
+        nets = Networks(nets.policy, value, value)
+        params = {n: getattr(nets, n).init(jax.random.key(0)) for n in nets._fields}
+
+        def act(obs, key):
+            del key
+            mean, _ = nets.policy.apply(params["policy"], obs)
+            return mean, {"mean": mean, "log_prob": jnp.zeros(obs.shape[0])}
+
+        _, t = rollout.unroll(env, act, rollout.init(env, jax.random.key(0), 1), jax.random.key(1), 6)
+        hyper = {"discount": discount, "cost_discount": 0.8, "gae_lambda": 1.0, "cost_gae_lambda": 1.0}
+        names = ("reward_value", "cost_value")
+        batch = loop.make_batch(t.obs, t.next_obs, t, params, nets, names, jnp.zeros(()), hyper)
+        return {k: np.asarray(v) for k, v in batch.targets.items()}
+
+    cut, ended = targets(Counter(episode_length=3)), targets(Counter(episode_length=3, end=3))
+    # Third step of a three-step episode, reward 1 and cost 1: bootstrapped or not.
+    assert cut["reward_value"][2] == pytest.approx(1 + 0.9 * level) and ended["reward_value"][2] == pytest.approx(1.0)
+    assert cut["cost_value"][2] == pytest.approx(1 + 0.8 * level) and ended["cost_value"][2] == pytest.approx(1.0)
+    # First step: three rewards, then the bootstrap.
+    assert cut["reward_value"][0] == pytest.approx(1 + 0.9 + 0.81 + 0.9**3 * level, rel=1e-5)
+    assert ended["cost_value"][0] == pytest.approx(1 + 0.8 + 0.64, rel=1e-5)
+
+
+def test_vmapped_seeds_give_the_numbers_of_single_runs():
+    trainer = algorithms.make("ppo_lag", PointMass(terminates=True), cost_limit=1.0, total_steps=240, **TINY)
+
+    def run(key):
+        return jsafe.run(trainer, key, 3)[1]
+
+    keys = jax.random.split(jax.random.key(5), 2)
+    together = jax.jit(jax.vmap(run))(keys)
+    single = jax.jit(run)
+    for i, key in enumerate(keys):
+        alone = single(key)
+        for name in alone:
+            np.testing.assert_allclose(together[name][i], alone[name], rtol=2e-3, atol=2e-4, err_msg=name)
+
+
+def test_running_in_two_parts_equals_running_at_once():
+    trainer = algorithms.make("cppo_pid", PointMass(), total_steps=320, **TINY)
+    step = jax.jit(trainer.step)
+    state = trainer.init(jax.random.key(0))
+    for _ in range(2):
+        state, _ = step(state)
+    kept = jax.tree.map(lambda x: x, state)
+    state, metrics = step(state)
+    _, again = step(kept)
+    jax.tree.map(np.testing.assert_array_equal, metrics, again)
+
+
+def test_multiplier_waits_for_the_first_finished_episode():
+    trainer = algorithms.make("ppo_lag", Throttle(episode_length=50), cost_limit=0.0, total_steps=400, **TINY)
+    _, metrics = jax.jit(lambda k: jsafe.run(trainer, k, 4))(jax.random.key(0))
+    cost, multiplier = np.asarray(metrics["cost"]), np.asarray(metrics["multiplier"])
+    assert np.isnan(cost[:2]).all() and np.isfinite(cost[2:]).all()  # 20 steps per iteration: the third ends episodes
+    np.testing.assert_allclose(multiplier, [0.001, 0.001, 0.036, 0.071], rtol=0.05)
+    assert metrics["skipped"].tolist() == [0, 0, 0, 0]
+
+
+def test_fresh_start_at_each_iteration_drops_running_episodes():
+    sizes = {**TINY, "total_steps": 240}
+    kept = algorithms.make("ppo", Counter(episode_length=30), **sizes)
+    fresh = algorithms.make("ppo", Counter(episode_length=30), preset="omnisafe", **sizes)
+    assert jsafe.run(kept, jax.random.key(0), 3)[1]["episodes"].tolist() == [0, 4, 4]
+    assert jsafe.run(fresh, jax.random.key(0), 3)[1]["episodes"].tolist() == [0, 0, 0]
+
+
+def test_observations_are_not_rescaled_while_an_iteration_lasts():
+    trainer = algorithms.make("ppo", PointMass(), total_steps=160, **TINY)
+    state = trainer.init(jax.random.key(0))
+    np.testing.assert_array_equal(state.normalizer.std, np.ones(5))
+    after, _ = jax.jit(trainer.step)(state)
+    assert float(after.normalizer.std[4]) == pytest.approx(np.arange(20).std(), rel=1e-3)  # age runs from 0 to 19
+
+
+def test_a_network_of_the_users_takes_the_place_of_a_built_in_one():
+    env = PointMass()
+    options = algorithms.registry.TABLE["ppo_lag"].options()
+    nets = loop.default_networks(env, options)._replace(cost_value=constant_value(1.0))
+    trainer = algorithms.make("ppo_lag", env, networks=nets, total_steps=160, **TINY)
+    state, metrics = jax.jit(lambda k: jsafe.run(trainer, k, 2))(jax.random.key(0))
+    assert trainer.info.policy is None
+    assert set(state.params["cost_value"]) == {"level"} and float(state.params["cost_value"]["level"]) != 1.0
+    assert np.isfinite(metrics["policy_loss"]).all()
+
+
+LEARN = {
+    "num_envs": 10,
+    "steps_per_iteration": 400,
+    "minibatch_size": 50,
+    "passes": 10,
+    "learning_rate": 3e-3,
+    "value_learning_rate": 3e-3,
+    "hidden_sizes": (8, 8),
+}
+
+
+def curves(name, iterations, **changes):
+    trainer = algorithms.make(name, Throttle(), total_steps=400 * iterations, **LEARN, **changes)
+    keys = jax.random.split(jax.random.key(0), 2)
+    return {k: np.asarray(v) for k, v in jax.jit(jax.vmap(lambda k: jsafe.run(trainer, k, iterations)[1]))(keys).items()}
+
+
+def test_without_a_constraint_the_best_action_is_found():
+    found = curves("ppo", 80)
+    assert (found["return"][:, -1] > -1.0).all()  # from about -20
+    np.testing.assert_allclose(found["cost"][:, -1], 10.0, atol=0.5)
+
+
+@pytest.mark.parametrize(
+    "name, rates",
+    [("ppo_lag", {"multiplier_learning_rate": 0.1}), ("cppo_pid", {"pid_ki": 0.1, "pid_kp": 1.0})],
+)
+def test_a_constrained_method_brings_the_cost_to_its_limit(name, rates):
+    found = curves(name, 150, cost_limit=4.0, **rates)
+    late = found["cost"][:, 75:]
+    np.testing.assert_allclose(late.mean(), 4.0, atol=1.0)
+    assert (found["multiplier"][:, 75:].mean(1) > 0.5).all()
+    assert found["return"][:, 75:].mean() > -8.0  # the best action within the limit gives -3.6
