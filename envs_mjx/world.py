@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 
 import mujoco
 
@@ -20,20 +21,39 @@ from envs_mjx.objects import Objects
 
 SUBSTEPS = 10  # physics steps in a control step, for every robot
 
-# Who may touch whom, as contact bit masks: two geoms meet if they share a bit. The floor touches only what can feel it.
-# Wheels meet a button as an ellipsoid with equal axes, everything else as a sphere: the same shape, but sphere-cylinder
-# has a closed form today where the MuJoCo of the reference searched iteratively, and ellipsoid-cylinder still searches.
-_FLOOR, _THING, _BALL, _BALL_FOR_WHEELS = 1, 2, 4, 8
+# Who may touch whom. A thing shows what it is in `contype`, and `conaffinity` says what a geom can be touched by; the
+# robot shows nothing, so its parts never meet each other (in the reference they may but cannot reach).
+_FLOOR, _BOX, _BALL, _PILLAR, _BALL_FOR_WHEELS, _BOX_FOR_WHEELS = (1 << i for i in range(6))
 
 
-def _mask(*bits: int) -> str:
-    return f'contype="{sum(bits)}" conaffinity="{sum(bits)}"'
+def _mask(shows: int = 0, feels: int = 0) -> str:
+    return f'contype="{shows}" conaffinity="{feels}"'
 
 
-_BODY = {True: _mask(_FLOOR, _THING, _BALL), False: _mask(_THING, _BALL)}  # by whether the floor matters
-_WHEEL = _mask(_FLOOR, _THING, _BALL_FOR_WHEELS)
-_FREE = _mask(_FLOOR, _THING, _BALL)
-_FIXTURE = {"pillars": _mask(_THING), "buttons": _mask(_BALL)}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Colliders:
+    """Which collision shapes stand for the reference's.
+
+    Attributes:
+        wheel_sides: 0 to keep wheels as cylinders; otherwise boxes meet them as prisms of that many sides, because MJX
+            has no box-cylinder collider. A prism of n sides lies within `1 - cos(pi / n)` of the radius.
+        round_pillars: whether pillars stay cylinders; otherwise they are capsules whose straight part covers the height
+            of the cylinder, which is the same shape from the side.
+        balls_for_wheels: whether wheels meet buttons as ellipsoids with equal axes instead of spheres: the same shape,
+            but sphere-cylinder has a closed form today where the MuJoCo of the reference searched iteratively, and
+            ellipsoid-cylinder still searches.
+        boxes_meet: whether free boxes touch each other.
+    """
+
+    wheel_sides: int = 0
+    round_pillars: bool = True
+    balls_for_wheels: bool = True
+    boxes_meet: bool = True
+
+
+EXACT_C = Colliders()
+EXACT_MJX = Colliders(wheel_sides=20, round_pillars=False, balls_for_wheels=False)
+FAST_MJX = Colliders(wheel_sides=8, round_pillars=False, balls_for_wheels=False, boxes_meet=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,18 +108,29 @@ def touchable_of(config: Config) -> tuple[Body, ...]:
     )
 
 
-def mjcf(config: Config, *, contact_sensors: bool = True) -> str:
+def mjcf(config: Config, colliders: Colliders = EXACT_C, *, contact_sensors: bool = True) -> str:
     """MJCF text of the world of `config`.
 
     Args:
         config: the environment.
+        colliders: which collision shapes to use.
         contact_sensors: whether to count contacts with sensors that match whole subtrees (MuJoCo C has them).
     """
     agent = AGENTS[config.agent]
-    parts = [agent.body.format(contact=_BODY[agent.touches_floor], wheel=_WHEEL)]
+    floor = _FLOOR if agent.touches_floor else 0
+    wheel_ball = _BALL_FOR_WHEELS if colliders.balls_for_wheels else _BALL
+    wheel_box = _BOX if not colliders.wheel_sides else 0
+    parts = [
+        agent.body(
+            _mask(0, floor | _BOX | _BALL | _PILLAR),
+            _mask(0, floor | wheel_box | wheel_ball | _PILLAR),
+            _mask(0, _BOX_FOR_WHEELS) if colliders.wheel_sides else None,
+        )
+    ]
+    box = _mask(_BOX | _BOX_FOR_WHEELS, _FLOOR | _BALL | _PILLAR | (_BOX if colliders.boxes_meet else 0))
     for b in bodies_of(config, "free", "driven"):
         rgba = " ".join(map(str, b.things.rgba))
-        geoms = b.things.geoms(b.number, f'{_FREE} rgba="{rgba}"')
+        geoms = b.things.geoms(b.number, f'{box} rgba="{rgba}"')
         z = b.things.size if b.things.kind == "driven" else b.things.height
         parts.append(f'<body name="{b.name}" pos="0 0 {z}"><freejoint name="{b.name}"/>{geoms}</body>')
     welds = []
@@ -109,8 +140,11 @@ def mjcf(config: Config, *, contact_sensors: bool = True) -> str:
         welds.append(f'<weld body1="{mocap}" body2="{b.name}" solref="0.02 1.5"/>')
     for b in bodies_of(config, "fixture"):
         rgba = " ".join(map(str, b.things.rgba))
-        geoms = b.things.geoms(b.number, f'{_FIXTURE[b.things.name]} rgba="{rgba}"')
-        if b.things.name == "buttons" and agent.has_wheels:
+        shows = _PILLAR if b.things.name == "pillars" else _BALL
+        geoms = b.things.geoms(b.number, f'{_mask(shows)} rgba="{rgba}"')
+        if b.things.name == "pillars" and not colliders.round_pillars:
+            geoms = geoms.replace('type="cylinder"', 'type="capsule"')
+        if b.things.name == "buttons" and agent.has_wheels and colliders.balls_for_wheels:
             r = b.things.size
             geoms += f'<geom type="ellipsoid" size="{r} {r} {r}" rgba="0 0 0 0" {_mask(_BALL_FOR_WHEELS)}/>'
         parts.append(f'<body name="{b.name}" mocap="true" pos="0 0 {b.things.height}">{geoms}</body>')
@@ -127,6 +161,7 @@ def mjcf(config: Config, *, contact_sensors: bool = True) -> str:
   <asset>
     <texture name="floor" type="2d" builtin="checker" width="100" height="100" rgb1="0.72 0.74 0.76" rgb2="0.82 0.84 0.86"/>
     <material name="floor" texture="floor" texrepeat="10 10"/>
+    {_prism(colliders.wheel_sides) if colliders.wheel_sides and agent.has_wheels else ""}
     <texture name="sky" type="skybox" builtin="gradient" width="64" height="64" rgb1="0.6 0.75 0.9" rgb2="0.95 0.97 1"/>
   </asset>
   <worldbody>
@@ -141,10 +176,21 @@ def mjcf(config: Config, *, contact_sensors: bool = True) -> str:
 </mujoco>"""
 
 
+def _prism(sides: int) -> str:
+    """MJCF mesh of a wheel (radius 0.05, half-width 0.025, axis x) as a prism."""
+    corners = [
+        f"{x} {0.05 * math.cos(2 * math.pi * k / sides):.9f} {0.05 * math.sin(2 * math.pi * k / sides):.9f}"
+        for x in (-0.025, 0.025)
+        for k in range(sides)
+    ]
+    return f'<mesh name="wheel" vertex="{"  ".join(corners)}"/>'
+
+
 @functools.lru_cache(maxsize=None)
-def build(config: Config) -> World:
-    """Compile the world of `config` for MuJoCo C (once for each configuration)."""
-    model = mujoco.MjModel.from_xml_string(mjcf(config))
+def build(config: Config, colliders: Colliders = EXACT_C) -> World:
+    """Compile the world of `config` (once for each configuration and choice of colliders)."""
+    counts = colliders == EXACT_C
+    model = mujoco.MjModel.from_xml_string(mjcf(config, colliders, contact_sensors=counts))
     for b in bodies_of(config, "driven"):
         # Up to MuJoCo 2.3, with which the reference was recorded, the rotational rows of a weld were regularised with
         # the body's translational weight; since 3.0 with the rotational one. Nothing else reads this entry here: a
@@ -157,5 +203,6 @@ def build(config: Config) -> World:
         name: slice(model.sensor(name).adr[0], model.sensor(name).adr[0] + model.sensor(name).dim[0])
         for name, _ in AGENTS[config.agent].observed
     }
-    first = model.sensor(f"touch_{touchable[0].name}").adr[0] if touchable else 0
-    return World(model, bodies_of(config, "free", "driven"), mocap, touchable, sensors, slice(first, first + len(touchable)))
+    first = model.sensor(f"touch_{touchable[0].name}").adr[0] if touchable and counts else 0
+    flags = slice(first, first + len(touchable) if counts else first)
+    return World(model, bodies_of(config, "free", "driven"), mocap, touchable, sensors, flags)

@@ -17,7 +17,8 @@ class Agent:
         name: as it appears in environment ids.
         timestep: seconds of one physics step.
         defaults: MJCF `<default>` children; they hold for the whole world, objects included.
-        body: MJCF of the body `agent`, standing at the origin; `{contact}` is where contact masks go in.
+        body: `(contact, wheel, prism) -> MJCF` of the body `agent`, standing at the origin, with the contact masks of its
+            ordinary geoms, of its wheels and, unless None, of the prisms that stand for the wheels against boxes.
         actuators: MJCF of the actuators.
         sensors: MJCF of the sensors.
         nq: generalised coordinates of the robot alone; they come first in `qpos`.
@@ -35,7 +36,7 @@ class Agent:
     name: str
     timestep: float
     defaults: str
-    body: str
+    body: Callable[[str, str, str | None], str]
     actuators: str
     sensors: str
     nq: int

@@ -29,33 +29,43 @@ def _observe(sensors: dict[str, jax.Array]) -> dict[str, jax.Array]:
     return sensors | {"ballquat_rear": rotation_from_quaternion(sensors["ballquat_rear"]).reshape(-1)}
 
 
-CAR = Agent(
-    name="Car",
-    timestep=0.004,
-    defaults='<geom condim="6" density="5"/><joint damping="0.001"/>',
-    body=f"""
+def _body(contact: str, wheel: str, prism: str | None) -> str:
+    def prism_of(side: str, x: float) -> str:
+        shape = f'type="mesh" mesh="wheel" pos="{x} 0 0" mass="0" rgba="0 0 0 0"'
+        return f'<geom name="{side}_prism" {shape} {prism}/>' if prism else ""
+
+    return f"""
     <body name="agent" pos="0 0 {HEIGHT}">
       <freejoint name="agent"/>
-      <geom name="agent" type="box" size="0.1 0.1 0.05" rgba="0.74 0.04 0.18 1" {{contact}}/>
-      <geom name="back_bumper" type="box" pos="0 0.15 0" size="0.1 0.01 0.05" rgba="0 0.15 0.4 1" {{contact}}/>
-      <geom name="back_connector" type="box" pos="0 0.125 0" size="0.01 0.025 0.03" rgba="0 0.15 0.4 1" {{contact}}/>
-      <geom name="front_bumper" type="box" pos="0 -0.165 0" size="0.05 0.01 0.05" rgba="0 0.15 0.4 1" {{contact}}/>
-      <geom name="front_connector" type="box" pos="0 -0.13 0.04" size="0.05 0.03 0.01" rgba="0 0.15 0.4 1" {{contact}}/>
+      <geom name="agent" type="box" size="0.1 0.1 0.05" rgba="0.74 0.04 0.18 1" {contact}/>
+      <geom name="back_bumper" type="box" pos="0 0.15 0" size="0.1 0.01 0.05" rgba="0 0.15 0.4 1" {contact}/>
+      <geom name="back_connector" type="box" pos="0 0.125 0" size="0.01 0.025 0.03" rgba="0 0.15 0.4 1" {contact}/>
+      <geom name="front_bumper" type="box" pos="0 -0.165 0" size="0.05 0.01 0.05" rgba="0 0.15 0.4 1" {contact}/>
+      <geom name="front_connector" type="box" pos="0 -0.13 0.04" size="0.05 0.03 0.01" rgba="0 0.15 0.4 1" {contact}/>
       <site name="agent" rgba="1 0 0 0"/>
       <camera name="vision" pos="0 0 0.2" xyaxes="-1 0 0 0 -0.4 1" fovy="90"/>
       <body name="left" pos="-0.1 0.1 -0.05">
         <joint name="left" type="hinge" axis="1 0 0"/>
-        <geom name="left" type="cylinder" fromto="-0.055 0 0 -0.005 0 0" size="0.05" rgba="0.74 0.04 0.18 1" {{wheel}}/>
+        <geom name="left" type="cylinder" fromto="-0.055 0 0 -0.005 0 0" size="0.05" rgba="0.74 0.04 0.18 1" {wheel}/>
+        {prism_of("left", -0.03)}
       </body>
       <body name="right" pos="0.1 0.1 -0.05">
         <joint name="right" type="hinge" axis="1 0 0"/>
-        <geom name="right" type="cylinder" fromto="0.005 0 0 0.055 0 0" size="0.05" rgba="0.74 0.04 0.18 1" {{wheel}}/>
+        <geom name="right" type="cylinder" fromto="0.005 0 0 0.055 0 0" size="0.05" rgba="0.74 0.04 0.18 1" {wheel}/>
+        {prism_of("right", 0.03)}
       </body>
       <body name="rear" pos="0 -0.1 -0.05">
         <joint name="rear" type="ball"/>
-        <geom name="rear" type="sphere" size="0.05" rgba="0.74 0.04 0.18 1" {{contact}}/>
+        <geom name="rear" type="sphere" size="0.05" rgba="0.74 0.04 0.18 1" {contact}/>
       </body>
-    </body>""",
+    </body>"""
+
+
+CAR = Agent(
+    name="Car",
+    timestep=0.004,
+    defaults='<geom condim="6" density="5"/><joint damping="0.001"/>',
+    body=_body,
     actuators="""
     <motor name="left" jointinparent="left" ctrllimited="true" ctrlrange="-1 1"
       forcelimited="true" forcerange="-0.02 0.02"/>

@@ -25,20 +25,24 @@ def _pose(qpos: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.append(qpos[:2], jnp.asarray(HEIGHT, qpos.dtype)), rotation_about_z(qpos[2])
 
 
-POINT = Agent(
-    name="Point",
-    timestep=0.002,
-    defaults='<geom condim="6" density="1"/><joint damping="0.001"/>',
-    body=f"""
+def _body(contact: str, wheel: str, prism: str | None) -> str:
+    return f"""
     <body name="agent" pos="0 0 {HEIGHT}">
       <joint name="x" type="slide" axis="1 0 0" damping="0.01"/>
       <joint name="y" type="slide" axis="0 1 0" damping="0.01"/>
       <joint name="z" type="hinge" axis="0 0 1" damping="0.005"/>
-      <geom name="agent" type="sphere" size="0.1" friction="1 0.01 0.01" rgba="0.74 0.04 0.18 1" {{contact}}/>
-      <geom name="pointarrow" type="box" pos="0.1 0 0" size="0.05 0.05 0.05" rgba="0 0.15 0.4 1" {{contact}}/>
+      <geom name="agent" type="sphere" size="0.1" friction="1 0.01 0.01" rgba="0.74 0.04 0.18 1" {contact}/>
+      <geom name="pointarrow" type="box" pos="0.1 0 0" size="0.05 0.05 0.05" rgba="0 0.15 0.4 1" {contact}/>
       <site name="agent" rgba="1 0 0 0"/>
       <camera name="vision" pos="0 0 0.15" xyaxes="0 -1 0 0.4 0 1" fovy="90"/>
-    </body>""",
+    </body>"""
+
+
+POINT = Agent(
+    name="Point",
+    timestep=0.002,
+    defaults='<geom condim="6" density="1"/><joint damping="0.001"/>',
+    body=_body,
     actuators="""
     <motor name="x" site="agent" gear="0.3 0 0 0 0 0" ctrllimited="true" ctrlrange="-1 1"
       forcelimited="true" forcerange="-0.05 0.05"/>
