@@ -1,0 +1,183 @@
+"""Seeds and hyper-parameters as one more axis: a population trains in one compiled program.
+
+The leading axis of every array is the member of the population. It is spread over the devices with `jax.shard_map`,
+one `vmap` on each: members never talk to each other, and a host callback inside a member sees its own device only
+(under automatic partitioning, a callback would gather the whole population).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jsafe import runtime
+from jsafe.trainer import Metrics, Trainer, TrainState
+
+AXIS = "seeds"
+COMPARED_ELEMENTS = 1 << 16
+"""Largest parameter array looked at to tell whether an update happened: every update moves the biases too, and
+comparing the large matrices of a language model would keep a second copy of them alive."""
+
+
+class Health(NamedTuple):
+    """How the last iteration went, one entry for each member.
+
+    Attributes:
+        skipped: `[seeds]` int32, updates that were dropped in this iteration because they were not finite.
+        moved: `[seeds]` bool, whether any parameter changed.
+    """
+
+    skipped: jax.Array
+    moved: jax.Array
+
+
+class Population(NamedTuple):
+    """A trainer for `num_seeds` members at once.
+
+    Attributes:
+        init: `(keys [num_seeds], hyper=None) -> TrainState`, jitted; `hyper` maps a name to `[num_seeds]` values.
+        step: `TrainState -> (TrainState, Metrics, Health)`, jitted; the state that goes in is consumed (donated).
+        place: puts a state from the host (NumPy leaves) on the devices.
+        num_seeds: members.
+        num_devices: devices they are spread over; it divides `num_seeds`.
+    """
+
+    init: Callable[..., TrainState]
+    step: Callable[[TrainState], tuple[TrainState, Metrics, Health]]
+    place: Callable[[Any], Any]
+    num_seeds: int
+    num_devices: int
+
+
+def keys_for(root_seed: int, num_seeds: int) -> jax.Array:
+    """One typed key for each member, shape `[num_seeds]`; member `i` gets the same key in a population of any size.
+
+    Raises:
+        ValueError: fewer than one seed, or a root seed outside 64 bits.
+    """
+    if num_seeds < 1:
+        raise ValueError(f"seeds must be at least 1, got {num_seeds}")
+    if not -(2**63) <= root_seed < 2**63:
+        raise ValueError(f"seed must fit in 64 bits, got {root_seed}")
+    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(root_seed), jnp.arange(num_seeds))
+
+
+def check_hyper(trainer: Trainer, num_seeds: int, hyper: Mapping[str, Any] | None) -> dict[str, np.ndarray] | None:
+    """Traced hyper-parameters as `[num_seeds]` arrays; a single number is given to every member.
+
+    Raises:
+        ValueError: unknown or static name, wrong shape, or a value that is not finite.
+    """
+    if not hyper:
+        return None
+    known = sorted(trainer.info.traced)
+    checked = {}
+    for name, value in hyper.items():
+        if name not in trainer.info.traced:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            fixed = " (it shapes the program, so it is the same for all seeds)" if name in trainer.info.config else ""
+            raise ValueError(f"hyper {name!r} cannot differ between seeds{fixed}, expected one of {known}{hint}")
+        array = np.asarray(value, np.float32)
+        if array.shape not in ((), (num_seeds,)):
+            raise ValueError(f"hyper {name!r} must be a number or have shape ({num_seeds},), got shape {array.shape}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"hyper {name!r} must be finite, got {array}")
+        checked[name] = np.broadcast_to(array, (num_seeds,)).copy()
+    return checked
+
+
+def make_population(trainer: Trainer, num_seeds: int, devices: Sequence[jax.Device] | None = None) -> Population:
+    """Bind a trainer to a number of members and to devices.
+
+    The largest number of devices that divides `num_seeds` is used. What a member learns does not depend on it, up to
+    the rounding of batched matrix products.
+
+    Args:
+        trainer: what each member runs.
+        num_seeds: members, at least 1.
+        devices: candidates; by default the local ones, or a single one on a CPU whose thread pool is too small to run
+            several safely (see `jsafe.runtime.safe_thread_count`).
+
+    Raises:
+        ValueError: fewer than one seed.
+    """
+    if num_seeds < 1:
+        raise ValueError(f"seeds must be at least 1, got {num_seeds}")
+    candidates = list(devices) if devices is not None else _safe_devices()
+    count = max(d for d in range(1, len(candidates) + 1) if num_seeds % d == 0)
+    chosen = candidates[:count]
+
+    def init(keys: jax.Array, hyper: Mapping[str, Any] | None) -> TrainState:
+        return strong(jax.vmap(lambda k, h: trainer.init(k, h or None))(keys, hyper))
+
+    def step(state: TrainState) -> tuple[TrainState, Metrics, Health]:
+        after, metrics = jax.vmap(trainer.step)(state)
+        after = strong(after)
+        return after, metrics, _health(state, after)
+
+    target: Any = chosen[0]
+    spread_init, spread_step, out = init, step, None
+    if count > 1:
+        mesh = Mesh(np.array(chosen), (AXIS,))
+        spec = PartitionSpec(AXIS)
+        target = out = NamedSharding(mesh, spec)
+        # check_vma is off because trainers start scans from constants, which belong to no device.
+        spread_init = jax.shard_map(init, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+        spread_step = jax.shard_map(step, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+
+    # Named, because arrays without elements would come back unsharded, and the next step would compile again.
+    jit_init = jax.jit(spread_init, out_shardings=out)
+    jit_step = jax.jit(spread_step, donate_argnums=0, out_shardings=out)
+
+    def place(tree: Any) -> Any:
+        return jax.device_put(tree, target)
+
+    def checked_init(keys: jax.Array, hyper: Mapping[str, Any] | None = None) -> TrainState:
+        if keys.shape != (num_seeds,):
+            raise ValueError(f"expected {num_seeds} keys, got shape {keys.shape}")
+        return place(jit_init(place(keys), place(check_hyper(trainer, num_seeds, hyper) or {})))
+
+    return Population(checked_init, jit_step, place, num_seeds, count)
+
+
+def strong(tree: Any) -> Any:
+    """The same values without weak types, which would make the second call of a jitted step compile again."""
+
+    def leaf(x: Any) -> Any:
+        x = jnp.asarray(x) if not isinstance(x, jax.Array) else x
+        return x if jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended) else jax.lax.convert_element_type(x, x.dtype)
+
+    return jax.tree.map(leaf, tree)
+
+
+def _health(before: TrainState, after: TrainState) -> Health:
+    seeds = after.skipped.shape[0]
+
+    def changed(old: jax.Array, new: jax.Array) -> jax.Array:
+        return jnp.any((old != new).reshape(seeds, -1), axis=1)
+
+    pairs = zip(jax.tree.leaves(before.params), jax.tree.leaves(after.params), strict=True)
+    small = [changed(o, n) for o, n in pairs if math.prod(n.shape[1:]) <= COMPARED_ELEMENTS]
+    moved = jnp.any(jnp.stack(small), axis=0) if small else jnp.ones(seeds, bool)
+    return Health(skipped=after.skipped - before.skipped, moved=moved)
+
+
+def _safe_devices() -> list[jax.Device]:
+    devices = jax.local_devices()
+    if len(devices) > 1 and devices[0].platform == "cpu" and not runtime.has_safe_threads():
+        warnings.warn(
+            "seeds run on one CPU device: with several, JAX may hang unless the environment variable NPROC exceeds "
+            "the number of cores before JAX starts (jsafe.runtime.configure() sets it)",
+            stacklevel=3,
+        )
+        return devices[:1]
+    return devices
