@@ -293,7 +293,7 @@ def reset_where(env: Env, done: jax.Array, seeds: tuple[jax.Array, jax.Array], s
             lambda x, batched: x if batched else jnp.broadcast_to(x, (axis_size, *x.shape)), args, tuple(in_batched)
         )
         flat = jax.tree.map(lambda x: x.reshape(axis_size * x.shape[1], *x.shape[2:]), args)
-        out = jax.tree.map(lambda x: x.reshape(axis_size, -1, *x.shape[1:]), reset(*flat))
+        out = jax.tree.map(lambda x: x.reshape(axis_size, x.shape[0] // axis_size, *x.shape[1:]), reset(*flat))
         return out, jax.tree.map(lambda _: True, out)
 
     return unpack(reset(done, seeds, packed))
