@@ -87,7 +87,7 @@ def fit(
     progress: bool | None = None,
     sinks: Sequence[Sink] | None = None,
     extra: Mapping[str, Any] | None = None,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> FitResult:
     """Train a population, with telemetry and checkpoints.
 
@@ -162,7 +162,7 @@ class _Session:
         self.explained: set[tuple[str, int]] = set()
 
     def run(
-        self, callbacks: tuple[Callback, ...], sinks: Sequence[Sink] | None, devices: Sequence[jax.Device] | None
+        self, callbacks: tuple[Callback, ...], sinks: Sequence[Sink] | None, devices: Sequence[Any] | None
     ) -> FitResult:
         population = make_population(self.trainer, self.plan.seeds, devices)
         before = self.record.get("num_devices")
@@ -223,7 +223,7 @@ class _Session:
 
     def _opening_record(self, extra: dict[str, Any]) -> dict[str, Any]:
         plan, info = self.plan, self.trainer.info
-        record = dict(plan.record) if plan.record is not None else {"created": run_record.timestamp()}
+        record: dict[str, Any] = dict(plan.record or {"created": run_record.timestamp()})
         record.pop("error", None)
         return record | {
             "trainer": run_record.describe_trainer(info),

@@ -95,7 +95,7 @@ def check_hyper(trainer: Trainer, num_seeds: int, hyper: Mapping[str, Any] | Non
     return checked
 
 
-def make_population(trainer: Trainer, num_seeds: int, devices: Sequence[jax.Device] | None = None) -> Population:
+def make_population(trainer: Trainer, num_seeds: int, devices: Sequence[Any] | None = None) -> Population:
     """Bind a trainer to a number of members and to devices.
 
     The largest number of devices that divides `num_seeds` is used. What a member learns does not depend on it, up to
@@ -171,7 +171,7 @@ def _health(before: TrainState, after: TrainState) -> Health:
     return Health(skipped=after.skipped - before.skipped, moved=moved)
 
 
-def _safe_devices() -> list[jax.Device]:
+def _safe_devices() -> list[Any]:
     devices = jax.local_devices()
     if len(devices) > 1 and devices[0].platform == "cpu" and not runtime.has_safe_threads():
         warnings.warn(

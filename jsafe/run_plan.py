@@ -65,7 +65,7 @@ def make_plan(
             raise RunError(f"{folder} cannot go on with other settings; {'; '.join(differences)}")
         seeds, seed = record["seeds"], record["seed"]
         if hyper is not None:
-            given = {k: v.tolist() for k, v in (check_hyper(trainer, seeds, hyper) or {}).items()}
+            given = {k: v.tolist() for k, v in (check_hyper(trainer, record["seeds"], hyper) or {}).items()}
             if given != record["hyper"]:
                 raise RunError(f"{folder} cannot go on with other hyper-parameters: {record['hyper']} in the run")
         hyper = record["hyper"]

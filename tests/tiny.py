@@ -49,7 +49,7 @@ def make_tiny(
 
         def loss(params: Any) -> jax.Array:
             mean, log_std = network.apply(params, normalize.apply(state.normalizer, obs))
-            return jnp.mean((mean - jnp.sin(obs[:, :2])) ** 2) + jnp.mean(log_std**2)
+            return jnp.mean((mean - jnp.sin(obs[:, :2])) ** 2) + jnp.mean((log_std + 0.5) ** 2)
 
         value, grad = jax.value_and_grad(loss)(state.params["policy"])
         iteration = state.iteration + 1
