@@ -10,11 +10,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+import algorithms
 from experiments.context import make_env, prepare
 from experiments.outcome import Outcome, note, to_json, writable_folder
-from experiments.throughput import CLOCK, FLOOR, machine_line, quiet_measure
-from jsafe import runtime
+from experiments.throughput import CLOCK, FLOOR, bare_loop, machine_line, quiet_measure
+from jsafe import population, runtime
 
 CPU_CASES = (
     ("SafetyPointGoal1-v0", "mujoco", (256, 2048)),
@@ -74,59 +76,141 @@ def measure_throughput(quick: bool) -> list[dict[str, Any]]:
 
 
 def measure_training(seeds: int, quick: bool = False, iterations: int = 3) -> dict[str, Any]:
-    """Training steps per second over the first epochs of PPO-Lag with the published settings.
+    """Training steps per second over the first iterations of PPO-Lag with the published settings.
 
-    In the first epochs the KL stop hardly ever acts, so nearly all passes run: the slowest part of a training. Beside
-    it stand two floors: the matrix products of the updates alone, and the physics of the collection alone.
+    In the first iterations the KL stop hardly ever acts, so nearly all passes run: the slowest part of a training.
+    Beside it stand two floors, measured between the iterations: the matrix products of the updates alone, and the
+    physics of the collection alone.
 
     Args:
         seeds: trained side by side.
         quick: a tiny configuration, to see that it works.
-        iterations: timed iterations, after one that is not.
+        iterations: timed iterations, the first ones of the training.
+
+    Returns:
+        Figures for `bench.json`; the lists hold one entry for each iteration.
     """
-    raise NotImplementedError
+    env = make_env(TRAINING_ENV)
+    options = {"steps_per_iteration": 800, "num_envs": 4, "passes": 2} if quick else {}
+    trainer = algorithms.make(TRAINING_ALGORITHM, env, TRAINING_PRESET, **options)
+    config, each = trainer.info.config, trainer.info.env_steps_per_iteration
+    people = population.make_population(trainer, seeds)
+    note(f"{TRAINING_ALGORITHM} on {TRAINING_ENV}, {seeds} seeds on {people.num_devices} devices ...")
+    clock = time.perf_counter()
+    state = jax.block_until_ready(people.init(population.keys_for(0, seeds)))
+    init_seconds = time.perf_counter() - clock
+    clock = time.perf_counter()
+    step = people.step.lower(state).compile()
+    compile_seconds = time.perf_counter() - clock
+
+    updates = -(-config["steps_per_iteration"] // config["minibatch_size"])
+    shapes = (env.spec.observation_size, tuple(config["hidden_sizes"]), (env.spec.action_size, 1, 1))
+    products = UpdateFloor(seeds, people.num_devices, config["minibatch_size"], updates, *shapes)
+    loop = bare_loop(env)
+    spans, passes, product_spans, physics_rates = [], [], [], []
+    for _ in range(iterations):
+        clock = time.perf_counter()
+        state, metrics, _ = jax.block_until_ready(step(state))
+        spans.append(time.perf_counter() - clock)
+        # Seeds in one program wait for the one that makes the most passes.
+        passes.append(int(np.max(metrics["passes"])))
+        product_spans.append(products.seconds_of_a_pass() * passes[-1])
+        physics_rates.append(loop.rate(1.0))
+    iteration_seconds = float(np.median(spans))
+    update_floor = float(np.median(product_spans))
+    physics_floor = seeds * each / float(np.median(physics_rates))
+    rate, floor_rate = seeds * each / iteration_seconds, seeds * each / (update_floor + physics_floor)
+    return {
+        "algorithm": TRAINING_ALGORITHM,
+        "env": TRAINING_ENV,
+        "physics": env.backend,
+        "preset": TRAINING_PRESET,
+        "seeds": seeds,
+        "devices": people.num_devices,
+        "env_steps_per_iteration": each,
+        "iterations": iterations,
+        "train_steps_per_second": rate,
+        "floor_train_steps_per_second": floor_rate,
+        "floor_ratio": rate / floor_rate,
+        "iteration_seconds": iteration_seconds,
+        "physics_floor_seconds": physics_floor,
+        "update_floor_seconds": update_floor,
+        "init_seconds": init_seconds,
+        "compile_seconds": compile_seconds,
+        "run_seconds": float(sum(spans)),
+        "passes": passes,
+        "updates_per_pass": updates,
+        "all_iteration_seconds": spans,
+        "all_update_floor_seconds": product_spans,
+        "all_floor_env_steps_per_second": physics_rates,
+        "config": dict(config),
+    }
 
 
-def update_floor(
-    seeds: int, batch: int, updates: int, observation_size: int, hidden: tuple[int, ...], outputs: tuple[int, ...]
-) -> float:
-    """Seconds that the matrix products of one iteration's updates take alone, as one compiled scan.
+class UpdateFloor:
+    """The matrix products of one pass over a batch, and nothing else, as one compiled scan over minibatches.
 
     Forward and backward products of perceptrons `observation_size -> hidden -> output`, one for each entry of `outputs`
-    (policy and critics, padded to the widest), for every seed and every minibatch; no nonlinearity, no optimiser.
-
-    Args:
-        seeds: side by side.
-        batch: minibatch size.
-        updates: minibatches in an iteration.
-        observation_size: inputs.
-        hidden: widths of the hidden layers.
-        outputs: outputs of each network.
+    (policy and critics, padded to the widest), for every seed and minibatch, spread over the devices as the training
+    is; no nonlinearity, no loss, no optimiser, no shuffling.
     """
-    sizes = (observation_size, *hidden, max(outputs))
-    stack = (seeds, len(outputs))
-    weights = [jnp.full((*stack, a, b), 1e-3, jnp.float32) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
-    x = jnp.ones((*stack, batch, observation_size), jnp.float32)
 
-    def update(weights: list[jax.Array], _: None) -> tuple[list[jax.Array], None]:
-        layers = [x]
-        for weight in weights:
-            layers.append(layers[-1] @ weight)
-        gradient, new = layers[-1], []
-        for depth in range(len(weights) - 1, -1, -1):
-            # The tiny step makes every product depend on the last one, so that none can be left out.
-            new.append(weights[depth] - 1e-9 * jnp.swapaxes(layers[depth], -1, -2) @ gradient)
-            if depth:
-                gradient = gradient @ jnp.swapaxes(weights[depth], -1, -2)
-        return new[::-1], None
+    def __init__(
+        self,
+        seeds: int,
+        devices: int,
+        batch: int,
+        updates: int,
+        observation_size: int,
+        hidden: tuple[int, ...],
+        outputs: tuple[int, ...],
+    ):
+        """Compile the scan.
 
-    program = jax.jit(lambda weights: jax.lax.scan(update, weights, length=updates)[0]).lower(weights).compile()
-    spans = []
-    for _ in range(3):
-        clock = time.perf_counter()
-        jax.block_until_ready(program(weights))
-        spans.append(time.perf_counter() - clock)
-    return float(np.median(spans))
+        Args:
+            seeds: side by side; a multiple of `devices`.
+            devices: JAX devices to use.
+            batch: minibatch size.
+            updates: minibatches in a pass.
+            observation_size: inputs.
+            hidden: widths of the hidden layers.
+            outputs: outputs of each network.
+        """
+        sizes = (observation_size, *hidden, max(outputs))
+        stack = (seeds, len(outputs))
+        weights = [jnp.full((*stack, a, b), 1e-3, jnp.float32) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+
+        def a_pass(weights: list[jax.Array]) -> list[jax.Array]:
+            x = jnp.ones((*weights[0].shape[:2], batch, observation_size), jnp.float32)
+
+            def update(weights: list[jax.Array], _: None) -> tuple[list[jax.Array], None]:
+                layers = [x]
+                for weight in weights:
+                    layers.append(layers[-1] @ weight)
+                gradient, new = layers[-1], []
+                for depth in range(len(weights) - 1, -1, -1):
+                    # The tiny step makes every product depend on the last one, so that none can be left out.
+                    new.append(weights[depth] - 1e-9 * jnp.swapaxes(layers[depth], -1, -2) @ gradient)
+                    if depth:
+                        gradient = gradient @ jnp.swapaxes(weights[depth], -1, -2)
+                return new[::-1], None
+
+            return jax.lax.scan(update, weights, length=updates)[0]
+
+        mesh = Mesh(np.array(jax.local_devices()[:devices]), ("seeds",))
+        spec = PartitionSpec("seeds")
+        self.weights = jax.device_put(weights, NamedSharding(mesh, spec))
+        spread = jax.shard_map(a_pass, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+        self.program = jax.jit(spread).lower(self.weights).compile()
+
+    def seconds_of_a_pass(self, repeats: int = 5) -> float:
+        """Median wall time of one pass over the batch."""
+        spans = []
+        for _ in range(repeats):
+            clock = time.perf_counter()
+            jax.block_until_ready(self.program(self.weights))
+            spans.append(time.perf_counter() - clock)
+        return float(np.median(spans))
 
 
 def markdown(data: dict[str, Any]) -> str:
@@ -164,7 +248,7 @@ def _training_lines(row: dict[str, Any]) -> list[str]:
     return [
         f"{row['algorithm']} on {row['env']}, preset `{row['preset']}`, {row['seeds']} seeds side by side, "
         f"{row['env_steps_per_iteration']:,} steps of each seed in an iteration, the first {row['iterations']} "
-        "iterations after one to warm up.",
+        f"iterations, where {', '.join(map(str, row['passes']))} passes of {row['updates_per_pass']} updates ran.",
         "",
         "| quantity | value |",
         "|---|---:|",

@@ -58,8 +58,7 @@ def measure(
     init_key, stagger_key, key = jax.random.split(jax.random.key(seed), 3)
     low, high = jnp.asarray(env.spec.action_low, jnp.float32), jnp.asarray(env.spec.action_high, jnp.float32)
 
-    def act(obs: jax.Array, act_key: jax.Array) -> tuple[jax.Array, tuple[()]]:
-        return jax.random.uniform(act_key, (obs.shape[0], low.shape[0]), jnp.float32, low, high), ()
+    act = random_actions(low, high)
 
     @jax.jit
     def start(init_key: jax.Array, stagger_key: jax.Array) -> rollout.RolloutState:
@@ -121,6 +120,31 @@ def measure(
         "hardware": runtime.describe_hardware(),
         "versions": runtime.versions(),
     }
+
+
+def bare_loop(env: Any, num_states: int = 256, settle_steps: int = 50, seed: int = 0) -> BareLoop:
+    """The bare loop over states of `env` after `settle_steps` random control steps, one thread per core."""
+    low, high = jnp.asarray(env.spec.action_low, jnp.float32), jnp.asarray(env.spec.action_high, jnp.float32)
+
+    @jax.jit
+    def settle(key: jax.Array) -> rollout.RolloutState:
+        init_key, act_key = jax.random.split(key)
+        state = rollout.init(env, init_key, num_states)
+        return rollout.unroll(env, random_actions(low, high), state, act_key, settle_steps)[0]
+
+    states = physics_states(env, settle(jax.random.key(seed)).env.data)
+    loop = BareLoop(env.mj_model, env.substeps, states, runtime.usable_cores(), seed)
+    loop.rate(0.2)
+    return loop
+
+
+def random_actions(low: jax.Array, high: jax.Array) -> rollout.Act:
+    """Uniformly random actions between `low` and `high`, each `[action_size]`."""
+
+    def act(obs: jax.Array, key: jax.Array) -> tuple[jax.Array, tuple[()]]:
+        return jax.random.uniform(key, (obs.shape[0], low.shape[0]), jnp.float32, low, high), ()
+
+    return act
 
 
 def machine_line(hardware: dict[str, Any]) -> str:

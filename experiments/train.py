@@ -37,12 +37,15 @@ def _start(args: argparse.Namespace, began: float) -> Outcome:
     total_steps = args.total_steps or DEFAULT_STEPS
     trainer = make_trainer(name, env, preset, total_steps, options)
     folder = args.run_dir or default_folder(name, args.env)
+    if (folder / "run.json").exists():
+        raise CommandError(f"{folder} already holds a run; go on with it: jsafe train --resume {folder}")
     extra = {
         "command": shlex.join(["jsafe", *getattr(args, "words", sys.argv[1:])]),
         "preset": preset,
         "options": options,
         "budget_steps": total_steps,
         "environment": {"id": args.env, "physics": env.backend, "overrides": overrides},
+        **getattr(args, "extra", {}),
     }
     writable_folder(folder)
     note(f"{name} on {args.env} ({env.backend}), writing to {folder}; compiling ...")
@@ -105,7 +108,7 @@ def default_folder(algorithm: str, env_id: str) -> Path:
 
 
 def stop_after(minutes: float | None, began: float) -> tuple[Any, ...]:
-    """A callback for `jsafe.fit` that ends training once the time is up, or would be before the next iteration's middle.
+    """A callback for `jsafe.fit` that ends training at the iteration whose end is nearest to the time limit.
 
     Args:
         minutes: how long, None for no limit.

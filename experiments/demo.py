@@ -1,0 +1,49 @@
+"""`jsafe demo`: a whole experiment in about five minutes of training, ending in a report."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+
+from experiments.cli import parse
+from experiments.evaluate import evaluate_run
+from experiments.outcome import CommandError, Outcome, note
+from experiments.report import report
+from experiments.runs import load_run
+from experiments.train import train
+
+ALGORITHM = "ppo_lag"
+
+SETTINGS = ("--total-steps", "1_200_000", "--passes", "10")
+"""What differs from the published settings, to learn to keep the limit within minutes: fewer passes over each batch."""
+
+
+def demo(args: argparse.Namespace) -> Outcome:
+    """Run `jsafe demo`: train, evaluate and report; the report's path is the last line."""
+    folder = args.run_dir
+    if (folder / "run.json").is_file():
+        if load_run(folder).facts.get("purpose") != "demo":
+            raise CommandError(f"{folder} holds another run; choose another folder with --run-dir")
+        shutil.rmtree(folder)
+    words = ["train", ALGORITHM, args.env, "--seeds", str(args.seeds), "--minutes", f"{args.minutes:g}", *SETTINGS]
+    words += ["--run-dir", str(folder)]
+    trained = train(_with(args, words, extra={"purpose": "demo"}))
+    note(trained.text)
+    if trained.exit_code:
+        return trained
+    note("evaluating 20 episodes of each seed, mean and sampled actions ...")
+    evaluated = evaluate_run(folder, 20, platform=args.platform, devices=args.devices)
+    written = report(_with(args, ["report", str(folder)]))
+    data = {"training": trained.data, "evaluation": evaluated, "report": written.data["report"]}
+    return Outcome(data, written.text)
+
+
+def _with(args: argparse.Namespace, words: list[str], **more: object) -> argparse.Namespace:
+    """The options of another command, on the same machine settings."""
+    options = parse(words)
+    options.words = words
+    for name in ("platform", "devices", "debug", "json"):
+        setattr(options, name, getattr(args, name))
+    for name, value in more.items():
+        setattr(options, name, value)
+    return options

@@ -1,0 +1,196 @@
+"""Training, evaluation, film and report from the command line, on a small CMDP in pure JAX in place of MuJoCo."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import envs_mjx
+from experiments import cli
+from jsafe import Spec, State
+from tests.toys import PointMass
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawable(PointMass):
+    """`PointMass` under a registered name, with what tools ask of an environment; its actions are never bad."""
+
+    backend: str = "mujoco"
+    extents: tuple[float, ...] = (-1.0, -1.0, 1.0, 1.0)
+
+    @property
+    def spec(self) -> Spec:
+        return dataclasses.replace(super().spec, id="SafetyPointGoal1-v0")
+
+    def reset(self, key: jax.Array) -> State:
+        return super().reset(key).replace(metrics={})
+
+    def step(self, state: State, action: jax.Array) -> State:
+        return super().step(state, action).replace(metrics={})
+
+    def scene(self, state: State) -> list[dict[str, Any]]:
+        looks = {"yaw": 0.0, "size": 0.1, "shape": "circle", "rgba": (1.0, 0.0, 0.0, 1.0)}
+        return [{"kind": "agent", "position": np.asarray(state.data["position"]), **looks}]
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(env_id: str, *, physics: str, overrides: dict[str, Any] | None) -> Drawable:
+        assert env_id == "SafetyPointGoal1-v0" and physics == "mujoco"
+        return Drawable(**(overrides or {}))
+
+    monkeypatch.setattr(envs_mjx, "make", make)
+
+
+SMALL = ("--num-envs", "4", "--steps-per-iteration", "200", "--passes", "1", "--hidden-sizes", "8,8", "--quiet")
+
+
+def command(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> dict[str, Any]:
+    """Run a command with `--json` and read what it prints."""
+    assert cli.main([*words, "--json"]) == code, capsys.readouterr().err
+    return json.loads(capsys.readouterr().out)
+
+
+def start(capsys: pytest.CaptureFixture[str], folder: Path, *words: str) -> dict[str, Any]:
+    begin = ("train", "PPOLag", "SafetyPointGoal1-v0", "--run-dir", str(folder), "--total-steps", "1_000", *SMALL)
+    return command(capsys, *begin, *words)
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two seeds and five iterations."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(envs_mjx, "make", lambda env_id, *, physics, overrides: Drawable(**(overrides or {})))
+        words = ["--seeds", "2", "--cost-limit", "3", "--override", "episode_length=10", "--minutes", "10"]
+        begin = ["train", "PPOLag", "SafetyPointGoal1-v0", "--run-dir", str(folder), "--total-steps", "1e3"]
+        assert cli.main([*begin, *SMALL, *words]) == 0
+    return folder
+
+
+def test_training_leaves_rows_checkpoints_and_its_conditions(trained: Path):
+    found = rows(trained)
+    assert [(row["iteration"], row["seed"]) for row in found] == [(i, s) for i in range(1, 6) for s in range(2)]
+    assert all({"env_steps", "return", "cost", "multiplier"} <= row.keys() for row in found)
+    assert list((trained / "checkpoints").iterdir())
+    facts = json.loads((trained / "run.json").read_text())
+    assert facts["trainer"]["algorithm"] == "ppo_lag" and facts["trainer"]["config"]["cost_limit"] == 3.0
+    assert facts["environment"]["overrides"] == {"episode_length": 10} and facts["hardware"]["cores"] >= 1
+    assert "--cost-limit 3" in facts["command"]
+
+
+def test_eval_reports_each_seed_and_all_of_them(trained: Path, capsys: pytest.CaptureFixture[str]):
+    found = command(capsys, "eval", str(trained), "--episodes", "6")
+    assert found["length"] == 10.0, "the run's own settings of the environment hold"
+    for mode in ("deterministic", "stochastic"):
+        means = [row["return"] for row in found[mode]["seeds"]]
+        assert len(means) == 2 and found[mode]["overall"]["return"] == pytest.approx(np.mean(means))
+    assert found["deterministic"]["overall"]["return"] != found["stochastic"]["overall"]["return"]
+    assert found["return"] == found["deterministic"]["overall"]["return"]
+    assert json.loads((trained / "eval.json").read_text()) == found
+
+
+def test_eval_agrees_with_the_policy_loaded_in_python(trained: Path, capsys: pytest.CaptureFixture[str]):
+    import jsafe
+
+    found = command(capsys, "eval", str(trained), "--episodes", "5", "--policy", "deterministic", "--seed", "9")
+    env, policy = Drawable(episode_length=10), jsafe.load_policy(trained, seed=1)
+    reset_key, _ = jax.random.split(jax.random.key(9))
+    returns = []
+    for key in jax.random.split(reset_key, 5):
+        state, total = env.reset(key), 0.0
+        for _ in range(10):
+            state = env.step(state, policy(state.obs))
+            total += float(state.reward)
+        returns.append(total)
+    assert found["deterministic"]["seeds"][1]["return"] == pytest.approx(np.mean(returns), abs=1e-4)
+
+
+def test_render_films_the_asked_steps(trained: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    target = tmp_path / "film.gif"
+    found = command(
+        capsys, "render", str(trained), "--view", "top", "--steps", "7", "--seed", "1", "--out", str(target)
+    )
+    assert found["view"] == "top" and found["steps"] == 7
+    assert Image.open(target).n_frames == 8
+    assert cli.main(["render", str(trained), "--seed", "2", "--view", "top"]) == cli.USER_ERROR
+    assert "seeds 0 to 1, got seed 2" in capsys.readouterr().err
+    assert cli.main(["render", str(trained), "--out", "film.avi"]) == cli.USER_ERROR
+    assert ".gif or .mp4" in capsys.readouterr().err
+
+
+def test_report_shows_curves_film_and_evaluation(trained: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    command(capsys, "report", str(trained), "--episodes", "3", "--out", str(tmp_path / "page.html"))
+    html = (tmp_path / "page.html").read_text()
+    assert "data:image/gif;base64," in html and "cost limit 3" in html and "Test episodes after training (3" in html
+    assert len(html) < 2_000_000
+
+
+def test_a_run_stopped_by_the_clock_goes_on_to_the_same_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert start(capsys, whole)["status"] == "finished"
+    first = start(capsys, cut, "--minutes", "0")
+    assert first["status"] == "stopped" and first["iterations"] == 1
+    assert command(capsys, "train", "--resume", str(cut), "--quiet")["status"] == "finished"
+    assert rows(cut) == rows(whole)
+
+
+def refuse(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert cli.main(list(words)) == cli.USER_ERROR
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "Traceback" not in said, said
+    return said
+
+
+def test_mistakes_are_named_before_anything_is_compiled(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    begin = ("train", "ppo_lag", "SafetyPointGoal1-v0", "--run-dir", str(tmp_path / "run"))
+    assert "cost_limit must be at least 0" in refuse(capsys, *begin, "--cost-limit", "-1")
+    assert "--seeds: must be at least 1" in refuse(capsys, *begin, "--seeds", "0")
+    assert "did you mean 'omnisafe'?" in refuse(capsys, *begin, "--preset", "omnisave")
+    assert "did you mean --learning-rate?" in refuse(capsys, *begin, "--learning-rat", "1")
+    assert "did you mean 'SafetyPointGoal1-v0'?" in refuse(capsys, "train", "ppo_lag", "SafetyPointGoal1")
+    assert "did you mean 'PPOLag'?" in refuse(capsys, "train", "PPOLagg", "SafetyPointGoal1-v0")
+    assert "say on which environment" in refuse(capsys, "train", "ppo_lag")
+    assert "say what to train" in refuse(capsys, "train")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "file").write_text("")
+    said = refuse(capsys, "train", "ppo_lag", "SafetyPointGoal1-v0", "--run-dir", str(tmp_path / "file" / "run"))
+    assert "cannot write" in said and "file/run" in said
+
+
+def test_a_run_is_never_overwritten(trained: Path, capsys: pytest.CaptureFixture[str]):
+    before = rows(trained)
+    said = refuse(capsys, "train", "ppo_lag", "SafetyPointGoal1-v0", "--run-dir", str(trained), *SMALL)
+    assert "already holds a run" in said and rows(trained) == before
+
+
+def test_resume_takes_everything_from_the_run(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert "--resume takes everything" in refuse(capsys, "train", "ppo", "--resume", str(trained))
+    assert "no such folder" in refuse(capsys, "train", "--resume", str(tmp_path / "nothing"))
+
+
+def test_help_of_an_algorithm_lists_its_hyper_parameters(capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["train", "PPOLag", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "--cost-limit" in text and "omnisafe: on" in text
+    assert cli.main(["train", "ppo", "--help"]) == 0
+    assert "--cost-limit" not in capsys.readouterr().out
+
+
+def test_listings_are_read_by_programs(capsys: pytest.CaptureFixture[str]):
+    names = {row["name"]: row for row in command(capsys, "algorithms")["algorithms"]}
+    assert {"ppo", "ppo_lag", "cppo_pid"} <= names.keys() and "PPOLag" in names["ppo_lag"]["aliases"]
