@@ -98,5 +98,5 @@ def test_overall_is_the_mean_of_the_seeds_with_an_interval_over_seeds(found: Epi
     costs = [row["cost"] for row in numbers["seeds"]]
     assert numbers["overall"]["cost"] == pytest.approx(np.mean(costs))
     low, high = numbers["overall"]["cost_interval"]
-    # Student's t with one degree of freedom: 12.706 standard errors, and the error of two values is half their distance.
+    # Student's t with one degree of freedom: 12.706 standard errors; of two values that is half their distance.
     assert high - low == pytest.approx(2 * 12.7062 * abs(costs[0] - costs[1]) / 2, rel=1e-4)
