@@ -91,7 +91,7 @@ def measure_training(seeds: int, quick: bool = False, iterations: int = 3) -> di
         Figures for `bench.json`; the lists hold one entry for each iteration.
     """
     env = make_env(TRAINING_ENV)
-    options = {"steps_per_iteration": 800, "num_envs": 4, "passes": 2} if quick else {}
+    options: dict[str, Any] = {"steps_per_iteration": 800, "num_envs": 4, "passes": 2} if quick else {}
     trainer = algorithms.make(TRAINING_ALGORITHM, env, TRAINING_PRESET, **options)
     config, each = trainer.info.config, trainer.info.env_steps_per_iteration
     people = population.make_population(trainer, seeds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -48,7 +49,8 @@ def mean_and_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
         Mean, lower end and upper end, each `[...]`; with a single seed the ends are the mean.
     """
     band = statistics.mean_band(values)
-    return band.center, *(np.where(np.isnan(end), band.center, end) for end in (band.low, band.high))
+    low, high = (np.where(np.isnan(end), band.center, end) for end in (band.low, band.high))
+    return band.center, low, high
 
 
 def line_chart(
@@ -75,7 +77,7 @@ def line_chart(
     Returns:
         `<svg ...>...</svg>`, without an XML header, transparent.
     """
-    style = {
+    style: Any = {
         "svg.fonttype": "none", "svg.hashsalt": "jsafe", "font.family": "sans-serif", "font.size": 10,
         "text.color": _INK, "axes.labelcolor": _INK, "axes.edgecolor": _INK, "xtick.color": _INK, "ytick.color": _INK,
     }  # fmt: skip

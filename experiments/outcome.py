@@ -113,6 +113,5 @@ def _plain(value: Any) -> Any:
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _plain(dataclasses.asdict(value))
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    return str(value)
+    to_list = getattr(value, "tolist", None)  # of NumPy and JAX arrays and numbers
+    return _plain(to_list()) if to_list is not None else str(value)

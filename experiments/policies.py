@@ -47,8 +47,9 @@ def load_policies(run: Run, seeds: Sequence[int] | None = None) -> Policies:
     params = jax.tree.map(lambda leaf: leaf[jax.numpy.asarray(chosen)], (stored.params, stored.normalizer))
 
     def act(params: Any, obs: jax.Array, key: jax.Array, explore: Any) -> jax.Array:
-        mean = stored.apply(*params, obs, None)
-        return mean + explore * (stored.apply(*params, obs, key) - mean)
+        weights, normalizer = params
+        mean = stored.apply(weights, normalizer, obs, None)
+        return mean + explore * (stored.apply(weights, normalizer, obs, key) - mean)
 
     return Policies(params, act, chosen)
 

@@ -32,9 +32,9 @@ class PhysicsStates(NamedTuple):
     mocap_pos: np.ndarray
     mocap_quat: np.ndarray
 
-    def __getitem__(self, index: Any) -> PhysicsStates:  # type: ignore[override]
-        """The states at `index` of the batch axis."""
-        return PhysicsStates(*(leaf[index] for leaf in tuple(self)))
+    def first(self, count: int) -> PhysicsStates:
+        """The first `count` states."""
+        return PhysicsStates(*(leaf[:count] for leaf in self))
 
 
 def physics_states(env: Any, data: Any) -> PhysicsStates:

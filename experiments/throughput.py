@@ -9,6 +9,7 @@ What it does not cover: compilation, which is reported apart. Nothing is transfe
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 from typing import Any
 
@@ -63,7 +64,8 @@ def measure(
     @jax.jit
     def start(init_key: jax.Array, stagger_key: jax.Array) -> rollout.RolloutState:
         state = rollout.init(env, init_key, num_envs)
-        return state.replace(steps=jax.random.randint(stagger_key, (num_envs,), 0, env.spec.episode_length, jnp.int32))
+        steps = jax.random.randint(stagger_key, (num_envs,), 0, env.spec.episode_length, jnp.int32)
+        return dataclasses.replace(state, steps=steps)
 
     def piece(state: rollout.RolloutState, piece_key: jax.Array) -> tuple[rollout.RolloutState, dict[str, jax.Array]]:
         state, seen = rollout.unroll(env, act, state, piece_key, steps)
@@ -82,7 +84,7 @@ def measure(
     first_seconds = time.perf_counter() - clock
     loop = None
     if floor:
-        states = physics_states(env, state.env.data)[:4096]
+        states = physics_states(env, state.env.data).first(4096)
         threads = min(runtime.usable_cores(), num_envs)
         loop = BareLoop(env.mj_model, env.substeps, states, threads, seed)
         loop.rate(0.2)

@@ -27,6 +27,11 @@ MUTED = (112, 114, 118)
 ALARM = (206, 38, 38)
 TRAIL = (60, 90, 160)
 
+Point = Sequence[float] | np.ndarray
+"""x and y in metres."""
+Points = Sequence[Point] | np.ndarray
+"""`[steps, 2]`, metres."""
+
 _DRAWING_ORDER = ("circle", "hazard", "goal", "sigwall", "button", "pillar", "gremlin", "vase", "push_box", "agent")
 
 
@@ -68,7 +73,7 @@ class Camera:
         """Pixels in a metre."""
         return self.pixels / max(self.high[0] - self.low[0], self.high[1] - self.low[1])
 
-    def place(self, position: Sequence[float]) -> tuple[float, float]:
+    def place(self, position: Point) -> tuple[float, float]:
         """Pixel coordinates of a point given in metres."""
         middle_x, middle_y = (self.low[0] + self.high[0]) / 2, (self.low[1] + self.high[1]) / 2
         half = self.pixels / 2
@@ -102,7 +107,7 @@ def draw_frame(
     view: Camera,
     caption: Caption,
     extents: Sequence[float] | None = None,
-    trail: Sequence[Sequence[float]] = (),
+    trail: Points = (),
 ) -> Image.Image:
     """Draw one moment.
 
@@ -181,7 +186,7 @@ def _draw_floor(draw: ImageDraw.ImageDraw, view: Camera, extents: Sequence[float
         draw.rectangle((left, top, right, bottom), outline=BORDER, width=SUPERSAMPLING)
 
 
-def _draw_trail(draw: ImageDraw.ImageDraw, view: Camera, trail: Sequence[Sequence[float]]) -> None:
+def _draw_trail(draw: ImageDraw.ImageDraw, view: Camera, trail: Points) -> None:
     points = [view.place(point) for point in trail]
     for index, (start, end) in enumerate(zip(points[:-1], points[1:], strict=True)):
         alpha = int(150 * (index + 1) / len(points))
@@ -212,7 +217,7 @@ def _draw_item(draw: ImageDraw.ImageDraw, view: Camera, item: Mapping[str, Any])
         draw.polygon([view.place(_turn(position, corner, yaw)) for corner in nose], fill=(*INK, 255))
 
 
-def _turn(position: Sequence[float], offset: tuple[float, float], yaw: float) -> tuple[float, float]:
+def _turn(position: Point, offset: tuple[float, float], yaw: float) -> tuple[float, float]:
     """`position` plus `offset` rotated by `yaw`."""
     cosine, sine = math.cos(yaw), math.sin(yaw)
     return (

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 import envs_mjx
 from experiments import cli
@@ -123,7 +123,7 @@ def test_render_films_the_asked_steps(trained: Path, capsys: pytest.CaptureFixtu
         capsys, "render", str(trained), "--view", "top", "--steps", "7", "--seed", "1", "--out", str(target)
     )
     assert found["view"] == "top" and found["steps"] == 7
-    assert Image.open(target).n_frames == 8
+    assert len(ImageSequence.all_frames(Image.open(target))) == 8
     assert cli.main(["render", str(trained), "--seed", "2", "--view", "top"]) == cli.USER_ERROR
     assert "seeds 0 to 1, got seed 2" in capsys.readouterr().err
     assert cli.main(["render", str(trained), "--out", "film.avi"]) == cli.USER_ERROR
