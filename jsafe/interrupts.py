@@ -1,19 +1,24 @@
-"""Ending a run politely: the first signal asks, the second one ends the process."""
+"""Ending a run politely: the first signal asks, a later one ends the process."""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SAME_REQUEST_SECONDS = 1.0
+"""Signals this close together are one request: a terminal, `timeout` and cluster schedulers signal a process and its
+group, so that one Ctrl-C may arrive twice."""
 
 
 class Interrupts:
-    """While entered, Ctrl-C and SIGTERM set `asked` and call `on_ask`; a second one has its usual, immediate effect.
+    """While entered, Ctrl-C and SIGTERM set `asked` and call `on_ask`; a second request ends the process at once.
 
     Python handles a signal only between two of its own instructions, and an iteration is one long call. So
     `wait_for` makes that call on another thread and waits where signals are noticed. Off the main thread, where
@@ -21,10 +26,15 @@ class Interrupts:
     """
 
     def __init__(self, on_ask: Callable[[], None]) -> None:
-        self.asked = False
         self._on_ask = on_ask
+        self._asked_at: float | None = None
         self._previous: dict[int, Any] = {}
         self._thread: ThreadPoolExecutor | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether the run should end after this iteration."""
+        return self._asked_at is not None
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
@@ -45,9 +55,12 @@ class Interrupts:
         return self._thread.submit(function, *args).result()
 
     def _handle(self, number: int, frame: object) -> None:
-        self.asked = True
-        # In a notebook or shell the session must live on; elsewhere nothing may delay the end of the process.
-        ends_process = not hasattr(sys, "ps1") or number != signal.SIGINT
-        for s in SIGNALS:
-            signal.signal(s, signal.SIG_DFL if ends_process else signal.default_int_handler)
-        self._on_ask()
+        now = time.monotonic()
+        if self._asked_at is None:
+            self._asked_at = now
+            self._on_ask()
+        elif now - self._asked_at >= SAME_REQUEST_SECONDS:
+            if hasattr(sys, "ps1") and number == signal.SIGINT:
+                raise KeyboardInterrupt  # a notebook or shell lives on
+            signal.signal(number, signal.SIG_DFL)  # elsewhere nothing may delay the end of the process
+            os.kill(os.getpid(), number)

@@ -18,6 +18,7 @@ import pytest
 import jsafe
 from jsafe.checkpoint import CheckpointError, Checkpoints
 from jsafe.fit_loop import TrainingError
+from jsafe.interrupts import SAME_REQUEST_SECONDS
 from jsafe.run_record import RunError, read_run
 from jsafe.telemetry import read_metrics, read_rows
 from tests.tiny import assert_same, make_tiny
@@ -99,6 +100,8 @@ def test_ctrl_c_finishes_the_iteration_saves_and_can_be_resumed(tmp_path: Path, 
     process = start(run_dir)
     wait_for_iteration(process, run_dir, 10)
     process.send_signal(signal.SIGINT)
+    time.sleep(0.05)
+    process.send_signal(signal.SIGINT)  # sent to the process and to its group: still one request
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     status, done = out.split()[-2:]
@@ -132,6 +135,7 @@ def test_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
     deadline = time.monotonic() + 10
     while read_run(tmp_path / "run")["status"] != "interrupted" and time.monotonic() < deadline:
         time.sleep(0.02)
+    time.sleep(SAME_REQUEST_SECONDS)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=15) == -signal.SIGINT
     assert read_run(tmp_path / "run")["status"] == "interrupted"
