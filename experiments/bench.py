@@ -189,8 +189,8 @@ class UpdateFloor:
                     layers.append(layers[-1] @ weight)
                 gradient, new = layers[-1], []
                 for depth in range(len(weights) - 1, -1, -1):
-                    # The tiny step makes every product depend on the last one, so that none can be left out.
-                    new.append(weights[depth] - 1e-9 * jnp.swapaxes(layers[depth], -1, -2) @ gradient)
+                    # The step makes every product depend on the last one, so that none can be left out.
+                    new.append(weights[depth] - 1e-3 * jnp.swapaxes(layers[depth], -1, -2) @ gradient)
                     if depth:
                         gradient = gradient @ jnp.swapaxes(weights[depth], -1, -2)
                 return new[::-1], None

@@ -1,0 +1,86 @@
+"""The measured environment and the bare loop beside it simulate the same thing, and the figures fit together."""
+
+from __future__ import annotations
+
+import jax
+import mujoco
+import numpy as np
+import pytest
+
+import envs_mjx
+from experiments.bench import UpdateFloor, markdown
+from experiments.simulator import HELD, SEGMENT, BareLoop, PhysicsStates, physics_states, put
+from experiments.throughput import describe, measure
+
+
+@pytest.fixture(scope="module")
+def env() -> envs_mjx.Navigation:
+    return envs_mjx.make("SafetyPointButton1-v0", physics="mujoco")
+
+
+@pytest.fixture(scope="module")
+def start(env: envs_mjx.Navigation):
+    return jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), 3))
+
+
+def test_mujoco_stands_where_the_environment_stands(env: envs_mjx.Navigation, start):
+    states = physics_states(env, start.data)
+    data = mujoco.MjData(env.mj_model)
+    for index in range(3):
+        put(data, states, index)
+        mujoco.mj_forward(env.mj_model, data)
+        scene = env.scene(jax.tree.map(lambda leaf, index=index: leaf[index], start))
+        expected = [item["position"] for item in scene if item["kind"] == "button"]
+        found = [data.body(f"button{number}").xpos[:2] for number in range(len(expected))]
+        assert len(expected) == 4 and np.allclose(found, expected, atol=1e-5)
+        agent = next(item["position"] for item in scene if item["kind"] == "agent")
+        assert np.allclose(data.body("agent").xpos[:2], agent, atol=1e-5)
+
+
+def test_bare_loop_steps_every_thread_through_its_states(monkeypatch: pytest.MonkeyPatch):
+    model = mujoco.MjModel.from_xml_string(
+        "<mujoco><worldbody><body><joint name='slide' type='slide'/><geom size='1'/></body></worldbody>"
+        "<actuator><motor joint='slide' ctrlrange='-1 1'/></actuator></mujoco>"
+    )
+    empty = np.zeros((4, 0, 3))
+    states = PhysicsStates(np.arange(4.0)[:, None], np.zeros((4, 1)), empty, np.zeros((4, 0, 4)))
+    seen, stepped = [], []
+    original = mujoco.mj_step
+
+    def step(model: mujoco.MjModel, data: mujoco.MjData, nstep: int) -> None:
+        seen.append(float(data.qpos[0]))
+        stepped.append(nstep)
+        original(model, data, nstep)
+
+    monkeypatch.setattr(mujoco, "mj_step", step)
+    loop = BareLoop(model, substeps=10, states=states, threads=1)
+    assert loop.rate(0.02) > 0
+    assert set(stepped) == {10 * HELD}, "ten physics steps in each control step"
+    assert len(stepped) % SEGMENT == 0
+    assert seen[: 4 * SEGMENT : SEGMENT] == [0.0, 1.0, 2.0, 3.0], "each segment starts from the next sampled state"
+
+
+def test_figures_fit_together(env: envs_mjx.Navigation):
+    found = measure(env, num_envs=4, steps=5, repeats=3)
+    assert found["env_steps_per_second"] == pytest.approx(np.median(found["all_env_steps_per_second"]))
+    assert found["physics_steps_per_second"] == pytest.approx(10 * found["env_steps_per_second"])
+    assert found["floor_ratio"] == pytest.approx(found["env_steps_per_second"] / found["floor_env_steps_per_second"])
+    assert found["run_seconds"] == pytest.approx(sum(4 * 5 / rate for rate in found["all_env_steps_per_second"]))
+    assert found["compile_seconds"] > 0 and found["hardware"]["cores"] >= 1 and "jax" in found["versions"]
+    assert "4 environments" in describe(found)
+    page = markdown({"hardware": found["hardware"], "versions": found["versions"], "clock": "", "floor": "",
+                     "throughput": [found]})  # fmt: skip
+    assert f"| {found['floor_ratio']:.0%} |" in page
+
+
+def test_update_floor_makes_every_product_of_every_minibatch():
+    floor = UpdateFloor(2, 1, batch=8, updates=5, observation_size=6, hidden=(4,), outputs=(2, 1, 1))
+    cost = floor.program.cost_analysis()
+    assert floor.seconds_of_a_pass(1) > 0
+    before, after = floor.weights, floor.program(floor.weights)
+    assert [leaf.shape for leaf in after] == [(2, 3, 6, 4), (2, 3, 4, 2)]
+    # Forward 6x4 and 4x2, backward 4x2 twice and 6x4 once; two operations each, 8 samples, 2 seeds, 3 networks.
+    once = 2 * 8 * 2 * 3 * (6 * 4 + 4 * 2 + 2 * 4 * 2 + 6 * 4)
+    flops = (cost[0] if isinstance(cost, list) else cost)["flops"]
+    assert once <= flops <= 1.2 * once * 5
+    assert not np.array_equal(before[0], after[0])
