@@ -88,12 +88,14 @@ def line_chart(
             if len(series) == 1 and len(line.each) > 1:
                 axes.plot(line.x, line.each.T, color=colour, linewidth=0.6, alpha=0.35)
             axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.2, linewidth=0)
-            axes.plot(line.x, line.mean, color=colour, linewidth=1.8, label=line.label)
+            marker = "o" if np.isfinite(line.mean).sum() < 3 else None
+            axes.plot(line.x, line.mean, color=colour, linewidth=1.8, marker=marker, label=line.label)
         if level is not None:
             axes.axhline(level, color=_INK, linestyle=(0, (5, 3)), linewidth=1.1, alpha=0.8)
             if level_label:
                 axes.annotate(level_label, (1, level), xycoords=("axes fraction", "data"), xytext=(-4, 3),
                               textcoords="offset points", ha="right", va="bottom", fontsize=9)  # fmt: skip
+        _fit_height(axes, series, level)
         axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
@@ -107,6 +109,15 @@ def line_chart(
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _embed(buffer.getvalue(), title)
+
+
+def _fit_height(axes: Any, series: Sequence[Series], level: float | None) -> None:
+    """Show every seed and the level; a band wider than that, which two seeds easily have, is cut off."""
+    seen = np.concatenate([line.each[np.isfinite(line.each)] for line in series] + [[level]] * (level is not None))
+    if seen.size:
+        low, high = float(seen.min()), float(seen.max())
+        margin = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
+        axes.set_ylim(low - margin, high + margin)
 
 
 def _cycle(count: int) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import datetime
 import io
 import json
 import time
@@ -88,12 +89,20 @@ def _lead(runs: Sequence[Run]) -> str:
     when = run.facts.get("created") or run.facts.get("started")
     limit = f", at most {run.cost_limit:g} cost per episode allowed" if run.cost_limit is not None else ""
     written = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
-    started = f"Started {escape(str(when))}; page" if when else "Page"
+    started = f"Started {escape(_moment(str(when)))}; page" if when else "Page"
     return (
         f"{escape(seeds)}, {steps}{limit}. {started} written {written}."
         if len(runs) == 1
         else f"Page written {written}."
     )
+
+
+def _moment(stamp: str) -> str:
+    """`2026-11-23T15:04:05+00:00` as `2026-11-23 15:04 UTC`; anything else as it is."""
+    try:
+        return datetime.datetime.fromisoformat(stamp).astimezone(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except ValueError:
+        return stamp
 
 
 def _tiles(run: Run) -> str:
@@ -265,6 +274,8 @@ def _pairs(title: str, pairs: Sequence[tuple[str, Any]]) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(_value(entry) for entry in value)
+    if value is None:
+        return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -19,6 +19,9 @@ from PIL import Image, ImageDraw, ImageFont
 SUPERSAMPLING = 3
 """Frames are drawn this many times larger and scaled down, which is how the edges become smooth."""
 
+FARTHEST = 2.5
+"""An agent that wanders off farther than this leaves the picture, rather than the arena becoming a dot."""
+
 FLOOR = (246, 246, 243)
 GRID = (228, 228, 223)
 BORDER = (150, 150, 146)
@@ -81,7 +84,7 @@ class Camera:
 
 
 def camera(extents: Sequence[float], pixels: int, paths: Sequence[np.ndarray] = (), margin: float = 0.35) -> Camera:
-    """A view that holds the arena and everything that moves through it.
+    """A view that holds the arena and everything that moves through it, up to `FARTHEST` times the arena's size.
 
     Args:
         extents: x_min, y_min, x_max, y_max of the arena in metres.
@@ -98,6 +101,8 @@ def camera(extents: Sequence[float], pixels: int, paths: Sequence[np.ndarray] = 
         seen = seen[np.isfinite(seen).all(axis=1)]
         if len(seen):
             low, high = np.minimum(low, seen.min(axis=0)), np.maximum(high, seen.max(axis=0))
+    middle, half = np.add(extents[:2], extents[2:]) / 2, np.subtract(extents[2:], extents[:2]) / 2
+    low, high = np.maximum(low, middle - FARTHEST * half), np.minimum(high, middle + FARTHEST * half)
     low, high = low - margin, high + margin
     return Camera((float(low[0]), float(low[1])), (float(high[0]), float(high[1])), pixels)
 

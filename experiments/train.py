@@ -151,9 +151,7 @@ def conclude(folder: Path, result: jsafe.FitResult) -> Outcome:
         "notes": list(result.notes),
     }
     limit = f" (limit {run.cost_limit:g})" if run.cost_limit is not None else ""
-    state = {"finished": "finished", "interrupted": "interrupted", "stopped": "stopped at the time limit"}[
-        result.status
-    ]
+    state = "stopped at the time limit" if result.status == "stopped" else result.status
     lines = [
         f"{run.algorithm} on {run.env_id}: {state} after {steps:,} steps of each of {len(run.seeds)} seeds",
         f"  return      {interval_text(numbers['return'])}",

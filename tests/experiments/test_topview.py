@@ -61,9 +61,15 @@ def test_a_step_with_cost_is_framed_in_red():
 
 
 def test_the_camera_keeps_an_agent_that_leaves_the_arena_in_view():
-    view = camera(EXTENTS, 200, paths=[np.array([[0.0, 0.0], [0.0, 9.0], [np.nan, 1.0]])])
-    x, y = view.place((0.0, 9.0))
+    view = camera(EXTENTS, 200, paths=[np.array([[0.0, 0.0], [0.0, 4.0], [np.nan, 1.0]])])
+    x, y = view.place((0.0, 4.0))
     assert 0 <= x <= 200 and 0 <= y <= 200
+
+
+def test_the_arena_stays_large_enough_when_the_agent_runs_away():
+    view = camera(EXTENTS, 200, paths=[np.array([[0.0, 0.0], [0.0, 90.0]])])
+    (left, _), (right, _) = view.place((-2.0, 0.0)), view.place((2.0, 0.0))
+    assert right - left > 200 / 3
 
 
 def test_an_object_at_no_place_is_left_out():
