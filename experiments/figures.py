@@ -113,7 +113,8 @@ def line_chart(
 
 def _fit_height(axes: Any, series: Sequence[Series], level: float | None) -> None:
     """Show every seed and the level; a band wider than that, which two seeds easily have, is cut off."""
-    seen = np.concatenate([line.each[np.isfinite(line.each)] for line in series] + [[level]] * (level is not None))
+    levels = np.array([] if level is None else [level])
+    seen = np.concatenate([levels, *(line.each[np.isfinite(line.each)] for line in series)])
     if seen.size:
         low, high = float(seen.min()), float(seen.max())
         margin = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
