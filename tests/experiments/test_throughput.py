@@ -80,7 +80,7 @@ def test_update_floor_makes_every_product_of_every_minibatch():
     assert cost is not None
     assert floor.seconds_of_a_pass(1) > 0
     before, after = floor.weights, floor.program(floor.weights)
-    assert [leaf.shape for leaf in after] == [(2, 3, 6, 4), (2, 3, 4, 2)]
+    assert [leaf.shape for leaf in after] == [(2, 3, 4, 6), (2, 3, 2, 4)]
     # Forward 6x4 and 4x2, backward 4x2 twice and 6x4 once; two operations each, 8 samples, 2 seeds, 3 networks.
     once = 2 * 8 * 2 * 3 * (6 * 4 + 4 * 2 + 2 * 4 * 2 + 6 * 4)
     assert once <= cost["flops"] <= 1.2 * once * 5
