@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import algorithms
 from experiments.context import make_env, prepare
 from experiments.outcome import Outcome, note, to_json, writable_folder
-from experiments.throughput import CLOCK, FLOOR, bare_loop, machine_line, quiet_measure
+from experiments.throughput import CLOCK, FLOOR, bare_loop, machine_line, measure, quiet_measure
 from jsafe import population, runtime
 
 CPU_CASES = (
@@ -116,7 +116,10 @@ def measure_training(seeds: int, quick: bool = False, iterations: int = 3) -> di
         passes.append(int(np.max(metrics["passes"])))
         product_spans.append(products.seconds_of_a_pass() * passes[-1])
         physics_rates.append(loop.rate(1.0))
+    # Where the rest of the time goes: what the same number of steps takes with random actions and no learning.
+    alone = measure(env, seeds * config["num_envs"], steps=50 if quick else 250, repeats=3, floor=False)
     iteration_seconds = float(np.median(spans))
+    environment_seconds = seeds * each / alone["env_steps_per_second"]
     update_floor = float(np.median(product_spans))
     physics_floor = seeds * each / float(np.median(physics_rates))
     rate, floor_rate = seeds * each / iteration_seconds, seeds * each / (update_floor + physics_floor)
@@ -133,6 +136,8 @@ def measure_training(seeds: int, quick: bool = False, iterations: int = 3) -> di
         "floor_train_steps_per_second": floor_rate,
         "floor_ratio": rate / floor_rate,
         "iteration_seconds": iteration_seconds,
+        "environment_seconds": environment_seconds,
+        "update_seconds": iteration_seconds - environment_seconds,
         "physics_floor_seconds": physics_floor,
         "update_floor_seconds": update_floor,
         "init_seconds": init_seconds,
@@ -152,8 +157,8 @@ class UpdateFloor:
 
     Forward and backward products of perceptrons `observation_size -> hidden -> output`, one for each entry of `outputs`
     (policy and critics, padded to the widest), for every seed and minibatch, spread over the devices as the training
-    is; no nonlinearity, no loss, no optimiser, no shuffling. Features come before samples in memory, which is the faster
-    way round on a CPU.
+    is; no nonlinearity, no loss, no optimiser, no shuffling. Features come before samples in memory, which is the
+    faster way round on a CPU.
     """
 
     def __init__(
@@ -257,6 +262,8 @@ def _training_lines(row: dict[str, Any]) -> list[str]:
         f"| floor: physics alone + matrix products alone | {row['floor_train_steps_per_second']:,.0f} |",
         f"| of floor | {row['floor_ratio']:.0%} |",
         f"| seconds of an iteration | {row['iteration_seconds']:.2f} |",
+        f"| seconds: environments alone, with random actions | {row['environment_seconds']:.2f} |",
+        f"| seconds: the rest, which is acting and learning | {row['update_seconds']:.2f} |",
         f"| seconds: physics alone (floor) | {row['physics_floor_seconds']:.2f} |",
         f"| seconds: matrix products of the updates alone (floor) | {row['update_floor_seconds']:.2f} |",
         f"| compile seconds | {row['compile_seconds']:.1f} |",
