@@ -12,6 +12,7 @@ import io
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -316,6 +317,11 @@ class _StrayOutput(io.TextIOBase):
         return len(text)
 
 
+def _warn(message: Warning | str, *_: object) -> None:
+    """A warning as one line, without the place in the code that a user cannot do anything about."""
+    note(f"jsafe: warning: {message}")
+
+
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read a command line; for `train ALGO`, the hyper-parameters of that algorithm are options too."""
     if argv and argv[0] == "train":
@@ -347,7 +353,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             build_parser().print_help()
             return USER_ERROR
         module, _, function = COMMANDS[args.command][1].partition(":")
-        with contextlib.redirect_stdout(_StrayOutput()):
+        with contextlib.redirect_stdout(_StrayOutput()), warnings.catch_warnings():
+            warnings.showwarning = _warn
             outcome: Outcome = getattr(importlib.import_module(module), function)(args)
         print(to_json(outcome.data) if args.json else outcome.text, flush=True)
         return outcome.exit_code

@@ -146,6 +146,16 @@ def test_a_run_stopped_by_the_clock_goes_on_to_the_same_numbers(tmp_path: Path, 
     assert rows(cut) == rows(whole)
 
 
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = tmp_path / "run"
+    start(capsys, folder, "--checkpoint-every", "1")
+    newest = max((folder / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    (newest / "manifest.json").write_text("{")
+    assert cli.main(["eval", str(folder), "--episodes", "2", "--policy", "deterministic"]) == 0
+    said = capsys.readouterr().err
+    assert f"jsafe: warning: damaged checkpoint passed over ({newest}" in said and "UserWarning" not in said
+
+
 def refuse(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     assert cli.main(list(words)) == cli.USER_ERROR
     said = capsys.readouterr().err
