@@ -87,7 +87,9 @@ def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be {_article(wanted)}, got {value!r}") from None
     if rules["choices"] is not None and converted not in rules["choices"]:
-        raise ValueError(f"{name} must be one of {sorted(rules['choices'])}, got {value!r}{nearest(converted, rules['choices'])}")
+        raise ValueError(
+            f"{name} must be one of {sorted(rules['choices'])}, got {value!r}{nearest(converted, rules['choices'])}"
+        )
     numbers = converted if isinstance(converted, tuple) else (converted,)
     for number in numbers:
         if isinstance(number, str):
@@ -120,7 +122,13 @@ def _convert(wanted: type, value: Any) -> Any:
 
 
 def _article(kind: type) -> str:
-    names = {bool: "True or False", int: "a whole number", float: "a number", str: "a name", tuple: "a list of whole numbers"}
+    names = {
+        bool: "True or False",
+        int: "a whole number",
+        float: "a number",
+        str: "a name",
+        tuple: "a list of whole numbers",
+    }
     return names[kind]
 
 

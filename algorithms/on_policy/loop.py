@@ -16,7 +16,18 @@ import jax.numpy as jnp
 from algorithms.hyper import merged_traced
 from algorithms.on_policy.options import OnPolicy
 from algorithms.on_policy.parts import Batch, Hyper, Networks, Signal, Update
-from jsafe import Env, Metrics, PolicySpec, Trainer, TrainerInfo, TrainState, distributions, estimators, normalize, rollout
+from jsafe import (
+    Env,
+    Metrics,
+    PolicySpec,
+    Trainer,
+    TrainerInfo,
+    TrainState,
+    distributions,
+    estimators,
+    normalize,
+    rollout,
+)
 from jsafe.multipliers import Multiplier
 from jsafe.networks import make_policy, make_value
 

@@ -21,7 +21,9 @@ class OnPolicy(Hyper):
     discount: float = option(0.99, "discount of rewards", traced=True, low=0, high=1)
     cost_discount: float = option(0.99, "discount of costs", traced=True, low=0, high=1)
     gae_lambda: float = option(0.95, "weight of long-term estimates in reward advantages", traced=True, low=0, high=1)
-    cost_gae_lambda: float = option(0.95, "weight of long-term estimates in cost advantages", traced=True, low=0, high=1)
+    cost_gae_lambda: float = option(
+        0.95, "weight of long-term estimates in cost advantages", traced=True, low=0, high=1
+    )
     hidden_sizes: tuple[int, ...] = option((64, 64), "widths of the hidden layers of policy and values", low=1)
     activation: str = option("tanh", "nonlinearity between layers", choices=tuple(ACTIVATIONS))
     initializer: str = option("kaiming_uniform", "how weights are drawn", choices=tuple(INITIALIZERS))
@@ -52,7 +54,9 @@ class FirstOrder(OnPolicy):
     passes: int = option(40, "passes over the batch, at most", low=1)
     minibatch_size: int = option(64, "samples in one gradient step; the last of a pass may be smaller", low=1)
     kl_stop: bool = option(True, "end the passes once the policy has moved by target_kl")
-    target_kl: float = option(0.02, "mean KL divergence from the acting policy that ends the passes", traced=True, above=0)
+    target_kl: float = option(
+        0.02, "mean KL divergence from the acting policy that ends the passes", traced=True, above=0
+    )
     learning_rate: float = option(3e-4, "Adam's step size for the policy", traced=True, low=0)
     value_learning_rate: float = option(3e-4, "Adam's step size for the value functions", traced=True, low=0)
     learning_rate_decay: bool = option(True, "let the policy's step size fall linearly to 0 over total_steps")
