@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jsafe import run_record
@@ -88,7 +89,20 @@ def make_plan(
             notes.append(
                 f"total_steps rounded up from {total_steps:,} to {iterations * each:,}: whole iterations of {each:,}"
             )
-    return Plan(seeds, seed, _at_least_one("iterations", iterations), check_hyper(trainer, seeds, hyper), record, notes)
+    checked = check_hyper(trainer, seeds, hyper)
+    if checked is not None and record is None:
+        _check_ranges(trainer, checked)
+    return Plan(seeds, seed, _at_least_one("iterations", iterations), checked, record, notes)
+
+
+def _check_ranges(trainer: Trainer, hyper: Mapping[str, np.ndarray]) -> None:
+    """Let the trainer refuse values out of range: it can check plain numbers, but not traced ones.
+
+    An allowed range is an interval, so the smallest and the largest value of each speak for all.
+    """
+    for extreme in (np.min, np.max):
+        values = {name: float(extreme(array)) for name, array in hyper.items()}
+        jax.eval_shape(lambda key, values=values: trainer.init(key, values), jax.random.key(0))
 
 
 def _at_least_one(name: str, value: Any) -> int:

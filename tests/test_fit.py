@@ -252,6 +252,7 @@ def test_folder_in_use_is_refused(tmp_path: Path) -> None:
         ({"iterations": 1, "checkpoint_seconds": 0}, "checkpoint_seconds must be above 0"),
         ({"iterations": 1, "extra": {"status": 1}}, "status"),
         ({"iterations": 1, "hyper": {"step_sise": 1}}, "did you mean 'step_size'"),
+        ({"iterations": 1, "seeds": 2, "hyper": {"step_size": [0.1, -3.0]}}, "step_size must not be negative, got -3"),
     ],
 )
 def test_bad_arguments_are_refused_by_name(arguments: dict, words: str, tmp_path: Path) -> None:

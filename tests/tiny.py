@@ -28,6 +28,8 @@ def make_tiny(
     callback = host or (lambda x: (time.sleep(pause), np.asarray(x))[1])
 
     def init(key: jax.Array, hyper: dict[str, Any] | None = None) -> TrainState:
+        if isinstance((hyper or {}).get("step_size"), float) and hyper["step_size"] < 0:
+            raise ValueError(f"step_size must not be negative, got {hyper['step_size']}")
         k_params, k_state, key = jax.random.split(key, 3)
         return TrainState(
             params={"policy": network.init(k_params)},
