@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 
 def option(
-    default: Any,
     help: str,
     *,
+    default: Any,
     traced: bool = False,
     low: float | None = None,
     high: float | None = None,
@@ -29,8 +29,8 @@ def option(
     """Declare one hyper-parameter of a class decorated with `hyperparameters`.
 
     Args:
-        default: value when neither a preset nor the user says otherwise; its type is the option's type.
         help: one line for documentation and command line.
+        default: value when neither a preset nor the user says otherwise; its type is the option's type.
         traced: whether the compiled program takes the value as an input.
         low: smallest allowed value.
         high: largest allowed value.

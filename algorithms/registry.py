@@ -66,7 +66,6 @@ def _pid(chosen: options.PID) -> Multiplier:
 
 
 _FIRST_ORDER_PRESETS = {"paper": {}, "omnisafe": _OMNISAFE, "safepo": _SAFEPO}
-_PID_CAP = {"multiplier_max": 100.0}
 
 TABLE: dict[str, Row] = {
     "ppo": Row(

@@ -36,7 +36,7 @@ def apply(state: Any, obs: jax.Array, clip: jax.Array | float = 5.0) -> jax.Arra
 
     With no statistics (`state == ()`) the observations pass unchanged.
     """
-    if isinstance(state, tuple) and not state:
+    if not jax.tree.leaves(state):
         return obs.astype(jnp.float32)
     scaled = (obs - state.mean) / state.std
     return jnp.clip(scaled, -clip, clip).astype(jnp.float32)

@@ -13,6 +13,7 @@ that need it are reset.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -143,7 +144,8 @@ def init(env: Env, key: jax.Array, num_envs: int, window: int = 100) -> RolloutS
 def restart(env: Env, state: RolloutState) -> RolloutState:
     """Abandon the running episodes: every environment is at a fresh start afterwards. Finished ones are remembered."""
     running = state.steps > 0
-    return state.replace(
+    return dataclasses.replace(
+        state,
         env=reset_where(env, running, _reset_seeds(state), state.env),
         steps=jnp.zeros_like(state.steps),
         episode_return=jnp.zeros_like(state.episode_return),
@@ -194,7 +196,8 @@ def unroll(env: Env, act: Act, state: RolloutState, key: jax.Array, num_steps: i
             metrics=after.metrics,
             extras=extras,
         )
-        carry = carry.replace(
+        carry = dataclasses.replace(
+            carry,
             env=reset_where(env, done, _reset_seeds(carry), after),
             steps=jnp.where(done, 0, steps),
             episode_return=jnp.where(done, 0.0, episode_return),
@@ -204,7 +207,7 @@ def unroll(env: Env, act: Act, state: RolloutState, key: jax.Array, num_steps: i
         return carry, transition
 
     state, transitions = jax.lax.scan(step, state, jax.random.split(key, num_steps))
-    return state.replace(window=remember(state.window, transitions)), transitions
+    return dataclasses.replace(state, window=remember(state.window, transitions)), transitions
 
 
 # --- finished episodes ------------------------------------------------------------------------------------------

@@ -7,12 +7,12 @@ from scipy import stats
 
 from jsafe import distributions as gaussian
 
-MEAN = np.array([[0.3, -1.0, 2.0], [0.0, 0.5, -0.2]], np.float32)
-LOG_STD = np.array([0.1, -0.7, 0.4], np.float32)
+MEAN = jnp.array([[0.3, -1.0, 2.0], [0.0, 0.5, -0.2]])
+LOG_STD = jnp.array([0.1, -0.7, 0.4])
 
 
 def test_log_prob_and_entropy_equal_scipy():
-    action = MEAN + np.array([3.0, -0.4, 0.2], np.float32)
+    action = MEAN + np.array([3.0, -0.4, 0.2])
     expected = stats.norm.logpdf(action, MEAN, np.exp(LOG_STD)).sum(-1)
     np.testing.assert_allclose(gaussian.log_prob(action, MEAN, LOG_STD), expected, rtol=1e-5)
     np.testing.assert_allclose(gaussian.entropy(LOG_STD), stats.norm.entropy(0, np.exp(LOG_STD)).sum(), rtol=1e-5)

@@ -18,7 +18,7 @@ def test_perceptron_equals_plain_matrix_products():
     for i in range(3):
         h = h @ np.asarray(params[f"layer_{i}"]["kernel"]) + np.asarray(params[f"layer_{i}"]["bias"])
         h = np.tanh(h) if i < 2 else h
-    np.testing.assert_allclose(network.apply(params, x), h, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(network.apply(params, jnp.asarray(x)), h, rtol=1e-4, atol=1e-5)
 
 
 def test_default_weights_and_biases_are_uniform_within_one_over_root_fan_in():

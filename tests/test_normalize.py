@@ -17,11 +17,11 @@ def test_statistics_of_several_batches_equal_those_of_all_samples():
     np.testing.assert_allclose(state.mean, everything.mean(0), rtol=1e-5)
     np.testing.assert_allclose(state.std, everything.std(0), rtol=1e-4)
     scaled = (everything - everything.mean(0)) / everything.std(0)
-    np.testing.assert_allclose(normalize.apply(state, everything), np.clip(scaled, -5, 5), atol=1e-3)
+    np.testing.assert_allclose(normalize.apply(state, jnp.asarray(everything)), np.clip(scaled, -5, 5), atol=1e-3)
 
 
 def test_first_observations_pass_unscaled_but_clipped():
-    obs = np.array([0.5, -7.0, 9.0], np.float32)
+    obs = jnp.array([0.5, -7.0, 9.0])
     np.testing.assert_array_equal(normalize.apply(normalize.init(3), obs), [0.5, -5.0, 5.0])
 
 

@@ -1,5 +1,7 @@
 """Time limits, resets and episode sums, seen from outside the loop."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,11 @@ def still(obs, key):
     return jnp.zeros((obs.shape[0], 2)), ()
 
 
+start = jax.jit(rollout.init, static_argnums=(0, 2), static_argnames="window")
+restart = jax.jit(rollout.restart, static_argnums=0)
+unroll = jax.jit(rollout.unroll, static_argnums=(0, 1, 4))
+
+
 def random_walk(obs, key):
     return jax.random.normal(key, (obs.shape[0], 2)), ()
 
@@ -25,8 +32,8 @@ def no_op(obs, key):
 
 def test_time_limit_truncates_and_does_not_terminate():
     env = Counter(episode_length=5)
-    state = rollout.init(env, jax.random.key(0), 3)
-    _, t = rollout.unroll(env, no_op, state, jax.random.key(1), 12)
+    state = start(env, jax.random.key(0), 3)
+    _, t = unroll(env, no_op, state, jax.random.key(1), 12)
     steps = np.arange(1, 13)
     assert not t.terminated.any()
     np.testing.assert_array_equal(t.truncated, np.tile((steps % 5 == 0)[:, None], (1, 3)))
@@ -35,27 +42,27 @@ def test_time_limit_truncates_and_does_not_terminate():
 
 def test_termination_wins_over_a_time_limit_at_the_same_step():
     env = Counter(episode_length=5, end=5)
-    _, t = rollout.unroll(env, no_op, rollout.init(env, jax.random.key(0), 1), jax.random.key(1), 5)
+    _, t = unroll(env, no_op, start(env, jax.random.key(0), 1), jax.random.key(1), 5)
     assert t.terminated[-1, 0] and not t.truncated[-1, 0]
 
 
 def test_observation_before_the_reset_is_kept():
     env = Counter(episode_length=4)
-    _, t = rollout.unroll(env, no_op, rollout.init(env, jax.random.key(0), 1), jax.random.key(1), 8)
+    _, t = unroll(env, no_op, start(env, jax.random.key(0), 1), jax.random.key(1), 8)
     np.testing.assert_array_equal(t.obs[:, 0, 0], [0, 1, 2, 3, 0, 1, 2, 3])
     np.testing.assert_array_equal(t.next_obs[:, 0, 0], [1, 2, 3, 4, 1, 2, 3, 4])
 
 
 def test_layouts_are_fresh_after_every_reset_and_differ_between_environments():
     env = PointMass(episode_length=3)
-    _, t = rollout.unroll(env, still, rollout.init(env, jax.random.key(0), 4), jax.random.key(1), 30)
+    _, t = unroll(env, still, start(env, jax.random.key(0), 4), jax.random.key(1), 30)
     goals = np.asarray(t.obs[::3, :, 2:4]).reshape(-1, 2)
     assert len(np.unique(goals.round(6), axis=0)) == len(goals) == 40
 
 
 def test_only_finished_environments_are_reset():
     env = PointMass(episode_length=50, terminates=True)
-    state, t = rollout.unroll(env, random_walk, rollout.init(env, jax.random.key(3), 16), jax.random.key(1), 40)
+    state, t = unroll(env, random_walk, start(env, jax.random.key(3), 16), jax.random.key(1), 40)
     goals, done = np.asarray(t.obs[:, :, 2:4]), np.asarray(t.done)
     changed = (goals[1:] != goals[:-1]).any(-1)
     np.testing.assert_array_equal(changed, done[:-1])
@@ -65,7 +72,7 @@ def test_only_finished_environments_are_reset():
 
 def test_episode_sums_equal_a_plain_loop():
     env = PointMass(episode_length=7, terminates=True)
-    state, t = rollout.unroll(env, random_walk, rollout.init(env, jax.random.key(0), 5), jax.random.key(1), 60)
+    state, t = unroll(env, random_walk, start(env, jax.random.key(0), 5), jax.random.key(1), 60)
     finished = []
     totals = np.zeros((5, 3))
     for step in range(60):
@@ -84,37 +91,37 @@ def test_episode_sums_equal_a_plain_loop():
 
 def test_window_holds_the_last_episodes_only():
     env = Counter(episode_length=5)
-    state = rollout.init(env, jax.random.key(0), 3, window=4)
+    state = start(env, jax.random.key(0), 3, window=4)
     for _ in range(3):
-        state, t = rollout.unroll(env, no_op, state, jax.random.key(1), 5)
+        state, t = unroll(env, no_op, state, jax.random.key(1), 5)
     assert int(state.window.count) == 9
     np.testing.assert_array_equal(state.window.costs, [5, 5, 5, 5])
-    state, t = rollout.unroll(Counter(episode_length=2), no_op, state, jax.random.key(1), 2)
+    state, t = unroll(Counter(episode_length=2), no_op, state, jax.random.key(1), 2)
     np.testing.assert_array_equal(np.sort(state.window.costs), [2, 2, 2, 5])
     assert float(rollout.episode_means(state.window, t)["cost"]) == pytest.approx((2 * 3 + 5) / 4)
 
 
 def test_mean_covers_the_whole_batch_when_it_finished_more_than_the_window_holds():
     env = PointMass(episode_length=3)
-    state, t = rollout.unroll(env, random_walk, rollout.init(env, jax.random.key(0), 8, window=4), jax.random.key(1), 9)
+    state, t = unroll(env, random_walk, start(env, jax.random.key(0), 8, window=4), jax.random.key(1), 9)
     expected = float((t.episode_return * t.done).sum() / t.done.sum())
     assert float(rollout.episode_means(state.window, t)["return"]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_means_are_nan_before_the_first_episode_ends():
     env = Counter(episode_length=50)
-    state, t = rollout.unroll(env, no_op, rollout.init(env, jax.random.key(0), 2), jax.random.key(1), 10)
+    state, t = unroll(env, no_op, start(env, jax.random.key(0), 2), jax.random.key(1), 10)
     means = rollout.episode_means(state.window, t)
     assert all(np.isnan(means[k]) for k in ("return", "cost", "length")) and int(means["episodes"]) == 0
 
 
 def test_restart_gives_every_environment_a_fresh_start():
     env = PointMass(episode_length=10)
-    state, _ = rollout.unroll(env, random_walk, rollout.init(env, jax.random.key(0), 4), jax.random.key(1), 3)
-    again = rollout.restart(env, state)
+    state, _ = unroll(env, random_walk, start(env, jax.random.key(0), 4), jax.random.key(1), 3)
+    again = restart(env, state)
     assert (again.steps == 0).all() and (again.env.data["age"] == 0).all()
     assert (again.env.data["goal"] != state.env.data["goal"]).all()
-    twice = rollout.restart(env, again)  # already fresh: nothing to abandon
+    twice = restart(env, again)  # already fresh: nothing to abandon
     np.testing.assert_array_equal(twice.env.obs, again.env.obs)
 
 
@@ -122,7 +129,7 @@ def test_vmapped_seeds_equal_single_runs():
     env = PointMass(episode_length=6, terminates=True)
 
     def run(key):
-        return rollout.unroll(env, random_walk, rollout.init(env, key, 3), jax.random.fold_in(key, 1), 20)
+        return unroll(env, random_walk, start(env, key, 3), jax.random.fold_in(key, 1), 20)
 
     keys = jax.random.split(jax.random.key(7), 3)
     together, _ = jax.jit(jax.vmap(run))(keys)
@@ -151,8 +158,8 @@ def test_resets_cost_nothing_while_no_episode_ends_even_under_two_vmaps():
     env = Observed(episode_length=10)
 
     def run(key):
-        state = rollout.init(env, key, 16)
-        return rollout.unroll(env, random_walk, state, key, 9)[0].env.obs, state
+        state = start(env, key, 16)
+        return unroll(env, random_walk, state, key, 9)[0].env.obs, state
 
     Observed.drawn = 0
     jax.block_until_ready(jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), 4)))
@@ -163,9 +170,11 @@ def test_desynchronised_environments_are_reset_in_small_chunks():
     env = Observed(episode_length=1000)
 
     def run(key):
-        state = rollout.init(env, key, 16)
-        state = state.replace(steps=state.steps.at[3].set(990))  # one of 64 environments ends, at the tenth step
-        return rollout.unroll(env, random_walk, state, key, 20)[0].env.obs
+        state = start(env, key, 16)
+        state = dataclasses.replace(
+            state, steps=state.steps.at[3].set(990)
+        )  # one of 64 environments ends, at the tenth step
+        return unroll(env, random_walk, state, key, 20)[0].env.obs
 
     def one_late(keys):
         return jax.vmap(run)(keys)
@@ -178,6 +187,6 @@ def test_desynchronised_environments_are_reset_in_small_chunks():
 
 def test_bad_sizes_are_refused():
     with pytest.raises(ValueError, match="num_envs must be at least 1, got 0"):
-        rollout.init(Counter(), jax.random.key(0), 0)
+        start(Counter(), jax.random.key(0), 0)
     with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
-        rollout.unroll(Counter(), no_op, rollout.init(Counter(), jax.random.key(0), 1), jax.random.key(0), 0)
+        unroll(Counter(), no_op, start(Counter(), jax.random.key(0), 1), jax.random.key(0), 0)

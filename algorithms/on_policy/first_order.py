@@ -7,6 +7,7 @@ perceptrons are evaluated together by `algorithms.on_policy.fused`, with the sam
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -75,7 +76,7 @@ def run_passes(
 
     def step(carry: Any, rows: tuple[Batch, jax.Array]) -> tuple[Any, None]:
         inner, skipped = carry
-        inner, finite = stepper.step(inner, rows[0].replace(log_std=batch.log_std), rows[1], problem)
+        inner, finite = stepper.step(inner, dataclasses.replace(rows[0], log_std=batch.log_std), rows[1], problem)
         return (inner, skipped + ~finite), None
 
     def one_pass(carry: Any) -> Any:

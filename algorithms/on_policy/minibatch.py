@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -121,4 +122,4 @@ def permutation(key: jax.Array, samples: int) -> jax.Array:
 
 def take(batch: Batch, index: jax.Array) -> Batch:
     """Select samples by indices of any shape; `log_std` belongs to all samples and is left out."""
-    return jax.tree.map(lambda x: x[index], batch.replace(log_std=None))
+    return jax.tree.map(lambda x: x[index], dataclasses.replace(batch, log_std=None))

@@ -159,7 +159,7 @@ def test_passes_end_for_each_member_of_a_population_by_itself():
 def test_steps_that_are_not_finite_are_dropped_and_counted(make_foreign):
     nets = foreign(built_in()) if make_foreign else built_in()
     params, batch = start(nets)
-    broken = batch.replace(advantage=batch.advantage.at[7].set(jnp.nan))
+    broken = dataclasses.replace(batch, advantage=batch.advantage.at[7].set(jnp.nan))
     new, _, metrics = update(nets, options(), params, broken)
     assert int(metrics["skipped"]) == 2  # one of the five minibatches of each of two passes
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(new))
@@ -215,7 +215,8 @@ def test_gradient_by_hand_equals_automatic_differentiation():
 
     def total(p):
         outputs = {name: getattr(nets, name).apply(p[name], batch.obs) for name in VALUES}
-        loss = minibatch.output_loss(*nets.policy.apply(p["policy"], batch.obs), outputs, batch, weights, problem)
+        mean, log_std = nets.policy.apply(p["policy"], batch.obs)
+        loss = minibatch.output_loss(mean, log_std, outputs, batch, weights, problem)
         return loss + opts.value_l2 * sum(jnp.sum(x * x) for x in jax.tree.leaves([p[name] for name in VALUES]))
 
     sizes = fused.Sizes(OBS, (16, 12), ACTIONS, 3)

@@ -9,6 +9,7 @@ import algorithms
 import jsafe
 from algorithms import Networks
 from algorithms.on_policy import loop
+from algorithms.registry import TABLE
 from jsafe import rollout
 from jsafe.networks import Network
 from tests.toys import Counter, PointMass, Throttle
@@ -36,24 +37,29 @@ def test_metrics_have_their_fixed_names_and_shapes():
 
 
 def test_both_values_are_bootstrapped_at_time_limits_and_neither_at_terminations():
-    level, discount = 7.0, 0.9
+    level = 7.0
     value = constant_value(level)
 
     def targets(env):
-        nets = loop.default_networks(env, algorithms.registry.TABLE["ppo_lag"].options())
+        nets = loop.default_networks(env, TABLE["ppo_lag"].options())
         nets = Networks(nets.policy, value, value)
-        params = {n: getattr(nets, n).init(jax.random.key(0)) for n in nets._fields}
 
-        def act(obs, key):
-            del key
-            mean, _ = nets.policy.apply(params["policy"], obs)
-            return mean, {"mean": mean, "log_prob": jnp.zeros(obs.shape[0])}
+        hyper = {"discount": 0.9, "cost_discount": 0.8, "gae_lambda": 1.0, "cost_gae_lambda": 1.0}
 
-        _, t = rollout.unroll(env, act, rollout.init(env, jax.random.key(0), 1), jax.random.key(1), 6)
-        hyper = {"discount": discount, "cost_discount": 0.8, "gae_lambda": 1.0, "cost_gae_lambda": 1.0}
-        names = ("reward_value", "cost_value")
-        batch = loop.make_batch(t.obs, t.next_obs, t, params, nets, names, jnp.zeros(()), hyper)
-        return {k: np.asarray(v) for k, v in batch.targets.items()}
+        @jax.jit
+        def run(key):
+            params = {n: getattr(nets, n).init(key) for n in nets._fields}
+
+            def act(obs, key):
+                del key
+                mean, _ = nets.policy.apply(params["policy"], obs)
+                return mean, {"mean": mean, "log_prob": jnp.zeros(obs.shape[0])}
+
+            _, t = rollout.unroll(env, act, rollout.init(env, key, 1), key, 6)
+            names = ("reward_value", "cost_value")
+            return loop.make_batch(t.obs, t.next_obs, t, params, nets, names, jnp.zeros(()), hyper).targets
+
+        return {k: np.asarray(v) for k, v in run(jax.random.key(0)).items()}
 
     cut, ended = targets(Counter(episode_length=3)), targets(Counter(episode_length=3, end=3))
     # Third step of a three-step episode, reward 1 and cost 1: bootstrapped or not.
@@ -82,7 +88,7 @@ def test_vmapped_seeds_give_the_numbers_of_single_runs():
 def test_running_in_two_parts_equals_running_at_once():
     trainer = algorithms.make("cppo_pid", PointMass(), total_steps=320, **TINY)
     step = jax.jit(trainer.step)
-    state = trainer.init(jax.random.key(0))
+    state = jax.jit(trainer.init)(jax.random.key(0))
     for _ in range(2):
         state, _ = step(state)
     kept = jax.tree.map(lambda x: x, state)
@@ -104,13 +110,17 @@ def test_fresh_start_at_each_iteration_drops_running_episodes():
     sizes = {**TINY, "total_steps": 240}
     kept = algorithms.make("ppo", Counter(episode_length=30), **sizes)
     fresh = algorithms.make("ppo", Counter(episode_length=30), preset="omnisafe", **sizes)
-    assert jsafe.run(kept, jax.random.key(0), 3)[1]["episodes"].tolist() == [0, 4, 4]
-    assert jsafe.run(fresh, jax.random.key(0), 3)[1]["episodes"].tolist() == [0, 0, 0]
+
+    def episodes(trainer):
+        return jax.jit(lambda key: jsafe.run(trainer, key, 3)[1]["episodes"])(jax.random.key(0)).tolist()
+
+    assert episodes(kept) == [0, 4, 4]
+    assert episodes(fresh) == [0, 0, 0]
 
 
 def test_observations_are_not_rescaled_while_an_iteration_lasts():
     trainer = algorithms.make("ppo", PointMass(), total_steps=160, **TINY)
-    state = trainer.init(jax.random.key(0))
+    state = jax.jit(trainer.init)(jax.random.key(0))
     np.testing.assert_array_equal(state.normalizer.std, np.ones(5))
     after, _ = jax.jit(trainer.step)(state)
     assert float(after.normalizer.std[4]) == pytest.approx(np.arange(20).std(), rel=1e-3)  # age runs from 0 to 19
@@ -118,7 +128,7 @@ def test_observations_are_not_rescaled_while_an_iteration_lasts():
 
 def test_a_network_of_the_users_takes_the_place_of_a_built_in_one():
     env = PointMass()
-    options = algorithms.registry.TABLE["ppo_lag"].options()
+    options = TABLE["ppo_lag"].options()
     nets = loop.default_networks(env, options)._replace(cost_value=constant_value(1.0))
     trainer = algorithms.make("ppo_lag", env, networks=nets, total_steps=160, **TINY)
     state, metrics = jax.jit(lambda k: jsafe.run(trainer, k, 2))(jax.random.key(0))

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -10,8 +11,6 @@ import algorithms
 from algorithms import hyper
 from algorithms.registry import TABLE
 from tests.toys import PointMass
-
-SMALL = {"num_envs": 2, "steps_per_iteration": 20, "minibatch_size": 10}
 
 
 @pytest.mark.parametrize(
@@ -117,9 +116,7 @@ def test_a_constrained_method_needs_a_cost():
 
 
 def test_traced_options_are_checked_when_they_are_plain_numbers_only():
-    trainer = algorithms.make("ppo_lag", PointMass(), **SMALL)
-    import jax
-
+    trainer = algorithms.make("ppo_lag", PointMass(), num_envs=2, steps_per_iteration=20, minibatch_size=10)
     with pytest.raises(ValueError, match="cost_limit must be at least 0"):
         trainer.init(jax.random.key(0), {"cost_limit": -3.0})
     with pytest.raises(TypeError, match="no traced option 'cost_limits'; did you mean 'cost_limit'"):
