@@ -20,7 +20,7 @@ TRIES_PER_THING = 100
 TRIES_PER_LAYOUT = 10_000
 TRIES_PER_GOAL = 10_000
 # Candidates drawn at once: most things find a place among the first few, so small batches waste the fewest numbers.
-CANDIDATES = 10
+CANDIDATES = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Plan:
     area: np.ndarray
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def plan(config: Config) -> Plan:
     """Work out the sampling problem of `config`.
 
@@ -94,7 +94,7 @@ def _candidates(key: jax.Array, low: jax.Array, extent: jax.Array, area: jax.Arr
 
 
 def _first_free(points, others, clearance):
-    """First of `points [count, 2]` that keeps `clearance [others]` from all of `others [others, 2]`, and whether any."""
+    """First of `points [count, 2]` that keeps `clearance [n]` from all of `others [n, 2]`, and whether there is one."""
     d2 = jnp.sum((points[:, None, :] - others[None, :, :]) ** 2, axis=-1)
     free = jnp.all(d2 >= clearance[None, :] ** 2, axis=1)
     return points[jnp.argmax(free)], jnp.any(free)
@@ -114,46 +114,31 @@ def sample(key: jax.Array, config: Config) -> tuple[jax.Array, jax.Array]:
     dtype = jnp.zeros(()).dtype
     low, extent, area, keepout = (jnp.asarray(a, dtype) for a in (p.low, p.extent, p.area, p.keepout))
     count = len(p.names)
-    index = jnp.arange(count)
+    things = jnp.arange(count)
 
-    def place(carry, i):
-        placed, key, feasible = carry
-        # Things not yet placed reject nothing: no squared distance is below zero.
-        clearance = jnp.where(index < i, keepout[i] + keepout, 0.0)
-
-        def draw(loop):
-            key, tries, _, _ = loop
-            key, sub = jax.random.split(key)
-            point, found = _first_free(
-                _candidates(sub, low[i], extent[i], area[i], CANDIDATES), placed, clearance
-            )
-            return key, tries + CANDIDATES, point, found
-
-        def searching(loop):
-            _, tries, _, found = loop
-            return feasible & ~found & (tries < TRIES_PER_THING)
-
-        key, _, point, found = jax.lax.while_loop(
-            searching, draw, (key, jnp.int32(0), jnp.zeros(2, dtype), jnp.bool_(False))
-        )
-        return (placed.at[i].set(point), key, feasible & found), None
-
-    def attempt(loop):
-        _, key, _, tries = loop
+    # One loop that draws for whichever thing is next, not a loop over things around a loop over tries: in a batch each
+    # entry goes on at its own pace, and the batch takes as long as its slowest entry instead of the sum over things of
+    # the slowest try.
+    def draw(loop):
+        key, placed, i, tries, failures = loop
         key, sub = jax.random.split(key)
-        (placed, _, feasible), _ = jax.lax.scan(
-            place, (jnp.zeros((count, 2), dtype), sub, jnp.bool_(True)), index
-        )
-        return placed, key, feasible, tries + 1
+        # Things not yet placed reject nothing: no squared distance is below zero.
+        clearance = jnp.where(things < i, keepout[i] + keepout, 0.0)
+        point, found = _first_free(_candidates(sub, low[i], extent[i], area[i], CANDIDATES), placed, clearance)
+        failed = ~found & (tries + CANDIDATES >= TRIES_PER_THING)
+        placed = jnp.where(found & (things == i)[:, None], point, placed)
+        i = jnp.where(found, i + 1, jnp.where(failed, 0, i))
+        tries = jnp.where(found | failed, 0, tries + CANDIDATES)
+        return key, placed, i, tries, failures + failed
 
     def unfinished(loop):
-        _, _, feasible, tries = loop
-        return ~feasible & (tries < TRIES_PER_LAYOUT)
+        _, _, i, _, failures = loop
+        return (i < count) & (failures < TRIES_PER_LAYOUT)
 
-    placed, _, feasible, _ = jax.lax.while_loop(
-        unfinished, attempt, (jnp.zeros((count, 2), dtype), key, jnp.bool_(False), jnp.int32(0))
-    )
-    return placed, feasible
+    zero = jnp.int32(0)
+    start = (key, jnp.zeros((count, 2), dtype), zero, zero, zero)
+    _, placed, i, _, _ = jax.lax.while_loop(unfinished, draw, start)
+    return placed, i == count
 
 
 def sample_goal(key: jax.Array, config: Config, current: jax.Array, wanted: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -185,7 +170,5 @@ def sample_goal(key: jax.Array, config: Config, current: jax.Array, wanted: jax.
         _, tries, _, found = loop
         return wanted & ~found & (tries < TRIES_PER_GOAL)
 
-    _, _, point, found = jax.lax.while_loop(
-        searching, draw, (key, jnp.int32(0), current[goal], jnp.bool_(False))
-    )
+    _, _, point, found = jax.lax.while_loop(searching, draw, (key, jnp.int32(0), current[goal], jnp.bool_(False)))
     return jnp.where(found, point, current[goal]), found

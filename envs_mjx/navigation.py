@@ -7,6 +7,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import mujoco
 import numpy as np
@@ -100,9 +101,7 @@ class Navigation:
         ctrl = jnp.where(finite, jnp.clip(jnp.asarray(action, data.qpos.dtype), low, high), 0.0)
         mocap_pos, mocap_quat = self._mocap_path(data)
         qpos, qvel, sensed = self._physics.step(data.qpos, data.qvel, ctrl, mocap_pos, mocap_quat)
-        data = data.replace(
-            qpos=qpos, qvel=qvel, sensors=sensed.sensors, touched=sensed.touched, steps=data.steps + 1
-        )
+        data = data.replace(qpos=qpos, qvel=qvel, sensors=sensed.sensors, touched=sensed.touched, steps=data.steps + 1)
 
         view = self.view(data)
         outcome = self._task.outcome(view, data.memory, self.config)
@@ -295,9 +294,7 @@ class Navigation:
     def _sensor_sizes(self) -> tuple[tuple[str, int], ...]:
         """Raw sizes of the observed sensors in the order of `Data.sensors`."""
         sensors = self.world.sensors
-        return tuple(
-            (name, sensors[name].stop - sensors[name].start) for name, _ in AGENTS[self.config.agent].observed
-        )
+        return tuple((name, sensors[name].stop - sensors[name].start) for name, _ in AGENTS[self.config.agent].observed)
 
     @property
     def _touchable(self) -> tuple[tuple[str, int], ...]:
@@ -373,6 +370,7 @@ class Navigation:
             data = data.replace(key=key, layout=data.layout.at[self._index("goal")].set(goal))
             found = found | ~success
         else:
+
             def choose(carry):
                 key, _, _ = carry
                 key, sub = jax.random.split(key)
@@ -381,9 +379,7 @@ class Navigation:
             key, button, _ = jax.lax.while_loop(lambda c: c[2], choose, (data.key, data.goal_button, success))
             buttons = self.config.find("buttons")
             delay = buttons.resampling_delay if isinstance(buttons, Buttons) else 0
-            data = data.replace(
-                key=key, goal_button=button, timer=jnp.where(success, jnp.int32(delay), data.timer)
-            )
+            data = data.replace(key=key, goal_button=button, timer=jnp.where(success, jnp.int32(delay), data.timer))
             data, found = self._goal_onto_button(data), always
         memory = jnp.where(success, task.memory(self.view(data), self.config), data.memory)
         return data.replace(memory=memory), found

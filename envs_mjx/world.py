@@ -93,6 +93,7 @@ class World:
 
 
 def bodies_of(config: Config, *kinds: str) -> tuple[Body, ...]:
+    """Bodies of all things of the given kinds, in the order of the configuration."""
     suffix = {"driven": "obj"}
     return tuple(
         Body(things.body_name(i) + suffix.get(things.kind, ""), things, i)
@@ -104,7 +105,9 @@ def bodies_of(config: Config, *kinds: str) -> tuple[Body, ...]:
 def touchable_of(config: Config) -> tuple[Body, ...]:
     """Bodies whose contacts matter: what costs when touched, and every button, which may be the goal."""
     return tuple(
-        b for b in bodies_of(config, "fixture", "free", "driven") if b.things.is_constrained or b.things.name == "buttons"
+        b
+        for b in bodies_of(config, "fixture", "free", "driven")
+        if b.things.is_constrained or b.things.name == "buttons"
     )
 
 
@@ -159,7 +162,8 @@ def mjcf(config: Config, colliders: Colliders = EXACT_C, *, contact_sensors: boo
   <option timestep="{agent.timestep}" ccd_iterations="50"><flag nativeccd="disable"/></option>
   <default>{agent.defaults}</default>
   <asset>
-    <texture name="floor" type="2d" builtin="checker" width="100" height="100" rgb1="0.72 0.74 0.76" rgb2="0.82 0.84 0.86"/>
+    <texture name="floor" type="2d" builtin="checker" width="100" height="100"
+      rgb1="0.72 0.74 0.76" rgb2="0.82 0.84 0.86"/>
     <material name="floor" texture="floor" texrepeat="10 10"/>
     {_prism(colliders.wheel_sides) if colliders.wheel_sides and agent.has_wheels else ""}
     <texture name="sky" type="skybox" builtin="gradient" width="64" height="64" rgb1="0.6 0.75 0.9" rgb2="0.95 0.97 1"/>
@@ -186,7 +190,7 @@ def _prism(sides: int) -> str:
     return f'<mesh name="wheel" vertex="{"  ".join(corners)}"/>'
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def build(config: Config, colliders: Colliders = EXACT_C) -> World:
     """Compile the world of `config` (once for each configuration and choice of colliders)."""
     counts = colliders == EXACT_C

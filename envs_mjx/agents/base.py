@@ -17,8 +17,8 @@ class Agent:
         name: as it appears in environment ids.
         timestep: seconds of one physics step.
         defaults: MJCF `<default>` children; they hold for the whole world, objects included.
-        body: `(contact, wheel, prism) -> MJCF` of the body `agent`, standing at the origin, with the contact masks of its
-            ordinary geoms, of its wheels and, unless None, of the prisms that stand for the wheels against boxes.
+        body: `(contact, wheel, prism) -> MJCF` of the body `agent`, standing at the origin, with the contact masks of
+            its ordinary geoms, of its wheels and, unless None, of the prisms that meet boxes in the wheels' place.
         actuators: MJCF of the actuators.
         sensors: MJCF of the sensors.
         nq: generalised coordinates of the robot alone; they come first in `qpos`.

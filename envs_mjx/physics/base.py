@@ -34,7 +34,7 @@ class Physics(Protocol):
             qpos: `[nq]` generalised positions.
             qvel: `[nv]` generalised velocities.
             ctrl: `[nu]`, held for the whole control step.
-            mocap_pos: `[SUBSTEPS, nmocap, 3]` poses at the start of every physics step; the last ones hold while sensing.
+            mocap_pos: `[SUBSTEPS, nmocap, 3]` poses at the start of every physics step; the last hold while sensing.
             mocap_quat: `[nmocap, 4]`.
 
         Returns:

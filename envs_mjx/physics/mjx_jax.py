@@ -122,12 +122,10 @@ def _in_slices(function):
 
 
 def _broadcast(axis_size, is_batched, args):
-    return jax.tree.map(
-        lambda b, a: a if b else jnp.broadcast_to(a, (axis_size, *jnp.shape(a))), is_batched, args
-    )
+    return jax.tree.map(lambda b, a: a if b else jnp.broadcast_to(a, (axis_size, *jnp.shape(a))), is_batched, args)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def make(config: Config, impl: str, profile: str) -> Mjx:
     """The simulator of `config`; one for each configuration."""
     return Mjx(config, impl, profile)

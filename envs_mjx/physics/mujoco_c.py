@@ -146,7 +146,7 @@ class MujocoC:
         return self._sensed(seen)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def make(config: Config) -> MujocoC:
     """The simulator of `config`; one for each configuration, so that programs and thread pools are shared."""
     return MujocoC(config)

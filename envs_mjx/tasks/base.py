@@ -12,8 +12,7 @@ from flax import struct
 from envs_mjx.config import Config
 
 
-@struct.dataclass
-class Data:
+class Data(struct.PyTreeNode):
     """What an environment carries from step to step.
 
     Attributes:

@@ -12,6 +12,8 @@ from envs_mjx.tasks.base import Outcome, Task, View, distance
 
 @dataclasses.dataclass(frozen=True)
 class ButtonTask(Task):
+    """Press the goal button; `memory` is the distance to it."""
+
     relocates: str | None = "button"
     required: tuple[str, ...] = ("buttons", "goal")
 

@@ -13,6 +13,8 @@ from envs_mjx.tasks.base import Outcome, Task, View
 
 @dataclasses.dataclass(frozen=True)
 class CircleTask(Task):
+    """Run along the ring; remembers nothing."""
+
     required: tuple[str, ...] = ("circle",)
 
     def outcome(self, view: View, memory: jax.Array, config: Config) -> Outcome:

@@ -12,6 +12,8 @@ from envs_mjx.tasks.base import Outcome, Task, View, distance
 
 @dataclasses.dataclass(frozen=True)
 class GoalTask(Task):
+    """Reach the goal; `memory` is the distance to it."""
+
     relocates: str | None = "goal"
     required: tuple[str, ...] = ("goal",)
 

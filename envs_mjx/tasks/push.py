@@ -13,6 +13,8 @@ from envs_mjx.tasks.base import Outcome, Task, View, distance
 
 @dataclasses.dataclass(frozen=True)
 class PushTask(Task):
+    """Push the box; `memory` is the distances agent to box and box to goal."""
+
     relocates: str | None = "goal"
     required: tuple[str, ...] = ("goal", "push_box")
 

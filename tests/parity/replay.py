@@ -151,7 +151,7 @@ def precision(x64: bool):
         jax.config.update("jax_enable_x64", was)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _stepper(env: Navigation, x64: bool):
     """Compiled step over a batch of injected states (one program for each environment and batch size)."""
     relocates = env._task.relocates
