@@ -14,8 +14,12 @@ from experiments.train import train
 
 ALGORITHM = "ppo_lag"
 
-SETTINGS = ("--total-steps", "1_200_000", "--passes", "10")
-"""What differs from the published settings, to learn to keep the limit within minutes: fewer passes over each batch."""
+SETTINGS = (
+    *("--total-steps", "1_200_000", "--num-envs", "10", "--steps-per-iteration", "10_000", "--passes", "10"),
+    *("--multiplier-learning-rate", "0.08", "--no-learning-rate-decay"),
+)
+"""What differs from the published settings, which take ten million steps to meet the limit: smaller batches, fewer
+passes over each, and a multiplier that rises faster. The limit is met within a million steps, at a lower return."""
 
 
 def demo(args: argparse.Namespace) -> Outcome:
