@@ -34,7 +34,8 @@ def drawn(env_id: str) -> tuple[np.ndarray, np.ndarray]:
             placed, feasible = placed.at[layout.plan(config).start["goal"]].set(goal), feasible & found
         return placed, feasible
 
-    placed, feasible = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(7), RESETS))
+    count = RESETS if config.task != "Button" else 500  # two in a hundred tries fit gremlins in: 50 times the work
+    placed, feasible = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(7), count))
     return np.asarray(placed), np.asarray(feasible)
 
 
@@ -113,7 +114,7 @@ def test_recorded_layouts_are_draws_from_our_law(env_id, golden_files):
         if family not in path.name or (config.task == "Push" and path.name.split(family)[0] != env_id.split(family)[0]):
             continue
         with np.load(path) as f:
-            names = [str(n) for n in f["layout_names"]]
+            names = [str(n) for n in f["layout_names"]] if "layout_names" in f.files else []
             if set(names) != set(p.names):
                 continue
             for xy in f["reset_layout_xy"][:, [names.index(n) for n in p.names]]:
