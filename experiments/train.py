@@ -44,6 +44,7 @@ def _start(args: argparse.Namespace, began: float) -> Outcome:
         "preset": preset,
         "options": options,
         "budget_steps": total_steps,
+        "checkpoint_every": args.checkpoint_every,
         "environment": {"id": args.env, "physics": env.backend, "overrides": overrides},
         **getattr(args, "extra", {}),
     }
@@ -83,7 +84,7 @@ def _resume(args: argparse.Namespace, began: float) -> Outcome:
         total_steps=args.total_steps,
         run_dir=run.path,
         resume=True,
-        checkpoint_every=args.checkpoint_every,
+        checkpoint_every=args.checkpoint_every or facts.get("checkpoint_every"),
         callbacks=stop_after(args.minutes, began),
         progress=_progress(args),
     )

@@ -8,11 +8,16 @@ deviation 1), clipped.
 
 from __future__ import annotations
 
+import contextlib
+import io
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from brax.training.acme import running_statistics
+
+# mujoco.mjx, which is imported here, prints on standard output that its optional Warp backend is missing.
+with contextlib.redirect_stdout(io.StringIO()):
+    from brax.training.acme import running_statistics
 
 STD_FLOOR = 0.01
 """Smallest standard deviation: an entry that hardly varies is not blown up."""

@@ -13,17 +13,22 @@ block each other for ever on XLA's thread pool (jaxlib 0.10).
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from mujoco import mjx
 
 from envs_mjx.agents import AGENTS
 from envs_mjx.config import Config
 from envs_mjx.physics.base import Sensed
 from envs_mjx.world import EXACT_MJX, FAST_MJX, build
+
+# mujoco.mjx, which is imported here, prints on standard output that its optional Warp backend is missing.
+with contextlib.redirect_stdout(io.StringIO()):
+    from mujoco import mjx
 
 SOLVER = {"exact": (4, 8), "fast": (4, 8)}  # Newton iterations, line-search iterations
 SLICE = 256

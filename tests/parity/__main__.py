@@ -1,8 +1,8 @@
 """`make parity`: replay every recording and print the largest errors, one line for each id and backend.
 
-    python -m tests.parity                         # MuJoCo C in float64 and float32
-    python -m tests.parity --backend mjx           # MJX, compiling each world once (minutes)
-    python -m tests.parity --only Goal1 --json
+python -m tests.parity                         # MuJoCo C in float64 and float32
+python -m tests.parity --backend mjx           # MJX, compiling each world once (minutes)
+python -m tests.parity --only Goal1 --json
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def summary(errors: list[replay.Errors], settled_only: bool) -> dict[str, float]
     row: dict[str, float] = {"steps": len(joined("reward"))}
     for name in ("reward", "lidar", "state"):
         row[name] = float(joined(name).max())
-        row[f"{name}_995"] = max(float(np.quantile(getattr(e, name)[k], 0.995)) for e, k in zip(errors, keep, strict=True))
+        row[f"{name}_995"] = max(
+            float(np.quantile(getattr(e, name)[k], 0.995)) for e, k in zip(errors, keep, strict=True)
+        )
     row["sensors"] = float(np.quantile(joined("sensors"), 0.995))
     row["cost"], row["events"] = int(joined("cost").sum()), int(joined("events").sum())
     return row
