@@ -134,7 +134,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         "--minutes",
         type=not_negative,
         metavar="M",
-        help="stop after about M minutes of training, even before --total-steps",
+        help="stop after about M minutes of training (compilation apart), even before --total-steps",
     )
     parser.add_argument(
         "--preset", metavar="P", help="published hyper-parameters to start from, see `jsafe algorithms`"

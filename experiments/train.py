@@ -22,11 +22,10 @@ DEFAULT_STEPS = 1_000_000
 
 def train(args: argparse.Namespace) -> Outcome:
     """Run `jsafe train`."""
-    began = time.monotonic()
-    return _resume(args, began) if args.resume is not None else _start(args, began)
+    return _resume(args) if args.resume is not None else _start(args)
 
 
-def _start(args: argparse.Namespace, began: float) -> Outcome:
+def _start(args: argparse.Namespace) -> Outcome:
     complete(args)
     name = resolve_algorithm(args.algorithm)
     preset = preset_of(name, args.preset)
@@ -57,14 +56,14 @@ def _start(args: argparse.Namespace, began: float) -> Outcome:
         total_steps=total_steps,
         run_dir=folder,
         checkpoint_every=args.checkpoint_every,
-        callbacks=stop_after(args.minutes, began),
+        callbacks=stop_after(args.minutes),
         progress=_progress(args),
         extra=extra,
     )
     return conclude(folder, result)
 
 
-def _resume(args: argparse.Namespace, began: float) -> Outcome:
+def _resume(args: argparse.Namespace) -> Outcome:
     if args.algorithm is not None or args.preset is not None or args.override or args.physics is not None:
         raise CommandError("--resume takes everything from the run: give no algorithm, environment, preset or physics")
     run = load_run(args.resume)
@@ -85,7 +84,7 @@ def _resume(args: argparse.Namespace, began: float) -> Outcome:
         run_dir=run.path,
         resume=True,
         checkpoint_every=args.checkpoint_every or facts.get("checkpoint_every"),
-        callbacks=stop_after(args.minutes, began),
+        callbacks=stop_after(args.minutes),
         progress=_progress(args),
     )
     return conclude(run.path, result)
@@ -108,22 +107,20 @@ def default_folder(algorithm: str, env_id: str) -> Path:
     return next((path for path in candidates if not path.exists()), base)
 
 
-def stop_after(minutes: float | None, began: float) -> tuple[Any, ...]:
+def stop_after(minutes: float | None) -> tuple[Any, ...]:
     """A callback for `jsafe.fit` that ends training at the iteration whose end is nearest to the time limit.
 
     Args:
-        minutes: how long, None for no limit.
-        began: `time.monotonic()` when the command started; compilation counts.
+        minutes: how long after the end of the first iteration, None for no limit; so compilation does not count.
     """
     if minutes is None:
         return ()
-    last = [time.monotonic()]
+    ends: list[float] = []
 
     def is_over(iteration: int, state: Any, metrics: Any) -> bool:
-        now = time.monotonic()
-        # The first interval holds the compilation and says nothing about the next one.
-        step, last[0] = (now - last[0] if iteration > 1 else 0.0), now
-        return now - began + step / 2 >= 60 * minutes
+        ends.append(time.monotonic())
+        next_one = ends[-1] - ends[-2] if len(ends) > 1 else 0.0
+        return ends[-1] - ends[0] + next_one / 2 >= 60 * minutes
 
     return (is_over,)
 
