@@ -49,7 +49,7 @@ def make(loss: PolicyLoss, networks: Networks, values: tuple[str, ...], options:
 
 def learning_rates(trained: tuple[str, ...], options: FirstOrder, signal: Signal, hyper: Hyper) -> dict[str, jax.Array]:
     """Step size of each network in this iteration."""
-    decay = 1.0 - signal.progress if options.learning_rate_decay else jnp.ones(())
+    decay = 1.0 - signal.progress if options.learning_rate_decay else jnp.ones((), jnp.float32)
     rates = {name: jnp.asarray(hyper["value_learning_rate"], jnp.float32) for name in trained}
     return {**rates, "policy": jnp.asarray(hyper["learning_rate"] * decay, jnp.float32)}
 
@@ -94,7 +94,7 @@ def run_passes(
         return (number < options.passes) & ~moved
 
     zero = jnp.zeros((), jnp.int32)
-    start = (zero, jnp.zeros(()), key, (stepper.start(params, optimizer), zero))
+    start = (zero, jnp.zeros((), jnp.float32), key, (stepper.start(params, optimizer), zero))
     passes, kl, _, (inner, skipped) = jax.lax.while_loop(unfinished, one_pass, start)
     new, optimizer = stepper.finish(inner)
     return {**params, **new}, optimizer, {"passes": passes, "kl": kl, "skipped": skipped}
@@ -141,7 +141,7 @@ def evaluate(
     """Losses, entropy and clipping over the whole batch after the update."""
     mean, log_std = networks.policy.apply(params["policy"], batch.obs)
     samples = batch.log_prob.shape[0]
-    uniform = jnp.full(samples, 1.0 / samples)
+    uniform = jnp.full(samples, 1.0 / samples, jnp.float32)
     metrics = {
         "policy_loss": problem.loss(mean, log_std, batch, uniform, problem.signal, problem.hyper),
         "entropy": jnp.mean(distributions.entropy(log_std)),

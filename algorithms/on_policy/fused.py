@@ -163,7 +163,7 @@ def gradients(
     d_small = _join([*reversed(d_biases), d_out_weight, jnp.sum(d_top, axis=-1), d_log_std])
 
     data = Stacked(d_first, tuple(reversed(d_hidden)), d_small)
-    decay = jnp.full((n, 1), 2.0 * problem.hyper["value_l2"]).at[0].set(0.0)
+    decay = jnp.full((n, 1), 2.0 * problem.hyper["value_l2"], jnp.float32).at[0].set(0.0)
     return jax.tree.map(lambda g, p: g + decay * p, data, params)
 
 
@@ -195,7 +195,7 @@ def adam(
     """
     step = (count + 1).astype(jnp.float32)
     mean_correction, square_correction = 1.0 - BETA1**step, 1.0 - BETA2**step
-    keep_mean, keep_square = jnp.where(finite, BETA1, 1.0), jnp.where(finite, BETA2, 1.0)
+    keep_mean, keep_square = (jnp.where(finite, b, 1.0).astype(jnp.float32) for b in (BETA1, BETA2))
     rate = jnp.where(finite, rate / mean_correction, 0.0)
 
     def leaf(p: jax.Array, m: jax.Array, v: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -244,7 +244,7 @@ def stack(trees: dict[str, Any], names: tuple[str, ...], sizes: Sizes) -> Stacke
     biases = [each(lambda p, i=i: p[f"layer_{i}"]["bias"]) for i in range(1, depth)]
     out_weight = each(lambda p: padded(p[f"layer_{depth}"]["kernel"].T))
     out_bias = each(lambda p: padded(p[f"layer_{depth}"]["bias"]))
-    log_std = jnp.zeros((sizes.networks, sizes.outputs)).at[0].set(trees["policy"]["log_std"])
+    log_std = jnp.zeros((sizes.networks, sizes.outputs), jnp.float32).at[0].set(trees["policy"]["log_std"])
     flat = [x.reshape(sizes.networks, -1) for x in (first, *hidden)]
     return Stacked(flat[0], tuple(flat[1:]), _join([*biases, out_weight, out_bias, log_std]))
 

@@ -111,7 +111,7 @@ def build(
         )
         episodes = rollout.episode_means(envs.window, transitions)
 
-        dual, weight = state.dual, jnp.zeros(())
+        dual, weight = state.dual, jnp.zeros((), jnp.float32)
         if multiplier:
             dual = multiplier.update(state.dual, episodes["cost"], state.hyper)
             weight = multiplier.value(dual)
@@ -119,7 +119,7 @@ def build(
         signal = Signal(
             multiplier=weight,
             episode_cost=episodes["cost"],
-            progress=jnp.minimum(1.0, state.iteration / options.iterations),
+            progress=jnp.minimum(1.0, state.iteration / options.iterations).astype(jnp.float32),
         )
         batch = make_batch(
             observe(state, transitions.obs),
@@ -211,7 +211,7 @@ def make_batch(
         "reward_value": (transitions.reward, hyper["discount"], hyper["gae_lambda"]),
         "cost_value": (transitions.cost, hyper["cost_discount"], hyper["cost_gae_lambda"]),
     }
-    advantages = {name: jnp.zeros(obs.shape[:2]) for name in signals}
+    advantages = {name: jnp.zeros(obs.shape[:2], jnp.float32) for name in signals}
     targets = {}
     for name in values:
         value, p = getattr(networks, name), params[name]

@@ -84,7 +84,7 @@ def grad_scales(
     norms: dict[str, jax.Array], max_norm: jax.Array | float, joint: bool
 ) -> tuple[dict[str, jax.Array], jax.Array]:
     """Factors that bound gradient norms, and whether all of the norms are finite."""
-    together = jnp.sqrt(sum((n * n for n in norms.values()), jnp.zeros(())))
+    together = jnp.sqrt(sum((n * n for n in norms.values()), jnp.zeros((), jnp.float32)))
     scales = {k: jnp.minimum(1.0, max_norm / (together if joint else n)) for k, n in norms.items()}
     return scales, jnp.isfinite(together)
 
@@ -97,7 +97,7 @@ def count(samples: int, size: int) -> int:
 def weights(samples: int, size: int) -> jax.Array:
     """Weights `[minibatches, size]`: each row is uniform over its samples, sums to 1 and is 0 on the padding."""
     real = jnp.arange(count(samples, size) * size).reshape(-1, size) < samples
-    return real / jnp.sum(real, axis=1, keepdims=True)
+    return (real / jnp.sum(real, axis=1, keepdims=True)).astype(jnp.float32)
 
 
 def shuffled(key: jax.Array, samples: int, size: int) -> jax.Array:

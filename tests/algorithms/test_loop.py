@@ -91,6 +91,17 @@ def test_vmapped_seeds_give_the_numbers_of_single_runs(lag):
                 )
 
 
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("name", algorithms.names())
+def test_state_keeps_its_types_over_an_iteration(name, double):
+    with jax.enable_x64(double):
+        trainer = algorithms.make(name, PointMass(), **TINY)
+        before = jax.eval_shape(trainer.init, jax.random.key(0))
+        after, _ = jax.eval_shape(trainer.step, before)
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        assert (old.shape, old.dtype, old.weak_type) == (new.shape, new.dtype, new.weak_type)
+
+
 def test_multiplier_waits_for_the_first_finished_episode():
     trainer = algorithms.make("ppo_lag", Throttle(episode_length=50), cost_limit=0.0, total_steps=400, **TINY)
     _, metrics = jax.jit(lambda k: jsafe.run(trainer, k, 4))(jax.random.key(0))
