@@ -166,22 +166,18 @@ def test_resets_cost_nothing_while_no_episode_ends_even_under_two_vmaps():
     assert Observed.drawn == 4 * 16, "a select instead of a conditional draws start states at every step"
 
 
-def test_desynchronised_environments_are_reset_in_small_chunks():
+def test_environments_of_all_seeds_are_reset_together_in_small_chunks():
     env = Observed(episode_length=1000)
 
-    def run(key):
-        state = start(env, key, 16)
-        state = dataclasses.replace(
-            state, steps=state.steps.at[3].set(990)
-        )  # one of 64 environments ends, at the tenth step
-        return unroll(env, random_walk, state, key, 20)[0].env.obs
-
-    def one_late(keys):
-        return jax.vmap(run)(keys)
+    def run(key, late):
+        state = rollout.init(env, key, 16)
+        steps = jnp.where(jnp.arange(16) < 8, late, 0)
+        return rollout.unroll(env, random_walk, dataclasses.replace(state, steps=steps), key, 20)[0].env.obs
 
     Observed.drawn = 0
-    jax.block_until_ready(jax.jit(one_late)(jax.random.split(jax.random.key(0), 4)))
-    # 4 environments (one per seed) end in the same step: one chunk of 64 / 8 start states.
+    late = jnp.array([990, 0, 0, 0])  # eight environments, all of one seed, end at the tenth step
+    jax.block_until_ready(jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), 4), late))
+    # They fill one chunk of 64 / 8 start states; seed by seed it would take four chunks of 16 / 8 in each of four.
     assert Observed.drawn == 64 + 8
 
 
