@@ -142,8 +142,8 @@ def make(
         raise ValueError(f"unknown physics {physics!r}{_suggest(physics, BACKENDS)}; one of {', '.join(BACKENDS)}")
     if profile not in ("exact", "fast"):
         raise ValueError(f"profile must be 'exact' or 'fast', got {profile!r}")
-    if profile == "fast" and physics == "mujoco":
-        raise ValueError("physics 'mujoco' has no 'fast' profile: 'exact' is fast there")
+    if profile == "fast" and physics != "mjx":
+        raise ValueError(f"physics {physics!r} has no 'fast' profile, only 'mjx' has; 'exact' is fast there")
     config = REGISTRY[id]
     for key, value in (overrides or {}).items():
         config = _override(config, key, value)

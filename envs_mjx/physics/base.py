@@ -66,9 +66,9 @@ def make(config: Config, backend: str, profile: str = "exact") -> Physics:
     """
     if profile not in ("exact", "fast"):
         raise ValueError(f"profile must be 'exact' or 'fast', got {profile!r}")
+    if profile == "fast" and backend in ("mujoco", "warp"):
+        raise ValueError(f"physics {backend!r} has no 'fast' profile, only 'mjx' has; 'exact' is fast there")
     if backend == "mujoco":
-        if profile == "fast":
-            raise ValueError("physics 'mujoco' has no 'fast' profile; 'exact' is fast there")
         from envs_mjx.physics import mujoco_c
 
         return mujoco_c.make(config)

@@ -5,6 +5,8 @@ Differences from MuJoCo C, all of them measured by `make parity`:
 - MJX has no box-cylinder collider: boxes meet the car's wheels as prisms of 20 sides (radius short by at most 1.2 %
   between two edges) and pillars are capsules whose straight part covers the cylinder's height (the same from the side).
 - The solver runs a fixed number of iterations (`SOLVER`), enough on the recordings for the accuracy of float32.
+- `impl="warp"` has every collider and runs the same model as MuJoCo C, contact sensors included. It needs an NVIDIA GPU
+  (MuJoCo 3.3.7 refuses others) and reserves contacts for `WARP_WORLDS` environments.
 - Profile `fast`: prisms of 8 sides, and free boxes do not touch each other. Ten vases then cost eleven pairs, not 66.
 
 On CPU a batch is advanced in slices of at most `SLICE` environments: two batched Cholesky factorisations of more can
@@ -14,17 +16,19 @@ block each other for ever on XLA's thread pool (jaxlib 0.10).
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import io
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 
 from envs_mjx.agents import AGENTS
 from envs_mjx.config import Config
 from envs_mjx.physics.base import Sensed
-from envs_mjx.world import EXACT_MJX, FAST_MJX, build
+from envs_mjx.world import EXACT_C, EXACT_MJX, FAST_MJX, build
 
 # mujoco.mjx, which is imported here, prints on standard output that its optional Warp backend is missing.
 with contextlib.redirect_stdout(io.StringIO()):
@@ -34,16 +38,24 @@ with contextlib.redirect_stdout(io.StringIO()):
 # (4, 8) its wheels are off by 0.4 rad/s after one control step, at (20, 20) by 4e-6, at (100, 50) by as much.
 SOLVER = {"Point": (4, 8), "Car": (20, 20)}
 SLICE = 256
+# What the Warp backend reserves: environments, contacts of each on average, constraint rows of each.
+WARP_WORLDS, WARP_CONTACTS, WARP_ROWS = 8192, 64, 640
 
 
 class Mjx:
     """`Physics` by MJX."""
 
     def __init__(self, config: Config, impl: str, profile: str):
-        self.world = build(config, FAST_MJX if profile == "fast" else EXACT_MJX)
         self.impl = impl
-        m = self.world.model
-        m.opt.iterations, m.opt.ls_iterations = SOLVER[config.agent]
+        if impl == "warp":
+            self.world = build(config, EXACT_C)
+            m = copy.copy(self.world.model)
+            m.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_NATIVECCD)
+        else:
+            self.world = build(config, FAST_MJX if profile == "fast" else EXACT_MJX)
+            m = self.world.model
+            m.opt.iterations, m.opt.ls_iterations = SOLVER[config.agent]
+        self.compiled = m
         slices = [self.world.sensors[name] for name, _ in AGENTS[config.agent].observed]
         self.columns = np.concatenate([np.arange(s.start, s.stop) for s in slices])
         agent = m.body("agent").id
@@ -55,13 +67,21 @@ class Mjx:
     def model(self) -> mjx.Model:
         # Built outside of any trace, so that its arrays are constants of whatever program uses them.
         with jax.ensure_compile_time_eval():
-            return mjx.put_model(self.world.model, impl=self.impl)
+            try:
+                return mjx.put_model(self.compiled, impl=self.impl)
+            except (AssertionError, RuntimeError) as error:
+                if self.impl != "warp":
+                    raise
+                raise RuntimeError(f"physics 'warp' needs an NVIDIA GPU that JAX can use: {error}") from error
 
     def _data(self, qpos, qvel, ctrl, mocap_pos, mocap_quat) -> mjx.Data:
-        data = mjx.make_data(self.world.model, impl=self.impl)
+        room = {"nconmax": WARP_WORLDS * WARP_CONTACTS, "njmax": WARP_ROWS} if self.impl == "warp" else {}
+        data = mjx.make_data(self.compiled, impl=self.impl, **room)
         return data.replace(qpos=qpos, qvel=qvel, ctrl=ctrl, mocap_pos=mocap_pos, mocap_quat=mocap_quat)
 
     def _sensed(self, data: mjx.Data) -> Sensed:
+        if self.impl == "warp":  # contacts of all environments share one list; the sensors sort them
+            return Sensed(data.sensordata[self.columns], data.sensordata[self.world.flags] > 0)
         contact = data._impl.contact
         geom = jnp.asarray(contact.geom)
         first, second = geom[:, 0], geom[:, 1]
