@@ -7,9 +7,9 @@ Adam is a handful of elementwise kernels. Activations are stored features first,
 every product of the forward and the backward pass contiguous. The backward pass is written out because automatic
 differentiation keeps residuals that cost more to write than to compute again; tests hold it to `jax.grad`.
 
-At the published sizes on two AMD EPYC (Zen 4) cores with jax 0.10.2, a gradient step takes 170 to 190 microseconds of one
-core, with its share of shuffling and of the KL check, against 211 to 226 (two seeds on a core) or 311 (one seed) for
-separate networks. Its bare matrix products, tanh and Adam take 132.
+At the published sizes, on AMD EPYC (Zen 4) cores with jax 0.10.2, a gradient step takes 170 to 190 microseconds of one
+core with its share of shuffling and of the KL check. Separate networks take 211 to 226 (two seeds on a core) or 311
+(one seed); the bare matrix products, tanh and Adam take 132.
 """
 
 from __future__ import annotations
