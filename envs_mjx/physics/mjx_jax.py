@@ -76,7 +76,8 @@ class Mjx:
 
     def _data(self, qpos, qvel, ctrl, mocap_pos, mocap_quat) -> mjx.Data:
         room = {"nconmax": WARP_WORLDS * WARP_CONTACTS, "njmax": WARP_ROWS} if self.impl == "warp" else {}
-        data = mjx.make_data(self.compiled, impl=self.impl, **room)
+        source = self.compiled if self.impl == "warp" else self.model
+        data = mjx.make_data(source, impl=self.impl, **room)
         return data.replace(qpos=qpos, qvel=qvel, ctrl=ctrl, mocap_pos=mocap_pos, mocap_quat=mocap_quat)
 
     def _sensed(self, data: mjx.Data) -> Sensed:
