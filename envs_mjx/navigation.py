@@ -99,7 +99,7 @@ class Navigation:
         low, high = (jnp.asarray(b, data.qpos.dtype) for b in (self.spec.action_low, self.spec.action_high))
         finite = jnp.all(jnp.isfinite(action))
         ctrl = jnp.where(finite, jnp.clip(jnp.asarray(action, data.qpos.dtype), low, high), 0.0)
-        mocap_pos, mocap_quat = self._mocap_path(data)
+        mocap_pos, mocap_quat = self.mocap_path(data)
         qpos, qvel, sensed = self._physics.step(data.qpos, data.qvel, ctrl, mocap_pos, mocap_quat)
         data = data.replace(qpos=qpos, qvel=qvel, sensors=sensed.sensors, touched=sensed.touched, steps=data.steps + 1)
 
@@ -327,7 +327,7 @@ class Navigation:
         zero = jnp.zeros((len(index), 1), pos.dtype)
         return pos, jnp.concatenate([data.turn[index, :1], zero, zero, data.turn[index, 1:]], axis=1)
 
-    def _mocap_path(self, data: Data) -> tuple[jax.Array, jax.Array]:
+    def mocap_path(self, data: Data) -> tuple[jax.Array, jax.Array]:
         """Mocap poses `[SUBSTEPS, nmocap, 3]`, `[nmocap, 4]` of the next control step.
 
         Driven bodies circle around their place: before physics step k of control step n the target is

@@ -44,7 +44,7 @@ def physics_states(env: Any, data: Any) -> PhysicsStates:
         env: a `Navigation` environment.
         data: `State.data` with one leading batch axis.
     """
-    mocap_pos, mocap_quat = jax.jit(jax.vmap(env._mocap_path))(data)
+    mocap_pos, mocap_quat = jax.jit(jax.vmap(env.mocap_path))(data)
     leaves = (data.qpos, data.qvel, mocap_pos[:, 0], mocap_quat)
     return PhysicsStates(*(np.asarray(leaf, np.float64) for leaf in leaves))
 
