@@ -26,7 +26,7 @@ from jsafe.cmdp import Env, State
 Act = Callable[[jax.Array, jax.Array], tuple[jax.Array, Any]]
 """`(observations [N, ...], key) -> (actions [N, action_size], extras)`; extras, a pytree, end up in `Transition`."""
 
-RESET_CHUNKS = 8
+RESET_CHUNKS = 64
 """A full batch is reset in this many chunks; one environment costs one chunk."""
 
 
@@ -314,7 +314,10 @@ def _reset_in_chunks(env: Env, done: jax.Array, seeds: tuple[jax.Array, jax.Arra
         pending, states = carry
         index = jnp.argsort(~pending, stable=True)[:chunk]
         wanted = pending[index]
-        start = jax.vmap(fresh)(*(s[index] for s in seeds))
+        # Places in the chunk that nobody needs repeat the first one: a sampler that rejects takes as long as its
+        # slowest entry, and no longer for these.
+        drawn = jnp.where(wanted, index, index[0])
+        start = jax.vmap(fresh)(*(s[drawn] for s in seeds))
 
         def place(old: jax.Array, new: jax.Array) -> jax.Array:
             mask = wanted.reshape(-1, *(1,) * (new.ndim - 1))
