@@ -1,10 +1,10 @@
 """MuJoCo XLA: the simulator as a JAX program (`impl="jax"`), or as kernels of MuJoCo Warp (`impl="warp"`).
 
-Differences from MuJoCo C, all of them measured by `make parity`:
+Differences from MuJoCo C (`make parity ARGS="--backend mjx"` measures what they come to; see docs/measurements.md):
 
 - MJX has no box-cylinder collider: boxes meet the car's wheels as prisms of 20 sides (radius short by at most 1.2 %
   between two edges) and pillars are capsules whose straight part covers the cylinder's height (the same from the side).
-- The solver runs a fixed number of iterations (`SOLVER`), enough on the recordings for the accuracy of float32.
+- The solver runs few iterations (`SOLVER`). Recorded steps with contacts still miss the bounds in some worlds.
 - `impl="warp"` has every collider and runs the same model as MuJoCo C, contact sensors included. It needs an NVIDIA GPU
   (MuJoCo 3.3.7 refuses others) and reserves contacts for `WARP_WORLDS` environments.
 - Profile `fast`: prisms of 8 sides, and free boxes do not touch each other. Ten vases then cost eleven pairs, not 66.
@@ -35,7 +35,7 @@ with contextlib.redirect_stdout(io.StringIO()):
     from mujoco import mjx
 
 # Newton iterations (at most) and line-search iterations (always) by robot. The Car stands on cylinders and rolls: at
-# (4, 8) its wheels are off by 0.4 rad/s after one control step, at (20, 20) by 4e-6, at (100, 50) by as much.
+# (4, 8) the median velocity error after one control step is 0.4, at (20, 20) and (100, 50) 4e-6 (largest: 2.3).
 SOLVER = {"Point": (4, 8), "Car": (20, 20)}
 SLICE = 256
 # What the Warp backend reserves: environments, contacts of each on average, constraint rows of each.

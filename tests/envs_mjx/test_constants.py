@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from envs_mjx import make
+from envs_mjx import ids, make
 
 RELATIVE = 1e-6
 
@@ -79,7 +79,7 @@ def test_recorded_worlds_have_our_free_joints_in_our_order(golden_files):
     """Our `qpos` is the reference's: the robot first, then the free bodies in the same order."""
     for path in golden_files:
         env_id = path.name.split("_seed")[0]
-        if env_id not in __import__("envs_mjx").ids():
+        if env_id not in ids():
             continue
         with np.load(path) as f:
             joints = [str(n) for n in f["joint_names"]]
