@@ -11,7 +11,7 @@ import pytest
 from tests.parity import replay
 
 # Share of steps on which a car's float64 state may be off by 1e-5, and its lidar by 1e-6, where its wheels touch balls
-# or its boxes touch pillars. This is looser than the 0.5 % promised elsewhere: the reference resolved such pairs with an
+# or its boxes touch pillars. This is looser than the 0.5 % promised elsewhere: the reference resolved such pairs by an
 # iterative search that stops at 1e-6, and what is left of the gap is written down in docs/architecture.md.
 ILL_CONDITIONED = 0.04
 
