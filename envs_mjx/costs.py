@@ -27,7 +27,8 @@ def raw_costs(view: View, timer: jax.Array, config: Config) -> dict[str, jax.Arr
         if not things.is_constrained:
             continue
         if things.name == "hazards":
-            d = jnp.sqrt(jnp.sum((view.points["hazards"] - view.position[:2]) ** 2, axis=-1))
+            dx, dy = view.points["hazards"][:, 0] - view.position[0], view.points["hazards"][:, 1] - view.position[1]
+            d = jnp.sqrt(dx * dx + dy * dy)
             costs["cost_hazards"] = jnp.sum(jnp.maximum(things.size - d, 0.0))
         elif isinstance(things, Vases):
             costs["cost_vases_contact"] = jnp.sum(view.touched["vases"].astype(dtype))

@@ -18,7 +18,7 @@ from envs_mjx.agents.base import quaternion_about_z
 from envs_mjx.config import Config
 from envs_mjx.costs import cost_names, raw_costs
 from envs_mjx.objects import Buttons, Gremlins
-from envs_mjx.perception import lidar
+from envs_mjx.perception import lidars
 from envs_mjx.tasks import TASKS, Data, View
 from envs_mjx.world import SUBSTEPS, World, bodies_of, build, touchable_of
 from jsafe.cmdp import Spec, State
@@ -219,14 +219,12 @@ class Navigation:
             sensors[name] = data.sensors[first : first + size]
             first += size
         seen = agent.observe(sensors)
-        blocks = [seen[name] for name, _ in agent.observed]
         view = self.view(data)
-        for things in self.config.objects:
-            if things.is_lidar_observed:
-                reading = lidar(view.points[things.name], view.position, view.rotation, self.config.lidar)
-                if things.name == "buttons":
-                    reading = jnp.where(data.timer == 0, reading, 0.0)
-                blocks.append(reading)
+        classes = [o.name for o in self.config.objects if o.is_lidar_observed]
+        readings = lidars([view.points[c] for c in classes], view.position, view.rotation, self.config.lidar)
+        blocks = [seen[name] for name, _ in agent.observed]
+        for name, reading in zip(classes, readings, strict=True):
+            blocks.append(jnp.where(data.timer == 0, reading, 0.0) if name == "buttons" else reading)
         return jnp.concatenate(blocks)
 
     def scene(self, state: State) -> list[dict[str, Any]]:

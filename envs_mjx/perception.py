@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
@@ -44,23 +46,57 @@ def lidar(points: jax.Array, position: jax.Array, rotation: jax.Array, config: L
     Returns:
         `[num_bins]` in [0, 1].
     """
-    local = in_agent_frame(points, position, rotation)
-    distance = jnp.sqrt(jnp.sum(local**2, axis=-1))
-    width = 2 * jnp.pi / config.num_bins
-    turn = jnp.mod(jnp.arctan2(local[:, 1], local[:, 0]), 2 * jnp.pi) / width
+    return lidars((points,), position, rotation, config)[0]
+
+
+def lidars(
+    classes: Sequence[jax.Array], position: jax.Array, rotation: jax.Array, config: LidarConfig
+) -> list[jax.Array]:
+    """One `lidar` for each class of things, with the directions of all things worked out together.
+
+    Args:
+        classes: for each class `[n, 2]` world positions, metres.
+        position: `[3]` of the robot.
+        rotation: `[3, 3]` of the robot.
+        config: sectors and range.
+
+    Returns:
+        For each class `[num_bins]` in [0, 1].
+    """
+    if not classes:
+        return []
+    bins = config.num_bins
+    local = in_agent_frame(jnp.concatenate(classes), position, rotation)
+    x, y = local[:, 0], local[:, 1]
+    distance = jnp.sqrt(x * x + y * y)
+    angle = jnp.arctan2(y, x)
+    turn = jnp.where(angle < 0, angle + 2 * jnp.pi, angle) / (2 * jnp.pi / bins)
     sector = jnp.floor(turn)
     alpha = turn - sector
     if config.max_dist is None:
         sensed = jnp.exp(-config.exp_gain * distance)
     else:
         sensed = jnp.maximum(0.0, config.max_dist - distance) / config.max_dist
-    # How many sectors a bin lies ahead of the thing, in 0 .. num_bins-1; an angle that rounds to a full turn wraps.
-    ahead = jnp.mod(jnp.arange(config.num_bins)[None, :] - sector[:, None].astype(jnp.int32), config.num_bins)
-    reading = jnp.where(ahead == 0, sensed[:, None], 0.0)
-    if config.alias:
-        reading = jnp.where(ahead == 1, (alpha * sensed)[:, None], reading)
-        reading = jnp.where(ahead == config.num_bins - 1, ((1 - alpha) * sensed)[:, None], reading)
-    return jnp.max(reading, axis=0)
+    # Neighbours by comparison, not by remainders: integer division is what a vector unit cannot do.
+    sector = jnp.where(sector >= bins, sector - bins, sector)  # an angle that rounds to a full turn wraps
+    after = jnp.where(sector == bins - 1, 0.0, sector + 1)
+    before = jnp.where(sector == 0, bins - 1.0, sector - 1)
+    near, far = alpha * sensed, (1 - alpha) * sensed
+    number = jnp.arange(bins, dtype=sector.dtype)
+
+    def spread(which: jax.Array, value: jax.Array) -> jax.Array:
+        return jnp.where(number[None, :] == which[:, None], value[:, None], 0.0)
+
+    readings, first = [], 0
+    for points in classes:
+        own = slice(first, first + points.shape[0])
+        first = own.stop
+        reading = spread(sector[own], sensed[own])
+        if config.alias:
+            reading = jnp.maximum(reading, spread(after[own], near[own]))
+            reading = jnp.maximum(reading, spread(before[own], far[own]))
+        readings.append(jnp.max(reading, axis=0))
+    return readings
 
 
 def compass(point: jax.Array, position: jax.Array, rotation: jax.Array) -> jax.Array:

@@ -159,7 +159,7 @@ def mjcf(config: Config, colliders: Colliders = EXACT_C, *, contact_sensors: boo
     return f"""
 <mujoco model="{config.id}">
   <compiler angle="radian" autolimits="true"/>
-  <option timestep="{agent.timestep}" ccd_iterations="50"><flag nativeccd="disable"/></option>
+  <option timestep="{agent.timestep}" ccd_iterations="50"><flag nativeccd="disable" island="disable"/></option>
   <default>{agent.defaults}</default>
   <asset>
     <texture name="floor" type="2d" builtin="checker" width="100" height="100"

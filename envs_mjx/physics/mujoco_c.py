@@ -1,8 +1,8 @@
 """MuJoCo C behind `jax.pure_callback`: the default on CPU.
 
-One callback advances the whole batch with `mujoco.rollout` on a persistent thread pool. A control step is rolled out as
-`SUBSTEPS` + 1 physics steps: the state is taken before the last one, the sensor values are those of the last one, which
-belong to the state before its integration. That is the extra forward pass of the reference.
+One callback advances the whole batch with `mujoco.rollout` on a persistent thread pool: `SUBSTEPS` physics steps with the
+sensors switched off, since nobody reads them in between, and one more with them on. Its sensor values belong to the
+state before its integration, which is the final one; that is the extra forward pass of the reference.
 
 Every control step starts with a cold constraint solver, so a step is a function of (qpos, qvel, ctrl, mocap) alone and
 resuming a run needs nothing else. Newton's method converges to its tolerance from there all the same.
@@ -11,11 +11,13 @@ resuming a run needs nothing else. Newton's method converges to its tolerance fr
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import math
 import os
 import threading
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,36 +37,92 @@ _CONTROL = int(
 )
 
 
+CHUNKS_PER_THREAD = 8
+"""Pieces of work of each thread: few enough that handing them out costs nothing, enough that none waits for the last."""
+
+
+class _Buffers(NamedTuple):
+    """Memory of one batch size.
+
+    Attributes:
+        initial: `[batch, nstate]`, time first, then `qpos` and `qvel`.
+        control: `[batch, steps, nu + 7 nmocap]`, what `_CONTROL` names.
+        last: `[batch, 1, nu + 7 nmocap]`, the control while sensing.
+        states: `[batch, steps, nstate]`.
+        sensors: `[batch, 1, nsensordata]`.
+    """
+
+    initial: np.ndarray
+    control: np.ndarray
+    last: np.ndarray
+    states: np.ndarray
+    sensors: np.ndarray
+
+
 class _Pool:
-    """A thread pool with its data and output buffers; used by one callback at a time."""
+    """A thread pool with its data and buffers; used by one callback at a time."""
 
     def __init__(self, world: World, threads: int):
-        self.model = world.model
+        m = self.model = world.model
+        self.blind = copy.copy(m)
+        self.blind.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_SENSOR)
         self.threads = threads
         self.executor = rollout.Rollout(nthread=threads)
-        self.data = [mujoco.MjData(world.model) for _ in range(threads)]
-        self.buffers: dict[tuple[int, int], tuple[np.ndarray, ...]] = {}
-        m = world.model
+        self.data = [mujoco.MjData(m) for _ in range(threads)]
+        self.buffers: dict[tuple[int, int], _Buffers] = {}
         self.nstate = mujoco.mj_stateSize(m, int(mujoco.mjtState.mjSTATE_FULLPHYSICS.value))
+        self.driven = sum(b.things.kind == "driven" for b in world.mocap)
 
-    def roll(self, state: np.ndarray, control: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Roll `state [batch, nq + nv]` out under `control [batch, steps, ncontrol]`."""
-        batch, steps = control.shape[:2]
+    def buffers_of(self, batch: int, steps: int) -> _Buffers:
+        """Memory for `steps` physics steps (0: only sense) of `batch` environments, kept for the next call."""
         if (batch, steps) not in self.buffers:
-            self.buffers[batch, steps] = (
-                np.zeros((batch, self.nstate)),
-                np.zeros((batch, steps, self.nstate)),
-                np.zeros((batch, steps, self.model.nsensordata)),
-            )
-        initial, states, sensors = self.buffers[batch, steps]
-        initial[:, 1 : 1 + state.shape[1]] = state
-        control = np.ascontiguousarray(control, dtype=np.float64)
-        chunk = max(1, batch // (self.threads * 10))
+            m = self.model
+            width = m.nu + 7 * m.nmocap
+            shapes = (self.nstate,), (steps, width), (1, width), (steps, self.nstate), (1, m.nsensordata)
+            self.buffers[batch, steps] = _Buffers(*(np.zeros((batch, *shape)) for shape in shapes))
+        return self.buffers[batch, steps]
+
+    def roll(self, packed: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """Advance a batch by `steps` physics steps, then sense; with 0 steps only sense.
+
+        Args:
+            packed: `[batch, ...]` as `MujocoC._roll` writes it.
+            steps: physics steps.
+
+        Returns:
+            `[batch, nstate]` final states and `[batch, nsensordata]`, both views of buffers.
+        """
+        m, b = self.model, self.buffers_of(len(packed), steps)
+        at = m.nq + m.nv
+        b.initial[:, 1 : 1 + at] = packed[:, :at]
+        ctrl, at = packed[:, at : at + m.nu], at + m.nu
+        rest, at = packed[:, at : at + 7 * m.nmocap], at + 7 * m.nmocap
+        b.last[:, 0, : m.nu], b.last[:, 0, m.nu :] = ctrl, rest
+        if steps:
+            b.control[:] = b.last
+            if self.driven:
+                path = packed[:, at:].reshape(len(packed), steps, 3 * self.driven)
+                driven = slice(m.nu, m.nu + 3 * self.driven)
+                b.control[:, :, driven], b.last[:, 0, driven] = path, path[:, -1]
+            self._rollout(self.blind, b.initial, b.control, b.states, None)
+            b.initial[:] = b.states[:, -1]
+        self._rollout(m, b.initial, b.last, None, b.sensors)
+        return b.initial, b.sensors[:, 0]
+
+    def _rollout(
+        self,
+        model: mujoco.MjModel,
+        initial: np.ndarray,
+        control: np.ndarray,
+        states: np.ndarray | None,
+        sensors: np.ndarray | None,
+    ) -> None:
+        batch, steps = control.shape[:2]
+        chunk = max(1, batch // (self.threads * CHUNKS_PER_THREAD))
         self.executor.rollout(
-            [self.model] * batch, self.data, initial, control, control_spec=_CONTROL, skip_checks=True, nstep=steps,
+            [model] * batch, self.data, initial, control, control_spec=_CONTROL, skip_checks=True, nstep=steps,
             state=states, sensordata=sensors, chunk_size=chunk,
         )  # fmt: skip
-        return states, sensors
 
 
 class _Pools:
@@ -101,49 +159,38 @@ class MujocoC:
         flags = np.arange(self.world.flags.start, self.world.flags.stop)
         self.columns = np.concatenate([observed, flags])
         self.observed = len(observed)
+        self.driven = sum(b.things.kind == "driven" for b in self.world.mocap)
 
-    def _callback(self, state: np.ndarray, control: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        state, control = np.asarray(state), np.asarray(control)
-        lead = state.shape[:-1]
-        batch = math.prod(lead)
-        steps = control.shape[-2]
+    def _callback(self, steps: int, packed: np.ndarray) -> np.ndarray:
+        packed = np.asarray(packed)
+        lead = packed.shape[:-1]
         with self.pools.lend() as pool:
-            states, sensors = pool.roll(state.reshape(batch, -1), control.reshape(batch, steps, control.shape[-1]))
-            # Fancy indexing and astype copy: the buffers are the pool's and will be overwritten.
-            after = states[:, max(steps - 2, 0), 1 : 1 + self.nq + self.nv].astype(state.dtype)
-            seen = sensors[:, steps - 1][:, self.columns].astype(state.dtype)
-        return after.reshape(*lead, -1), seen.reshape(*lead, -1)
+            states, sensors = pool.roll(packed.reshape(math.prod(lead), -1), steps)
+            out = np.empty((len(states), self.nq + self.nv + len(self.columns)), packed.dtype)
+            out[:, : self.nq + self.nv] = states[:, 1 : 1 + self.nq + self.nv]
+            out[:, self.nq + self.nv :] = sensors[:, self.columns]
+        return out.reshape(*lead, -1)
 
-    def _roll(self, qpos, qvel, ctrl, mocap_pos, mocap_quat) -> tuple[jax.Array, jax.Array]:
-        """`mocap_pos [steps, nmocap, 3]` gives the number of physics steps."""
-        steps = mocap_pos.shape[0]
-        state = jnp.concatenate([qpos, qvel])
-        fixed = mocap_quat.reshape(-1)
-        control = jnp.concatenate(
-            [
-                jnp.broadcast_to(ctrl, (steps, ctrl.shape[0])),
-                mocap_pos.reshape(steps, -1),
-                jnp.broadcast_to(fixed, (steps, fixed.shape[0])),
-            ],
-            axis=1,
-        )
-        shapes = (
-            jax.ShapeDtypeStruct(state.shape, state.dtype),
-            jax.ShapeDtypeStruct((len(self.columns),), state.dtype),
-        )
-        return jax.pure_callback(self._callback, shapes, state, control, vmap_method="broadcast_all")
+    def _roll(self, qpos, qvel, ctrl, mocap_pos, mocap_quat, path) -> tuple[jax.Array, jax.Array, Sensed]:
+        """Advance by one physics step for each row of `path [steps, driven, 3]`, then sense.
 
-    def _sensed(self, seen: jax.Array) -> Sensed:
-        return Sensed(seen[: self.observed], seen[self.observed :] > 0)
+        One array goes to the callback and one comes back: each costs as much to hand over as a small network.
+        """
+        parts = (qpos, qvel, ctrl, mocap_pos, mocap_quat, path)
+        packed = jnp.concatenate([jnp.reshape(x, -1) for x in parts])
+        shape = jax.ShapeDtypeStruct((self.nq + self.nv + len(self.columns),), packed.dtype)
+        callback = functools.partial(self._callback, path.shape[0])
+        out = jax.pure_callback(callback, shape, packed, vmap_method="broadcast_all")
+        qpos, qvel, observed, touched = jnp.split(
+            out, np.cumsum([self.nq, self.nv, self.observed])
+        )
+        return qpos, qvel, Sensed(observed, touched > 0)
 
     def step(self, qpos, qvel, ctrl, mocap_pos, mocap_quat):
-        path = jnp.concatenate([mocap_pos, mocap_pos[-1:]])
-        state, seen = self._roll(qpos, qvel, ctrl, path, mocap_quat)
-        return state[: self.nq], state[self.nq :], self._sensed(seen)
+        return self._roll(qpos, qvel, ctrl, mocap_pos[-1], mocap_quat, mocap_pos[:, : self.driven])
 
     def sense(self, qpos, qvel, ctrl, mocap_pos, mocap_quat):
-        _, seen = self._roll(qpos, qvel, ctrl, mocap_pos[None], mocap_quat)
-        return self._sensed(seen)
+        return self._roll(qpos, qvel, ctrl, mocap_pos, mocap_quat, mocap_pos[None, : self.driven][:0])[2]
 
 
 @functools.cache
