@@ -16,6 +16,7 @@ import math
 import mujoco
 
 from envs_mjx.agents import AGENTS
+from envs_mjx.agents.base import NO_LENGTH, Contacts, ball_as_capsule
 from envs_mjx.config import Config
 from envs_mjx.objects import Objects
 
@@ -39,21 +40,21 @@ class Colliders:
             has no box-cylinder collider. A prism of n sides lies within `1 - cos(pi / n)` of the radius.
         round_pillars: whether pillars stay cylinders; otherwise they are capsules whose straight part covers the height
             of the cylinder, which is the same shape from the side.
-        balls_for_wheels: whether wheels meet buttons as ellipsoids with equal axes instead of spheres: the same shape,
-            but sphere-cylinder has a closed form today where the MuJoCo of the reference searched iteratively, and
-            ellipsoid-cylinder still searches.
+        search_balls: whether balls and cylinders (wheels and buttons, the car's rear ball and pillars) meet by iterative
+            search, as in the MuJoCo of the reference, instead of by today's closed form
+            (`envs_mjx.agents.base.ball_as_capsule`).
         boxes_meet: whether free boxes touch each other.
     """
 
     wheel_sides: int = 0
     round_pillars: bool = True
-    balls_for_wheels: bool = True
+    search_balls: bool = True
     boxes_meet: bool = True
 
 
 EXACT_C = Colliders()
-EXACT_MJX = Colliders(wheel_sides=20, round_pillars=False, balls_for_wheels=False)
-FAST_MJX = Colliders(wheel_sides=8, round_pillars=False, balls_for_wheels=False, boxes_meet=False)
+EXACT_MJX = Colliders(wheel_sides=20, round_pillars=False, search_balls=False)
+FAST_MJX = Colliders(wheel_sides=8, round_pillars=False, search_balls=False, boxes_meet=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,13 +122,18 @@ def mjcf(config: Config, colliders: Colliders = EXACT_C, *, contact_sensors: boo
     """
     agent = AGENTS[config.agent]
     floor = _FLOOR if agent.touches_floor else 0
-    wheel_ball = _BALL_FOR_WHEELS if colliders.balls_for_wheels else _BALL
+    wheel_ball = _BALL_FOR_WHEELS if colliders.search_balls else _BALL
+    hull = floor | _BOX | _BALL | _PILLAR
     wheel_box = _BOX if not colliders.wheel_sides else 0
     parts = [
         agent.body(
-            _mask(0, floor | _BOX | _BALL | _PILLAR),
-            _mask(0, floor | wheel_box | wheel_ball | _PILLAR),
-            _mask(0, _BOX_FOR_WHEELS) if colliders.wheel_sides else None,
+            Contacts(
+                hull=_mask(0, hull),
+                wheel=_mask(0, floor | wheel_box | wheel_ball | _PILLAR),
+                ball=_mask(0, hull & ~_PILLAR if colliders.search_balls else hull),
+                prism=_mask(0, _BOX_FOR_WHEELS) if colliders.wheel_sides else None,
+                ball_on_cylinder=_mask(0, _PILLAR) if colliders.search_balls else None,
+            )
         )
     ]
     box = _mask(_BOX | _BOX_FOR_WHEELS, _FLOOR | _BALL | _PILLAR | (_BOX if colliders.boxes_meet else 0))
@@ -147,9 +153,8 @@ def mjcf(config: Config, colliders: Colliders = EXACT_C, *, contact_sensors: boo
         geoms = b.things.geoms(b.number, f'{_mask(shows)} rgba="{rgba}"')
         if b.things.name == "pillars" and not colliders.round_pillars:
             geoms = geoms.replace('type="cylinder"', 'type="capsule"')
-        if b.things.name == "buttons" and agent.has_wheels and colliders.balls_for_wheels:
-            r = b.things.size
-            geoms += f'<geom type="ellipsoid" size="{r} {r} {r}" rgba="0 0 0 0" {_mask(_BALL_FOR_WHEELS)}/>'
+        if b.things.name == "buttons" and agent.has_wheels and colliders.search_balls:
+            geoms += ball_as_capsule(b.things.size, _mask(_BALL_FOR_WHEELS))
         parts.append(f'<body name="{b.name}" mocap="true" pos="0 0 {b.things.height}">{geoms}</body>')
     flags = "".join(
         f'<contact name="touch_{b.name}" subtree1="agent" body2="{b.name}" data="found" num="1"/>'
@@ -201,6 +206,8 @@ def build(config: Config, colliders: Colliders = EXACT_C) -> World:
         # pyramidal contact takes its regularisation from its first row, which is translational.
         body = model.body(b.name).id
         model.body_invweight0[body, 1] = model.body_invweight0[body, 0]
+    stands_for_ball = (model.geom_type == mujoco.mjtGeom.mjGEOM_CAPSULE) & (model.geom_size[:, 1] == NO_LENGTH)
+    model.geom_size[stands_for_ball, 1] = 0.0
     touchable = touchable_of(config)
     mocap = bodies_of(config, "driven") + bodies_of(config, "fixture")
     sensors = {

@@ -4,9 +4,41 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+
+class Contacts(NamedTuple):
+    """Contact attributes of a robot's geoms, as MJCF text.
+
+    Attributes:
+        hull: of the ordinary geoms.
+        wheel: of cylindrical wheels.
+        ball: of balls it rolls on.
+        prism: of the prisms that meet boxes in the wheels' place; None for no such prisms.
+        ball_on_cylinder: of the capsules that meet standing cylinders in the balls' place; None for no such capsules.
+    """
+
+    hull: str
+    wheel: str
+    ball: str
+    prism: str | None
+    ball_on_cylinder: str | None
+
+
+def ball_as_capsule(radius: float, contact: str) -> str:
+    """MJCF of an unseen, weightless ball that MuJoCo takes for a capsule (`envs_mjx.world` shrinks it to a ball).
+
+    Sphere-cylinder contacts have a closed form today; the MuJoCo of the reference (2.3.3) searched for them, as every
+    version does for capsules, with the same support function when the straight part has length zero.
+    """
+    return f'<geom type="capsule" size="{radius} {NO_LENGTH}" mass="0" rgba="0 0 0 0" {contact}/>'
+
+
+NO_LENGTH = 1e-9
+"""Half-length of a capsule that stands for a ball; MJCF refuses zero."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,8 +49,7 @@ class Agent:
         name: as it appears in environment ids.
         timestep: seconds of one physics step.
         defaults: MJCF `<default>` children; they hold for the whole world, objects included.
-        body: `(contact, wheel, prism) -> MJCF` of the body `agent`, standing at the origin, with the contact masks of
-            its ordinary geoms, of its wheels and, unless None, of the prisms that meet boxes in the wheels' place.
+        body: `Contacts -> MJCF` of the body `agent`, standing at the origin.
         actuators: MJCF of the actuators.
         sensors: MJCF of the sensors.
         nq: generalised coordinates of the robot alone; they come first in `qpos`.
@@ -36,7 +67,7 @@ class Agent:
     name: str
     timestep: float
     defaults: str
-    body: Callable[[str, str, str | None], str]
+    body: Callable[[Contacts], str]
     actuators: str
     sensors: str
     nq: int

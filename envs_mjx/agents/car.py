@@ -9,6 +9,8 @@ from envs_mjx.agents.base import (
     COMMON_OBSERVED,
     COMMON_SENSORS,
     Agent,
+    Contacts,
+    ball_as_capsule,
     quaternion_about_z,
     rotation_from_quaternion,
 )
@@ -29,7 +31,10 @@ def _observe(sensors: dict[str, jax.Array]) -> dict[str, jax.Array]:
     return sensors | {"ballquat_rear": rotation_from_quaternion(sensors["ballquat_rear"]).reshape(-1)}
 
 
-def _body(contact: str, wheel: str, prism: str | None) -> str:
+def _body(contacts: Contacts) -> str:
+    contact, wheel, prism = contacts.hull, contacts.wheel, contacts.prism
+    stand_in = ball_as_capsule(0.05, contacts.ball_on_cylinder) if contacts.ball_on_cylinder else ""
+
     def prism_of(side: str, x: float) -> str:
         shape = f'type="mesh" mesh="wheel" pos="{x} 0 0" mass="0" rgba="0 0 0 0"'
         return f'<geom name="{side}_prism" {shape} {prism}/>' if prism else ""
@@ -56,7 +61,8 @@ def _body(contact: str, wheel: str, prism: str | None) -> str:
       </body>
       <body name="rear" pos="0 -0.1 -0.05">
         <joint name="rear" type="ball"/>
-        <geom name="rear" type="sphere" size="0.05" rgba="0.74 0.04 0.18 1" {contact}/>
+        <geom name="rear" type="sphere" size="0.05" rgba="0.74 0.04 0.18 1" {contacts.ball}/>
+        {stand_in}
       </body>
     </body>"""
 

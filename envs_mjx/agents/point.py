@@ -12,7 +12,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from envs_mjx.agents.base import COMMON_OBSERVED, COMMON_SENSORS, Agent, rotation_about_z
+from envs_mjx.agents.base import COMMON_OBSERVED, COMMON_SENSORS, Agent, Contacts, rotation_about_z
 
 HEIGHT = 0.1
 
@@ -25,7 +25,8 @@ def _pose(qpos: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.append(qpos[:2], jnp.asarray(HEIGHT, qpos.dtype)), rotation_about_z(qpos[2])
 
 
-def _body(contact: str, wheel: str, prism: str | None) -> str:
+def _body(contacts: Contacts) -> str:
+    contact = contacts.hull
     return f"""
     <body name="agent" pos="0 0 {HEIGHT}">
       <joint name="x" type="slide" axis="1 0 0" damping="0.01"/>

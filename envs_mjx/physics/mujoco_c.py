@@ -181,9 +181,7 @@ class MujocoC:
         shape = jax.ShapeDtypeStruct((self.nq + self.nv + len(self.columns),), packed.dtype)
         callback = functools.partial(self._callback, path.shape[0])
         out = jax.pure_callback(callback, shape, packed, vmap_method="broadcast_all")
-        qpos, qvel, observed, touched = jnp.split(
-            out, np.cumsum([self.nq, self.nv, self.observed])
-        )
+        qpos, qvel, observed, touched = jnp.split(out, np.cumsum([self.nq, self.nv, self.observed]))
         return qpos, qvel, Sensed(observed, touched > 0)
 
     def step(self, qpos, qvel, ctrl, mocap_pos, mocap_quat):
