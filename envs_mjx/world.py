@@ -40,8 +40,8 @@ class Colliders:
             has no box-cylinder collider. A prism of n sides lies within `1 - cos(pi / n)` of the radius.
         round_pillars: whether pillars stay cylinders; otherwise they are capsules whose straight part covers the height
             of the cylinder, which is the same shape from the side.
-        search_balls: whether balls and cylinders (wheels and buttons, the car's rear ball and pillars) meet by iterative
-            search, as in the MuJoCo of the reference, instead of by today's closed form
+        search_balls: whether balls and cylinders (wheels and buttons, the car's rear ball and pillars) meet by
+            iterative search, as in the MuJoCo of the reference, instead of by today's closed form
             (`envs_mjx.agents.base.ball_as_capsule`).
         boxes_meet: whether free boxes touch each other.
     """

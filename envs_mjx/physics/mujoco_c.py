@@ -1,7 +1,7 @@
 """MuJoCo C behind `jax.pure_callback`: the default on CPU.
 
-One callback advances the whole batch with `mujoco.rollout` on a persistent thread pool: `SUBSTEPS` physics steps with the
-sensors switched off, since nobody reads them in between, and one more with them on. Its sensor values belong to the
+One callback advances the whole batch with `mujoco.rollout` on a persistent thread pool: `SUBSTEPS` physics steps with
+the sensors switched off, since nobody reads them in between, and one more with them on. Its sensor values belong to the
 state before its integration, which is the final one; that is the extra forward pass of the reference.
 
 Every control step starts with a cold constraint solver, so a step is a function of (qpos, qvel, ctrl, mocap) alone and
@@ -38,7 +38,7 @@ _CONTROL = int(
 
 
 CHUNKS_PER_THREAD = 8
-"""Pieces of work of each thread: few enough that handing them out costs nothing, enough that none waits for the last."""
+"""Pieces of work of each thread: few enough to cost nothing to hand out, enough that nobody waits for the last."""
 
 
 class _Buffers(NamedTuple):
