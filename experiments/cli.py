@@ -227,6 +227,12 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
         "--no-animation", dest="animation", action="store_false", help="leave out the film of the policy"
     )
     parser.add_argument("--episodes", type=positive, metavar="N", help="also evaluate each run over N episodes first")
+    parser.add_argument(
+        "--curves", type=Path, metavar="FILE", help="also write the curves of the first DIR as comma-separated values"
+    )
+    parser.add_argument(
+        "--every", type=positive, default=1, metavar="N", help="with --curves: every Nth iteration (default 1)"
+    )
     _add_json(parser)
     _add_runtime(parser)
 

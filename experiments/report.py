@@ -18,7 +18,7 @@ import numpy as np
 
 from experiments import figures
 from experiments.outcome import CommandError, Outcome, note, seconds_text
-from experiments.runs import Run, load_run
+from experiments.runs import Run, curves_csv, load_run
 
 FILM_BYTES = 1_500_000
 """A film larger than this is made again with fewer pixels and frames, to keep the page easy to send."""
@@ -38,17 +38,23 @@ def report(args: argparse.Namespace) -> Outcome:
             note(f"evaluating {run.path} over {args.episodes} episodes of each seed")
             evaluate_run(run.path, args.episodes, devices=args.devices, platform=args.platform)
     film = _film(runs[0], args) if args.animation else None
-    try:
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        Path(target).write_text(page(runs, film))
-    except OSError as error:
-        raise CommandError(f"cannot write {target}: {error.strerror or error}") from error
+    _write(target, page(runs, film))
+    if args.curves:
+        _write(args.curves, curves_csv(runs[0], args.every))
     data = {
         "report": str(Path(target).resolve()),
         "runs": [summary(run) for run in runs],
         "animation": film is not None,
     }
     return Outcome(data, f"report: {Path(target).resolve()}")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    except OSError as error:
+        raise CommandError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def summary(run: Run) -> dict[str, Any]:
@@ -59,6 +65,7 @@ def summary(run: Run) -> dict[str, Any]:
         mean, low, high = (float(value) for value in figures.mean_and_interval(each)) if len(each) else (np.nan,) * 3
         numbers[name] = {"mean": mean, "low": low, "high": high, "seeds": each.tolist()}
     numbers["env_steps"] = float(run.env_steps[-1]) if len(run.env_steps) else 0.0
+    numbers["held"] = {name: each.tolist() for name, each in run.held().items()}
     return numbers
 
 
@@ -177,8 +184,11 @@ def _label(run: Run, runs: Sequence[Run]) -> str:
 
 def _final_table(runs: Sequence[Run]) -> str:
     header = ["run" if len(runs) > 1 else "seed", "return", "cost", "multiplier", "length", "steps"]
+    held = [run.held()["return"] for run in runs]
+    if limited := any(run.cost_limit is not None for run in runs):
+        header.append("best return within the limit")
     rows, classes = [], []
-    for run in runs:
+    for run, best in zip(runs, held, strict=True):
         numbers = summary(run)
         name = _label(run, runs) if len(runs) > 1 else "all seeds"
         cells = [interval_text(numbers[key]) for key in ("return", "cost")]
@@ -186,9 +196,11 @@ def _final_table(runs: Sequence[Run]) -> str:
         if len(runs) == 1:
             for place, seed in enumerate(run.seeds):
                 each = [_number(numbers[key]["seeds"][place]) for key in ("return", "cost", "multiplier", "length")]
-                rows.append([str(seed), *each, f"{numbers['env_steps']:,.0f}"])
+                rows.append(
+                    [str(seed), *each, f"{numbers['env_steps']:,.0f}", *[_held(best[place : place + 1])] * limited]
+                )
                 classes.append("")
-        rows.append([name, *cells, f"{numbers['env_steps']:,.0f}"])
+        rows.append([name, *cells, f"{numbers['env_steps']:,.0f}", *[_held(best)] * limited])
         classes.append("all" if len(runs) == 1 else "")
     return "<h2>End of training (mean over the last 5 % of the iterations)</h2>" + _table(header, rows, classes)
 
@@ -281,6 +293,14 @@ def _value(value: Any) -> str:
 
 def _number(value: float | None) -> str:
     return "no episode yet" if value is None or not np.isfinite(value) else f"{value:.2f}"
+
+
+def _held(best: np.ndarray) -> str:
+    """Mean over the seeds that were ever within the limit, and how many were not."""
+    known = best[np.isfinite(best)]
+    if not known.size:
+        return "never within"
+    return f"{known.mean():.2f}" + (f" ({best.size - known.size} never within)" if known.size < best.size else "")
 
 
 def interval_text(entry: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from experiments.outcome import CommandError
+from jsafe.statistics import smooth
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +62,41 @@ class Run:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             return np.nanmean(last, axis=1)
+
+    def held(self, share: float = 0.05) -> dict[str, np.ndarray]:
+        """The best return of each seed while its cost was within the limit, both averaged over a stretch of training.
+
+        Args:
+            share: length of the stretch, in parts of the iterations done.
+
+        Returns:
+            `return`, `cost` and `env_steps` at the end of that stretch, each `[seeds]`; NaN for a seed that was never
+            within the limit, and for all without a limit.
+        """
+        missing = np.full(len(self.seeds), np.nan)
+        if self.cost_limit is None or not len(self.env_steps) or not {"return", "cost"} <= self.curves.keys():
+            return {"return": missing, "cost": missing, "env_steps": missing}
+        stretch = max(1, round(share * len(self.env_steps)))
+        reward, cost = (smooth(self.curves[name], stretch)[:, stretch - 1 :] for name in ("return", "cost"))
+        allowed = np.where(cost <= self.cost_limit, reward, -np.inf)
+        best = np.argmax(np.where(np.isnan(allowed), -np.inf, allowed), axis=1)
+        found = {
+            "return": np.take_along_axis(allowed, best[:, None], 1)[:, 0],
+            "cost": np.take_along_axis(cost, best[:, None], 1)[:, 0],
+            "env_steps": self.env_steps[stretch - 1 :][best],
+        }
+        return {name: np.where(np.isfinite(found["return"]), value, np.nan) for name, value in found.items()}
+
+
+def curves_csv(run: Run, every: int = 1) -> str:
+    """The curves of a run as comma-separated values, a row for each seed and every `every`th iteration."""
+    names = [name for name in ("return", "cost", "multiplier", "length", "episodes") if name in run.curves]
+    lines = [",".join(("seed", "env_steps", *names))]
+    for place, seed in enumerate(run.seeds):
+        for column in range(every - 1, len(run.env_steps), every):
+            values = (f"{run.curves[name][place, column]:.6g}" for name in names)
+            lines.append(",".join((str(seed), f"{run.env_steps[column]:.0f}", *values)))
+    return "\n".join(lines) + "\n"
 
 
 def load_run(path: Path | str) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import xml.etree.ElementTree
 from pathlib import Path
@@ -48,6 +49,27 @@ def test_interval_is_students_t_over_the_seeds_that_know():
     expected = scipy.stats.t.interval(0.95, 2, loc=values[:, 0].mean(), scale=scipy.stats.sem(values[:, 0]))
     assert np.allclose([low[0], high[0]], expected)
     assert mean[1] == low[1] == high[1] == 5.0
+
+
+def test_best_return_within_the_limit_is_that_of_a_stretch_and_not_of_a_lucky_moment(tmp_path: Path):
+    """Return climbs by 1 an iteration; cost is 30 but for iteration 9 (lucky) and iterations 20 to 23 (held)."""
+    run = load_run(write_run(tmp_path / "run", seeds=2, iterations=80))
+    time = np.arange(80.0)
+    cost = np.where((time == 9) | ((time >= 20) & (time < 24)), 24.0, 30.0)
+    run.curves.update({"return": np.stack([time, time]), "cost": np.stack([cost, np.full(80, 30.0)])})
+    held = run.held()
+    assert held["return"][0] == (20 + 21 + 22 + 23) / 4 and held["cost"][0] == 24 and held["env_steps"][0] == 24_000
+    assert np.isnan(held["return"][1]) and np.isnan(held["env_steps"][1])
+    assert "21.50 (1 never within)" in page([run])
+
+
+def test_curves_are_written_as_a_table_that_programs_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder, file = write_run(tmp_path / "run"), tmp_path / "curves.csv"
+    assert cli.main(["report", str(folder), "--no-animation", "--curves", str(file), "--every", "20"]) == 0
+    rows = list(csv.DictReader(file.open()))
+    assert list(rows[0]) == ["seed", "env_steps", "return", "cost", "multiplier", "length"]
+    assert [row["env_steps"] for row in rows] == ["20000", "40000"] * 3
+    assert [float(row["return"]) for row in rows] == [10, 10, 11, 11, 12, 12]
 
 
 def test_a_chart_is_valid_svg_in_the_colour_of_the_page():
