@@ -246,7 +246,7 @@ class _Session:
         if plan.record is None or self.checkpoints is None or not self.checkpoints.iterations():
             state, done = population.init(keys, plan.hyper), 0
         else:
-            template = jax.eval_shape(population.init, keys, plan.hyper)
+            template = jax.eval_shape(lambda keys: population.init(keys, plan.hyper), keys)
             restored = self.checkpoints.restore(template)
             state, done = population.place(restored.state), restored.iteration
             self.last_saved = done

@@ -212,6 +212,15 @@ def test_longer_run_goes_on_from_a_finished_one(tmp_path: Path) -> None:
     assert_same(longer.metrics, straight.metrics)
 
 
+def test_resumed_run_keeps_the_hyper_parameters_of_each_seed(tmp_path: Path) -> None:
+    hyper = {"step_size": [0.1, 0.3]}
+    once = jsafe.fit(make_tiny(), seeds=2, iterations=6, hyper=hyper, run_dir=tmp_path / "once", sinks=())
+    jsafe.fit(make_tiny(), seeds=2, iterations=3, hyper=hyper, run_dir=tmp_path / "twice", sinks=())
+    twice = jsafe.fit(make_tiny(), iterations=6, run_dir=tmp_path / "twice", resume=True, sinks=())
+    assert_same(once.state, twice.state)
+    assert (tmp_path / "once/metrics.jsonl").read_bytes() == (tmp_path / "twice/metrics.jsonl").read_bytes()
+
+
 def test_run_is_never_overwritten_nor_mixed(tmp_path: Path) -> None:
     jsafe.fit(make_tiny(), seeds=2, iterations=2, run_dir=tmp_path, sinks=())
     before = (tmp_path / "metrics.jsonl").read_bytes()
