@@ -25,12 +25,18 @@ def configure(platform: str | None = None, devices: int | None = None) -> None:
 
     Raises:
         RuntimeError: a platform or a number of devices is asked for after JAX was used.
+        CommandError: the machine has no device of that platform.
     """
     from jsafe import runtime
 
     if platform is None and devices is None and runtime.jax_is_initialized():
         return
     runtime.configure(platform, devices)
+    import jax
+
+    # JAX is told this platform and the CPU, and falls back to the latter without a word.
+    if platform not in (None, "cpu") and jax.default_backend() == "cpu":
+        raise CommandError(f"no device for --platform {platform} here: JAX found the CPU only")
 
 
 def make_env(
@@ -44,14 +50,17 @@ def make_env(
         overrides: `(name, value)` pairs as written on the command line, or a dict of values.
 
     Raises:
-        CommandError: unknown id (with the nearest one).
+        CommandError: unknown id (with the nearest one), or a backend whose package is not installed.
     """
     import envs_mjx
 
     if env_id not in envs_mjx.ids():
         raise unknown("environment", env_id, envs_mjx.ids())
     changes = overrides if isinstance(overrides, dict) else read_overrides(overrides)
-    return envs_mjx.make(env_id, physics=physics or default_physics(), overrides=changes or None)
+    try:
+        return envs_mjx.make(env_id, physics=physics or default_physics(), overrides=changes or None)
+    except ImportError as error:
+        raise CommandError(str(error)) from error
 
 
 def default_physics() -> str:

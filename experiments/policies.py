@@ -63,4 +63,8 @@ def env_of(run: Run, physics: str | None = None, overrides: Any = ()) -> Any:
     """The environment of a run, with the settings it was trained with, or another simulator or other settings."""
     kept = run.facts.get("environment", {})
     changes = read_overrides(overrides) if not isinstance(overrides, dict) else overrides
-    return make_env(run.env_id, physics, {**(kept.get("overrides") or {}), **changes})
+    merged = dict(kept.get("overrides") or {})
+    for name, value in changes.items():
+        both = isinstance(value, dict) and isinstance(merged.get(name), dict)
+        merged[name] = {**merged[name], **value} if both else value
+    return make_env(run.env_id, physics or kept.get("physics"), merged)

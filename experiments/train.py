@@ -75,6 +75,12 @@ def _resume(args: argparse.Namespace) -> Outcome:
     options = {key: tuple(value) if isinstance(value, list) else value for key, value in facts["options"].items()}
     env = make_env(kept["id"], kept["physics"], kept["overrides"])
     trainer = make_trainer(run.algorithm, env, facts["preset"], facts["budget_steps"], options)
+    budget = facts["budget_steps"]
+    if args.total_steps and args.total_steps > budget and trainer.info.config.get("learning_rate_decay"):
+        raise CommandError(
+            f"the policy's step size falls to 0 at {budget:,} steps in the run at {run.path}, so more would teach it "
+            f"nothing: start a new run with --total-steps {args.total_steps:,}"
+        )
     note(f"going on with {run.algorithm} on {run.env_id} in {run.path}; compiling ...")
     result = jsafe.fit(
         trainer,

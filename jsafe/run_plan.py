@@ -89,6 +89,11 @@ def make_plan(
             notes.append(
                 f"total_steps rounded up from {total_steps:,} to {iterations * each:,}: whole iterations of {each:,}"
             )
+    if record is not None and iterations is not None and iterations < record.get("iteration", 0):
+        raise RunError(
+            f"{folder} has done {record['iteration']} iterations of {trainer.info.env_steps_per_iteration:,} steps "
+            f"already: it cannot end after {iterations}"
+        )
     checked = check_hyper(trainer, seeds, hyper)
     if checked is not None and record is None:
         _check_ranges(trainer, checked)

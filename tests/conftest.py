@@ -20,6 +20,10 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+# Open the backend now: a command run inside this process would otherwise be free to set up several virtual devices, and
+# then the numbers of later tests would depend on which file came first.
+jax.local_devices()
+
 GOLDEN_DEFAULT = ROOT.parent / "shared" / "golden" / "safety_gymnasium"
 
 

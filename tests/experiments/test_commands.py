@@ -13,8 +13,11 @@ import pytest
 from PIL import Image, ImageSequence
 
 import envs_mjx
-from experiments import cli
-from jsafe import Spec, State
+from experiments import cli, context
+from experiments.outcome import CommandError
+from experiments.policies import env_of
+from experiments.runs import load_run
+from jsafe import Spec, State, runtime
 from tests.toys import PointMass
 
 
@@ -191,6 +194,51 @@ def test_a_run_is_never_overwritten(trained: Path, capsys: pytest.CaptureFixture
 def test_resume_takes_everything_from_the_run(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert "--resume takes everything" in refuse(capsys, "train", "ppo", "--resume", str(trained))
     assert "no such folder" in refuse(capsys, "train", "--resume", str(tmp_path / "nothing"))
+
+
+def test_resume_neither_outlives_the_schedule_nor_ends_in_the_past(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = tmp_path / "run"
+    start(capsys, folder)
+    before = json.loads((folder / "run.json").read_text())
+    more = refuse(capsys, "train", "--resume", str(folder), "--total-steps", "2_000", "--quiet")
+    assert "step size falls to 0 at 1,000 steps" in more
+    assert cli.main(["train", "--resume", str(folder), "--total-steps", "400", "--quiet"]) == cli.USER_ERROR
+    assert "cannot end after 2" in capsys.readouterr().err
+    after = json.loads((folder / "run.json").read_text())
+    assert (after["iterations"], after["status"]) == (before["iterations"], "finished")
+
+
+def test_a_run_without_a_schedule_may_be_extended(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    start(capsys, tmp_path / "run", "--no-learning-rate-decay")
+    longer = ("train", "--resume", str(tmp_path / "run"), "--total-steps", "2_000", "--quiet")
+    assert command(capsys, *longer)["iterations"] == 10
+
+
+def test_tools_rebuild_the_environment_that_was_trained_in(trained: Path, monkeypatch: pytest.MonkeyPatch):
+    asked: list[Any] = []
+    monkeypatch.setattr(envs_mjx, "make", lambda env_id, **settings: asked.append(settings))
+    run = load_run(trained)
+    run.facts["environment"] = {"physics": "mjx", "overrides": {"Hazards": {"num": 3, "size": 0.3}, "num_steps": 9}}
+    env_of(run)
+    env_of(run, "mujoco", {"Hazards": {"num": 4}})
+    assert asked[0] == {"physics": "mjx", "overrides": {"Hazards": {"num": 3, "size": 0.3}, "num_steps": 9}}
+    assert asked[1] == {"physics": "mujoco", "overrides": {"Hazards": {"num": 4, "size": 0.3}, "num_steps": 9}}
+
+
+def test_a_missing_platform_or_simulator_is_a_user_error(monkeypatch: pytest.MonkeyPatch):
+    if jax.default_backend() != "cpu":
+        pytest.skip("this machine has an accelerator")
+    monkeypatch.setattr(runtime, "configure", lambda platform, devices: None)
+    with pytest.raises(CommandError, match="no device for --platform cuda"):
+        context.configure("cuda")
+    context.configure("cpu")
+
+    def make(env_id: str, **settings: Any) -> None:
+        raise ImportError("physics 'warp' needs the optional package")
+
+    monkeypatch.setattr(envs_mjx, "make", make)
+    with pytest.raises(CommandError, match="optional package"):
+        context.make_env("SafetyPointGoal1-v0", "warp")
 
 
 def test_help_of_an_algorithm_lists_its_hyper_parameters(capsys: pytest.CaptureFixture[str]):
