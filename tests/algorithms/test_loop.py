@@ -9,8 +9,9 @@ import algorithms
 import jsafe
 from algorithms import Networks
 from algorithms.on_policy import loop
+from algorithms.on_policy.parts import Update
 from algorithms.registry import TABLE
-from jsafe import rollout
+from jsafe import multipliers, rollout
 from jsafe.networks import Network
 from tests.toys import Counter, PointMass, Throttle
 
@@ -75,6 +76,46 @@ def test_both_values_are_bootstrapped_at_time_limits_and_neither_at_terminations
     # First step: three rewards, then the bootstrap.
     assert cut["reward_value"][0] == pytest.approx(1 + 0.9 + 0.81 + 0.9**3 * level, rel=1e-5)
     assert ended["cost_value"][0] == pytest.approx(1 + 0.8 + 0.64, rel=1e-5)
+
+
+def test_a_whole_iteration_hands_the_update_what_the_formulas_say():
+    """Eight steps of one environment whose episodes last five: one time limit inside, one cut at the end."""
+
+    def slope(level):
+        return Network(init=lambda key: {"slope": jnp.float32(level)}, apply=lambda p, x: p["slope"] * x[..., 0])
+
+    env = Counter(episode_length=5)
+    options = TABLE["ppo_lag"].options(
+        num_envs=1, steps_per_iteration=8, minibatch_size=8, normalize_observations=False, discount=0.9,
+        cost_discount=0.8, gae_lambda=0.7, cost_gae_lambda=0.6, multiplier_init=2.0, multiplier_learning_rate=0.0,
+    )  # fmt: skip
+    nets = loop.default_networks(env, options)._replace(reward_value=slope(0.3), cost_value=slope(-0.5))
+
+    def apply(key, params, optimizer, batch, signal, hyper):
+        seen = {"advantage": batch.advantage, **batch.targets, "skipped": jnp.zeros((), jnp.int32)}
+        return params, optimizer, seen
+
+    trainer = loop.build(
+        algorithm="ppo_lag", env=env, options=options, networks=nets, update=Update(lambda params: (), apply),
+        values=("reward_value", "cost_value"), multiplier=multipliers.lagrange("adam"), policy=None,
+    )  # fmt: skip
+    _, seen = jax.jit(trainer.step)(trainer.init(jax.random.key(0)))
+
+    def advantages(slope, discount, weight):
+        ages = np.array([0, 1, 2, 3, 4, 0, 1, 2])
+        delta = 1 + discount * slope * (ages + 1) - slope * ages  # the observation before a reset is age + 1
+        found = np.zeros(8)
+        for t in range(8):
+            last = 4 if t < 5 else 7
+            found[t] = sum((discount * weight) ** (k - t) * delta[k] for k in range(t, last + 1))
+        return found, found + slope * ages
+
+    reward, reward_target = advantages(0.3, 0.9, 0.7)
+    cost, cost_target = advantages(-0.5, 0.8, 0.6)
+    expected = ((reward - reward.mean()) / reward.std() - 2.0 * (cost - cost.mean())) / 3.0
+    np.testing.assert_allclose(seen["reward_value"], reward_target, rtol=1e-5)
+    np.testing.assert_allclose(seen["cost_value"], cost_target, rtol=1e-5)
+    np.testing.assert_allclose(seen["advantage"], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_vmapped_seeds_give_the_numbers_of_single_runs(lag):
