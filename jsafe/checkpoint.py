@@ -11,9 +11,11 @@ rest. Typed PRNG keys are stored as their key data.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 import uuid
@@ -264,13 +266,26 @@ def _write(folder: Path, iteration: int, state: Any, extra: dict[str, Any]) -> N
             stored[name] = array.reshape(array.shape or (1,))
     folder.mkdir(parents=True)
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        checkpointer.save((folder / ARRAYS).absolute(), args=ocp.args.PyTreeSave(stored))
+        with _unlogged("absl"):  # orbax prints what it raises; the caller says it in one line
+            checkpointer.save((folder / ARRAYS).absolute(), args=ocp.args.PyTreeSave(stored))
     files = {str(p.relative_to(folder)): _sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()}
     manifest = {"format": FORMAT, "iteration": iteration, "extra": extra, "leaves": leaves, "files": files}
     manifest["digest"] = _digest_of(manifest)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
     for path in [*folder.rglob("*"), folder]:
         _flush(path)
+
+
+@contextlib.contextmanager
+def _unlogged(name: str) -> Iterator[None]:
+    """Without the errors of a logger; its level is as before outside the block."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _read_arrays(folder: Path, manifest: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -185,6 +185,7 @@ def test_really_full_disk_is_reported_and_loses_nothing(tmp_path: Path) -> None:
     if done.returncode == 77 or "unshare" in done.stderr:
         pytest.skip("mounting a small file system is not allowed here")
     assert done.returncode == 0, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr and "ERROR" not in done.stderr, done.stderr[-2000:]
     message, kept, restored = json.loads(done.stdout.splitlines()[-1])
     assert "the disk is full" in message
     assert kept == [1] and restored == 1
