@@ -47,19 +47,20 @@ def bench(args: argparse.Namespace) -> Outcome:
         "floor": FLOOR,
     }
     if args.only != "training":
-        data["throughput"] = measure_throughput(args.quick)
+        data["throughput"], data["failed"] = measure_throughput(args.quick)
     if args.only != "throughput":
         data["training"] = measure_training(args.seeds, args.quick)
     text = markdown(data)
     (folder / "bench.json").write_text(to_json(data))
     (folder / "bench.md").write_text(text)
-    return Outcome(data, f"{text}\nwritten to {folder / 'bench.json'} and {folder / 'bench.md'}")
+    written = f"{text}\nwritten to {folder / 'bench.json'} and {folder / 'bench.md'}"
+    return Outcome(data, written, exit_code=1 if data.get("failed") else 0)
 
 
-def measure_throughput(quick: bool) -> list[dict[str, Any]]:
-    """The throughput of every case for this platform; a case that fails is noted and left out."""
+def measure_throughput(quick: bool) -> tuple[list[dict[str, Any]], list[str]]:
+    """The throughput of every case for this platform, and the cases that failed, in words."""
     cases = QUICK_CASES if quick else CPU_CASES if jax.default_backend() == "cpu" else ACCELERATOR_CASES
-    found = []
+    found, failed = [], []
     for env_id, physics, sizes in cases:
         env = make_env(env_id, physics)
         for num_envs in sizes:
@@ -68,11 +69,13 @@ def measure_throughput(quick: bool) -> list[dict[str, Any]]:
             steps = max(2, min(200, budget // num_envs))
             note(f"{env_id}, {physics}, {num_envs} environments ...")
             row = quiet_measure(env, num_envs=num_envs, steps=steps, repeats=3 if quick else 7)
-            if row is not None:
+            if row is None:
+                failed.append(f"{env_id}, {physics}, {num_envs} environments")
+            else:
                 found.append(
                     {key: value for key, value in row.items() if key not in ("hardware", "versions", "clock", "floor")}
                 )
-    return found
+    return found, failed
 
 
 def measure_training(seeds: int, quick: bool = False, iterations: int = 3) -> dict[str, Any]:
@@ -245,6 +248,8 @@ def markdown(data: dict[str, Any]) -> str:
                 f"| {row['env']} | {row['physics']} | {row['num_envs']} | {row['env_steps_per_second']:,.0f} "
                 f"| {bare:,.0f} | {ratio} | {row['physics_steps_per_second']:,.0f} | {row['compile_seconds']:.1f} |"
             )
+        if data.get("failed"):
+            lines += ["", f"Failed: {'; '.join(data['failed'])}."]
     if "training" in data:
         lines += ["", "## Training", "", *_training_lines(data["training"])]
     return "\n".join(lines) + "\n"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import jax
 import mujoco
 import numpy as np
 import pytest
 
 import envs_mjx
+from experiments import bench, cli
 from experiments.bench import UpdateFloor, markdown
 from experiments.simulator import HELD, SEGMENT, BareLoop, PhysicsStates, physics_states, put
 from experiments.throughput import describe, measure
@@ -85,3 +88,16 @@ def test_update_floor_makes_every_product_of_every_minibatch():
     once = 2 * 8 * 2 * 3 * (6 * 4 + 4 * 2 + 2 * 4 * 2 + 6 * 4)
     assert once <= cost["flops"] <= 1.2 * once * 5
     assert not np.array_equal(before[0], after[0])
+
+
+def test_a_failed_case_is_in_the_table_and_in_the_exit_code(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "QUICK_CASES", (("SafetyPointGoal1-v0", "mujoco", (3, 4)),))
+    monkeypatch.setattr(bench, "make_env", lambda env_id, physics: None)
+    row = {"env": "SafetyPointGoal1-v0", "physics": "mujoco", "num_envs": 4, "env_steps_per_second": 5.0}
+    row |= {"floor_env_steps_per_second": None, "floor_ratio": None, "physics_steps_per_second": 50.0}
+    row |= {"compile_seconds": 1.0}
+    monkeypatch.setattr(bench, "quiet_measure", lambda env, num_envs, **_: row if num_envs == 4 else None)
+    words = ["bench", "--quick", "--only", "throughput", "--out", str(tmp_path), "--json"]
+    assert cli.main(words) == 1
+    assert json.loads(capsys.readouterr().out)["failed"] == ["SafetyPointGoal1-v0, mujoco, 3 environments"]
+    assert "Failed: SafetyPointGoal1-v0, mujoco, 3 environments." in (tmp_path / "bench.md").read_text()

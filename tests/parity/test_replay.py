@@ -10,10 +10,10 @@ import pytest
 
 from tests.parity import replay
 
-# Share of steps on which a car's float64 state may be off by 1e-5, and its lidar by 1e-6, where its wheels touch balls
-# or its boxes touch pillars. This is looser than the 0.5 % promised elsewhere: the reference resolved such pairs by an
-# iterative search that stops at 1e-6, and what is left of the gap is written down in docs/architecture.md.
-ILL_CONDITIONED = 0.04
+# By task, share of steps on which a car's float64 state may be off by 1e-5, and its lidar by 1e-6, where its wheels
+# touch balls or its boxes touch pillars. This is looser than the 0.5 % promised elsewhere: the reference resolved such
+# pairs by an iterative search that stops at 1e-6, and what is left of the gap is written down in docs/architecture.md.
+ILL_CONDITIONED = {"Button": 0.04, "Push": 0.01}
 
 
 def _share(error: np.ndarray, bound: float) -> float:
@@ -34,15 +34,11 @@ def test_float64_steps_equal_the_reference(golden_files):
         assert not errors.cost.any(), f"{path.name}: cost differs at steps {np.flatnonzero(errors.cost)}"
         assert not errors.events.any(), f"{path.name}: success or termination differs"
         assert _share(errors.reward, 1e-6) >= 0.995, path.name
-        wanted = 1 - ILL_CONDITIONED if _has_round_contacts(env) else 0.995
+        wanted = 1 - ILL_CONDITIONED.get(env.config.task, 0.005) if env.config.agent == "Car" else 0.995
         assert _share(errors.lidar, 1e-6) >= wanted, path.name
         assert _share(errors.lidar, 1e-4) >= 0.995, path.name
         assert _share(errors.state, 1e-5) >= wanted, path.name
         assert _share(errors.state, 1e-3) >= 0.995, path.name
-
-
-def _has_round_contacts(env) -> bool:
-    return env.config.agent == "Car" and env.config.task in ("Button", "Push")
 
 
 def test_float32_steps_equal_the_reference_to_its_precision(golden_files):
