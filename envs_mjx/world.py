@@ -36,8 +36,8 @@ class Colliders:
     """Which collision shapes stand for the reference's.
 
     Attributes:
-        wheel_sides: 0 to keep wheels as cylinders; otherwise boxes meet them as prisms of that many sides, because MJX
-            has no box-cylinder collider. A prism of n sides lies within `1 - cos(pi / n)` of the radius.
+        wheel_sides: 0 to keep wheels as cylinders; otherwise boxes meet them as prisms of that many sides. A prism of n
+            sides lies within `1 - cos(pi / n)` of the radius.
         round_pillars: whether pillars stay cylinders; otherwise they are capsules whose straight part covers the height
             of the cylinder, which is the same shape from the side.
         search_balls: whether balls and cylinders (wheels and buttons, the car's rear ball and pillars) meet by
@@ -52,9 +52,8 @@ class Colliders:
     boxes_meet: bool = True
 
 
-EXACT_C = Colliders()
-EXACT_MJX = Colliders(wheel_sides=20, round_pillars=False, search_balls=False)
-FAST_MJX = Colliders(wheel_sides=8, round_pillars=False, search_balls=False, boxes_meet=False)
+EXACT = Colliders()
+FAST = Colliders(wheel_sides=8, round_pillars=False, search_balls=False, boxes_meet=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +111,7 @@ def touchable_of(config: Config) -> tuple[Body, ...]:
     )
 
 
-def mjcf(config: Config, colliders: Colliders = EXACT_C, *, contact_sensors: bool = True) -> str:
+def mjcf(config: Config, colliders: Colliders = EXACT, *, contact_sensors: bool = True) -> str:
     """MJCF text of the world of `config`.
 
     Args:
@@ -196,10 +195,9 @@ def _prism(sides: int) -> str:
 
 
 @functools.cache
-def build(config: Config, colliders: Colliders = EXACT_C) -> World:
-    """Compile the world of `config` (once for each configuration and choice of colliders)."""
-    counts = colliders == EXACT_C
-    model = mujoco.MjModel.from_xml_string(mjcf(config, colliders, contact_sensors=counts))
+def build(config: Config, colliders: Colliders = EXACT, *, contact_sensors: bool = True) -> World:
+    """Compile the world of `config` (once for each configuration and choice of arguments, those of `mjcf`)."""
+    model = mujoco.MjModel.from_xml_string(mjcf(config, colliders, contact_sensors=contact_sensors))
     for b in bodies_of(config, "driven"):
         # Up to MuJoCo 2.3, with which the reference was recorded, the rotational rows of a weld were regularised with
         # the body's translational weight; since 3.0 with the rotational one. Nothing else reads this entry here: a
@@ -214,6 +212,6 @@ def build(config: Config, colliders: Colliders = EXACT_C) -> World:
         name: slice(model.sensor(name).adr[0], model.sensor(name).adr[0] + model.sensor(name).dim[0])
         for name, _ in AGENTS[config.agent].observed
     }
-    first = model.sensor(f"touch_{touchable[0].name}").adr[0] if touchable and counts else 0
-    flags = slice(first, first + len(touchable) if counts else first)
+    first = model.sensor(f"touch_{touchable[0].name}").adr[0] if touchable and contact_sensors else 0
+    flags = slice(first, first + len(touchable) if contact_sensors else first)
     return World(model, bodies_of(config, "free", "driven"), mocap, touchable, sensors, flags)

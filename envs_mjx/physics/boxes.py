@@ -1,11 +1,8 @@
-"""Contacts of boxes with boxes and with the floor as MuJoCo C 3.3.7 reports them, as colliders for MJX.
+"""Contacts of boxes with boxes as MuJoCo C 3.3.7 reports them, as a collider for MJX.
 
-MJX has colliders of its own for these pairs: its box-box one places other points at other depths, and its plane-box one
-leaves out corners that are a millimetre less deep than the deepest. Those here follow what MuJoCo 3.3.7 does when
-`nativeccd` is off (google-deepmind/mujoco, `engine_collision_box.c` and `engine_collision_driver.c`, which removes
-points; `engine_collision_primitive.c` for the floor). All was checked contact by contact against the compiled library.
-
-The floor touches the lower one of each two opposite corners of a box. Two boxes:
+MJX's own places other points at other depths. This one follows what MuJoCo 3.3.7 does when `nativeccd` is off
+(google-deepmind/mujoco, `engine_collision_box.c` and `engine_collision_driver.c`, which removes points). All was
+checked contact by contact against the compiled library.
 
 - Fifteen separating axes: three face normals of each box, nine products of an edge of one with an edge of the other.
   The one with the least overlap gives the normal. A product must win by more than rounding.
@@ -24,21 +21,18 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from envs_mjx.physics.colliders import APART, Geom, GeomType, collider
+
 with contextlib.redirect_stdout(io.StringIO()):  # see `envs_mjx.physics.mjx_jax`
     from mujoco.mjx._src.math import make_frame
-    from mujoco.mjx._src.types import GeomType
 
 SLOTS = 4
 """Contacts kept of each pair, deepest first. In the recorded worlds no pair ever has more (of 3524 that touch)."""
-
-APART = 1.0
-"""Distance of an empty slot, metres."""
 
 _KEEP = 1.01  # points further outside a box than this, relative to its size, are removed
 _TURNS = (  # from a box to its faces +x, +y, +z, -x, -y, -z; which way round decides the order of the corners
@@ -51,20 +45,6 @@ _TURNS = (  # from a box to its faces +x, +y, +z, -x, -y, -z; which way round de
 )
 _UPRIGHT = 0.5  # edges of the incident box steeper than this (cosine with a face normal) do not bound its face
 _FACE_BY_ROUNDING = 1e-12  # a product of edges must have less overlap than the best face by this part of it
-
-
-class Box(NamedTuple):
-    """A box.
-
-    Attributes:
-        pos: `[3]` centre.
-        mat: `[3, 3]` axes in columns.
-        size: `[3]` half-lengths.
-    """
-
-    pos: jax.Array
-    mat: jax.Array
-    size: jax.Array
 
 
 class _Axis(NamedTuple):
@@ -118,7 +98,7 @@ class _Points(NamedTuple):
     valid: jax.Array
 
 
-def box_box(first: Box, second: Box, slots: int = SLOTS) -> tuple[jax.Array, jax.Array, jax.Array]:
+def box_box(first: Geom, second: Geom, slots: int = SLOTS) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Contacts of two boxes.
 
     Args:
@@ -131,8 +111,8 @@ def box_box(first: Box, second: Box, slots: int = SLOTS) -> tuple[jax.Array, jax
         box to the second), as MJX wants them. Empty slots have the distance `APART`.
     """
     axis = _least_overlap(first, second)
-    base: Box = jax.tree.map(lambda a, b: jnp.where(axis.second, b, a), first, second)
-    other: Box = jax.tree.map(lambda a, b: jnp.where(axis.second, a, b), first, second)
+    base: Geom = jax.tree.map(lambda a, b: jnp.where(axis.second, b, a), first, second)
+    other: Geom = jax.tree.map(lambda a, b: jnp.where(axis.second, a, b), first, second)
     to_face, height = _face_frame(axis, base)
     points = _contacts(_meet(axis, base, other, to_face, height), axis.is_edges)
 
@@ -147,19 +127,7 @@ def box_box(first: Box, second: Box, slots: int = SLOTS) -> tuple[jax.Array, jax
     return dist, order @ pos, jnp.broadcast_to(make_frame(normal), (slots, 3, 3))
 
 
-def plane_box(plane: Box, box: Box) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Contacts of a plane, which faces its own z axis, and a box: `box_box` says what is returned, for 4 slots."""
-    normal = plane.mat[:, 2]
-    signs = jnp.array([[1, 1, 1], [1, 1, -1], [1, -1, 1], [1, -1, -1]], normal.dtype)
-    corners = signs * box.size @ box.mat.T
-    rise = corners @ normal
-    corners = corners * jnp.where(rise > 0, -1.0, 1.0)[:, None]
-    dist = (box.pos - plane.pos) @ normal - jnp.abs(rise)
-    pos = box.pos + corners - 0.5 * dist[:, None] * normal
-    return dist, pos, jnp.broadcast_to(make_frame(normal), (4, 3, 3))
-
-
-def _least_overlap(first: Box, second: Box) -> _Axis:
+def _least_overlap(first: Geom, second: Geom) -> _Axis:
     """The separating axis along which two boxes overlap least."""
     turn = first.mat.T @ second.mat
     apart = first.mat.T @ (second.pos - first.pos)
@@ -192,13 +160,13 @@ def _least_overlap(first: Box, second: Box) -> _Axis:
     )
 
 
-def _face_frame(axis: _Axis, base: Box) -> tuple[jax.Array, jax.Array]:
+def _face_frame(axis: _Axis, base: Geom) -> tuple[jax.Array, jax.Array]:
     """`[3, 3]` matrix from the frame of the reference box to that of its face, and the distance of that face."""
     out = jnp.argmax(jnp.abs(axis.direction))
     return jnp.asarray(_TURNS, base.mat.dtype)[out + 3 * (axis.direction[out] < 0)], base.size[out]
 
 
-def _meet(axis: _Axis, base: Box, other: Box, to_face: jax.Array, height: jax.Array) -> _Faces:
+def _meet(axis: _Axis, base: Geom, other: Geom, to_face: jax.Array, height: jax.Array) -> _Faces:
     """The reference face and, in its frame, the face of the other box that is most opposed to the normal."""
     turn = base.mat.T @ other.mat
     along = axis.direction @ turn
@@ -295,7 +263,7 @@ def _length(v: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.sum(v * v, axis=-1))
 
 
-def _outside(in_base: jax.Array, in_other: jax.Array, base: Box, other: Box) -> jax.Array:
+def _outside(in_base: jax.Array, in_other: jax.Array, base: Geom, other: Geom) -> jax.Array:
     """`[n]` which points, given in the frames of two boxes, are well outside one and not well inside the other."""
     far_1, far_2 = (jnp.any(jnp.abs(p) > s * _KEEP, axis=1) for p, s in ((in_base, base.size), (in_other, other.size)))
     in_1, in_2 = (jnp.all(jnp.abs(p) < s / _KEEP, axis=1) for p, s in ((in_base, base.size), (in_other, other.size)))
@@ -317,19 +285,7 @@ def _deepest(dist: jax.Array, slots: int) -> tuple[jax.Array, jax.Array]:
     return pick, pick @ dist
 
 
-def _collider(function: Callable, slots: int) -> Callable:
-    """A function of two geoms in the form of MJX's table of colliders."""
-
-    def collide(m, d, _, geom):
-        first, second = (Box(d.geom_xpos[g], d.geom_xmat[g], m.geom_size[g]) for g in geom.T)
-        return jax.tree.map(jnp.concatenate, jax.vmap(function)(first, second))
-
-    collide.ncon = slots  # pyright: ignore[reportFunctionMemberAccess]
-    return collide
-
-
 COLLIDERS = {
-    (GeomType.BOX, GeomType.BOX): _collider(box_box, SLOTS),
-    (GeomType.PLANE, GeomType.BOX): _collider(plane_box, 4),
+    (GeomType.BOX, GeomType.BOX): collider(box_box, SLOTS),
 }
 """Entries of MJX's table of colliders."""

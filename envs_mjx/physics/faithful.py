@@ -1,4 +1,4 @@
-"""MJX made to follow MuJoCo C more closely: its colliders for boxes, and a solver that finishes in float32.
+"""MJX made to follow MuJoCo C more closely: colliders for boxes and cylinders, and a solver that finishes in float32.
 
 In float64 MJX with these colliders gives the velocities of MuJoCo C to 1e-14. In float32 its Newton solver stops early:
 it judges a step by the cost, where the differences that are left drown in rounding while the acceleration is still off
@@ -17,11 +17,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from envs_mjx.physics.boxes import COLLIDERS
+from envs_mjx.physics import boxes, floor, portal
 
 with contextlib.redirect_stdout(io.StringIO()):  # see `envs_mjx.physics.mjx_jax`
     from mujoco import mjx
     from mujoco.mjx._src import collision_driver, solver
+
+COLLIDERS = boxes.COLLIDERS | floor.COLLIDERS | portal.COLLIDERS
+"""Entries of MJX's table of colliders."""
 
 FINISHING_STEPS = 2
 """Newton steps after the solver. One would do nearly always; where a contact opens or closes it takes the second."""
@@ -52,17 +55,19 @@ def solve(m: mjx.Model, d: mjx.Data) -> mjx.Data:
 
 @contextlib.contextmanager
 def tracing() -> Iterator[None]:
-    """Let MJX use these colliders and this solver in programs that are traced inside the block.
+    """Let MJX use these colliders and this solver in models put and programs traced inside the block.
 
-    MJX looks both up in its modules. They are as before outside the block, and one thread at a time is inside.
+    MJX looks both up in its modules. They are as before outside the block, which may be entered again from inside, and
+    one thread at a time is inside.
     """
     table = collision_driver._COLLISION_FUNC
     with _lock:
-        was = {pair: table[pair] for pair in COLLIDERS}
+        was, solved = dict(table), solver.solve
         table.update(COLLIDERS)
         solver.solve = solve
         try:
             yield
         finally:
+            table.clear()
             table.update(was)
-            solver.solve = _solve
+            solver.solve = solved

@@ -2,13 +2,15 @@
 
 Differences from MuJoCo C (`make parity ARGS="--backend mjx"` measures what they come to; see docs/measurements.md):
 
-- MJX has no box-cylinder collider: boxes meet the car's wheels as prisms of 20 sides (radius short by at most 1.2 %
-  between two edges) and pillars are capsules whose straight part covers the cylinder's height (the same from the side).
-- Boxes and the floor meet as they do there, and the solver is finished in float32 (`envs_mjx.physics.faithful`); what
-  is left of the gap comes from the shapes above.
-- `impl="warp"` has every collider and runs the same model as MuJoCo C, contact sensors included. It needs an NVIDIA GPU
+- The model is the same but for the contact sensors. Boxes and cylinders meet each other and the floor, and cylinders
+  meet the car's ball, as they do there, and the solver is finished in float32 (`envs_mjx.physics.faithful`). What is
+  left of the gap comes from single precision: a search for a cylinder's contact ends within 1e-6 m of the depth, and
+  where in that band depends on rounding.
+- `impl="warp"` has colliders of its own for every pair, and contact sensors. It needs an NVIDIA GPU
   (MuJoCo 3.3.7 refuses others) and reserves contacts for `WARP_WORLDS` environments.
-- Profile `fast`: prisms of 8 sides, and free boxes do not touch each other. Ten vases then cost eleven pairs, not 66.
+- Profile `fast`: boxes meet wheels as prisms of 8 sides, pillars are capsules whose straight part covers the cylinder's
+  height (the same from the side), balls and cylinders meet as MJX has it, and free boxes do not touch each other. Ten
+  vases then cost eleven pairs, not 66.
 
 On CPU a batch is advanced in slices of at most `SLICE` environments: two batched Cholesky factorisations of more can
 block each other for ever on XLA's thread pool (jaxlib 0.10).
@@ -30,7 +32,7 @@ from envs_mjx.agents import AGENTS
 from envs_mjx.config import Config
 from envs_mjx.physics import faithful
 from envs_mjx.physics.base import Sensed
-from envs_mjx.world import EXACT_C, EXACT_MJX, FAST_MJX, build
+from envs_mjx.world import EXACT, FAST, build
 
 # mujoco.mjx, which is imported here, prints on standard output that its optional Warp backend is missing.
 with contextlib.redirect_stdout(io.StringIO()):
@@ -51,11 +53,11 @@ class Mjx:
     def __init__(self, config: Config, impl: str, profile: str):
         self.impl = impl
         if impl == "warp":
-            self.world = build(config, EXACT_C)
+            self.world = build(config, EXACT)
             m = copy.copy(self.world.model)
             m.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_NATIVECCD)
         else:
-            self.world = build(config, FAST_MJX if profile == "fast" else EXACT_MJX)
+            self.world = build(config, FAST if profile == "fast" else EXACT, contact_sensors=False)
             m = self.world.model
             m.opt.iterations, m.opt.ls_iterations = SOLVER[config.agent]
         self.compiled = m
@@ -69,7 +71,7 @@ class Mjx:
     @functools.cached_property
     def model(self) -> mjx.Model:
         # Built outside of any trace, so that its arrays are constants of whatever program uses them.
-        with jax.ensure_compile_time_eval():
+        with jax.ensure_compile_time_eval(), faithful.tracing():
             try:
                 return mjx.put_model(self.compiled, impl=self.impl)
             except (AssertionError, RuntimeError) as error:

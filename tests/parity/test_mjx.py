@@ -31,7 +31,6 @@ def test_mjx_steps_equal_the_reference(golden_files):
     _check(paths)
 
 
-_WHEELS = pytest.mark.xfail(strict=True, reason="MJX has no collider for cylinders: the car's wheels are prisms")
 _RUN = pytest.mark.xfail(strict=True, reason="the reward of Run is a difference of large numbers, 3e-4 off in float32")
 
 
@@ -40,7 +39,7 @@ _RUN = pytest.mark.xfail(strict=True, reason="the reward of Run is a difference 
     "env_id",
     [f"SafetyPoint{t}-v0" for t in ("Goal2", "Button1", "Button2", "Push1", "Circle1", "Circle2", "Goal0")]
     + [pytest.param("SafetyPointRun0-v0", marks=_RUN)]
-    + [pytest.param(f"SafetyCar{t}-v0", marks=_WHEELS) for t in ("Goal1", "Button1", "Push1")],
+    + [f"SafetyCar{t}-v0" for t in ("Goal1", "Goal2", "Button1", "Push1")],
 )
 def test_mjx_steps_of_every_kind_equal_the_reference(env_id, golden_files):
     paths = [p for p in golden_files if replay.env_id(p) == env_id]
