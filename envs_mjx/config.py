@@ -28,6 +28,8 @@ class LidarConfig:
             raise ValueError(f"lidar_conf.num_bins must be a whole number of at least 3, got {self.num_bins!r}")
         if self.max_dist is not None and not self.max_dist > 0:
             raise ValueError(f"lidar_conf.max_dist must be above 0 metres or None, got {self.max_dist!r}")
+        if not self.exp_gain > 0:
+            raise ValueError(f"lidar_conf.exp_gain must be above 0 per metre, got {self.exp_gain!r}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,10 @@ class Config:
             raise ValueError(f"placements_conf.extents must be (x_min, y_min, x_max, y_max), got {self.extents}")
         if not isinstance(self.num_steps, int) or self.num_steps < 1:
             raise ValueError(f"num_steps must be a whole number of at least 1, got {self.num_steps!r}")
+        if not self.agent_keepout >= 0:
+            raise ValueError(f"agent.keepout must be at least 0 metres, got {self.agent_keepout!r}")
+        if self.reward_clip is not None and not self.reward_clip > 0:
+            raise ValueError(f"reward_conf.reward_clip must be above 0 or None, got {self.reward_clip!r}")
 
     def find(self, name: str) -> Objects | None:
         """The class of things called `name`, or None."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import typing
 from collections.abc import Mapping
 from typing import Any
+
+import typeguard
 
 from envs_mjx.agents import AGENTS
 from envs_mjx.config import Config, LidarConfig
@@ -169,9 +172,10 @@ def _override(config: Config, key: str, value: Any) -> Config:
     if key in CLASSES:
         return _override_things(config, CLASSES[key], value)
     if key in _LIDAR:
-        return dataclasses.replace(config, lidar=dataclasses.replace(config.lidar, **{_LIDAR[key]: value}))
+        changed = {_LIDAR[key]: _checked(key, LidarConfig, _LIDAR[key], value)}
+        return dataclasses.replace(config, lidar=dataclasses.replace(config.lidar, **changed))
     if key in _FIELDS:
-        return dataclasses.replace(config, **{_FIELDS[key]: _frozen(value)})
+        return dataclasses.replace(config, **{_FIELDS[key]: _checked(key, Config, _FIELDS[key], value)})
     known = (*CLASSES, *_LIDAR, *_FIELDS)
     raise ValueError(f"unknown override {key!r}{_suggest(key, known)}; one of {', '.join(known)}")
 
@@ -180,12 +184,14 @@ def _override_things(config: Config, cls: type[Objects], value: Mapping[str, Any
     others = tuple(o for o in config.objects if not isinstance(o, cls))
     if value is None:
         return dataclasses.replace(config, objects=others)
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{cls.__name__} must be a dict of settings, or None to take it away, got {value!r}")
     known = {f.name for f in dataclasses.fields(cls)}
     for name in value:
         if name not in known:
             hint = _suggest(name, known)
             raise ValueError(f"{cls.__name__} has no setting {name!r}{hint}; one of {', '.join(sorted(known))}")
-    settings = {k: _frozen(v) for k, v in value.items()}
+    settings = {k: _checked(f"{cls.__name__}.{k}", cls, k, v) for k, v in value.items()}
     if config.find(cls.name) is not None:
         things = tuple(dataclasses.replace(o, **settings) if isinstance(o, cls) else o for o in config.objects)
         return dataclasses.replace(config, objects=things)
@@ -195,8 +201,20 @@ def _override_things(config: Config, cls: type[Objects], value: Mapping[str, Any
     return dataclasses.replace(config, objects=things)
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(v) for v in value) if isinstance(value, list | tuple) else value
+def _checked(key: str, owner: type, field: str, value: Any) -> Any:
+    """`value` with tuples for lists, if it is of the type that the field is declared with."""
+
+    def frozen(x: Any) -> Any:
+        return tuple(frozen(y) for y in x) if isinstance(x, list | tuple) else x
+
+    expected = typing.get_type_hints(owner)[field]
+    try:
+        return typeguard.check_type(
+            frozen(value), expected, collection_check_strategy=typeguard.CollectionCheckStrategy.ALL_ITEMS
+        )
+    except typeguard.TypeCheckError:
+        said = getattr(expected, "__name__", str(expected)) if isinstance(expected, type) else str(expected)
+        raise ValueError(f"{key} must be {said}, got {value!r}") from None
 
 
 def _suggest(name: str, known) -> str:

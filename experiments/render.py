@@ -221,4 +221,4 @@ def _save_mp4(drawn: list[Image.Image], target: Path, seconds_per_frame: float) 
         even = [np.asarray(image)[: image.height // 2 * 2, : image.width // 2 * 2] for image in drawn]
         imageio.mimwrite(target, even, fps=round(1 / seconds_per_frame), macro_block_size=1)  # type: ignore[call-overload]
     except (ImportError, ValueError) as error:
-        raise CommandError(f"writing {target} needs the package imageio-ffmpeg; or choose a .gif ({error})") from error
+        raise CommandError(f"writing {target} needs pip install 'jsafe[video]'; or choose a .gif ({error})") from error

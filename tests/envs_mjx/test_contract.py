@@ -134,6 +134,24 @@ def test_an_action_that_is_not_finite_is_refused_or_reported():
         ({"id": "SafetyPointGoal1-v0", "overrides": {"Hazards": {"num": 0}}}, "Hazards.num must be"),
         ({"id": "SafetyPointGoal1-v0", "overrides": {"Goal": None}}, "the task needs goal"),
         ({"id": "SafetyPointGoal1-v0", "overrides": {"lidar_conf.num_bins": 2}}, "lidar_conf.num_bins must be"),
+        *(
+            ({"id": "SafetyPointGoal1-v0", "overrides": overrides}, message)
+            for overrides, message in (
+                ({"Hazards": 3}, "Hazards must be a dict of settings"),
+                ({"Hazards": {"size": "x"}}, r"Hazards\.size must be float, got 'x'"),
+                ({"Hazards": {"is_constrained": "maybe"}}, r"Hazards\.is_constrained must be bool"),
+                ({"placements_conf.extents": 5}, r"extents must be tuple\[float, float, float, float\], got 5"),
+                ({"placements_conf.extents": (-1, -1, 1)}, r"extents must be tuple\[float"),
+                ({"placements_conf.extents": ("a", "b", "c", "d")}, r"extents must be tuple\[float"),
+                ({"agent.placements": [(0, 0)]}, r"agent\.placements must be tuple"),
+                ({"agent.locations": "x"}, r"agent\.locations must be tuple"),
+                ({"agent.rot": "x"}, r"agent\.rot must be float"),
+                ({"agent.keepout": -1}, r"agent\.keepout must be at least 0"),
+                ({"reward_conf.reward_clip": -1}, "reward_clip must be above 0"),
+                ({"lidar_conf.exp_gain": "a"}, r"lidar_conf\.exp_gain must be float"),
+                ({"lidar_conf.alias": "no"}, r"lidar_conf\.alias must be bool"),
+            )
+        ),
     ],
 )
 def test_bad_requests_are_refused_by_name(arguments, message):
