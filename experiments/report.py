@@ -184,23 +184,23 @@ def _label(run: Run, runs: Sequence[Run]) -> str:
 
 def _final_table(runs: Sequence[Run]) -> str:
     header = ["run" if len(runs) > 1 else "seed", "return", "cost", "multiplier", "length", "steps"]
-    held = [run.held()["return"] for run in runs]
-    if limited := any(run.cost_limit is not None for run in runs):
+    limited = any(run.cost_limit is not None for run in runs)
+    if limited:
         header.append("best return within the limit")
     rows, classes = [], []
-    for run, best in zip(runs, held, strict=True):
+    for run in runs:
         numbers = summary(run)
+        best = np.array(numbers["held"]["return"])
+        steps = f"{numbers['env_steps']:,.0f}"
         name = _label(run, runs) if len(runs) > 1 else "all seeds"
         cells = [interval_text(numbers[key]) for key in ("return", "cost")]
         cells += [_number(numbers[key]["mean"]) for key in ("multiplier", "length")]
         if len(runs) == 1:
             for place, seed in enumerate(run.seeds):
                 each = [_number(numbers[key]["seeds"][place]) for key in ("return", "cost", "multiplier", "length")]
-                rows.append(
-                    [str(seed), *each, f"{numbers['env_steps']:,.0f}", *[_held(best[place : place + 1])] * limited]
-                )
+                rows.append([str(seed), *each, steps, *((_held(best[place : place + 1]),) if limited else ())])
                 classes.append("")
-        rows.append([name, *cells, f"{numbers['env_steps']:,.0f}", *[_held(best)] * limited])
+        rows.append([name, *cells, steps, *((_held(best),) if limited else ())])
         classes.append("all" if len(runs) == 1 else "")
     return "<h2>End of training (mean over the last 5 % of the iterations)</h2>" + _table(header, rows, classes)
 

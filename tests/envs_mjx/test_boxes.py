@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
 
 from envs_mjx.physics.boxes import box_box
-from envs_mjx.physics.colliders import Geom
 from envs_mjx.physics.floor import plane_box
-from tests.parity.replay import precision
+from tests.envs_mjx.pairs import collide, turn, two_bodies
 
 # Half-lengths that occur: robots' parts, vases and gremlins, push boxes, columns.
 SIZES = (
@@ -24,27 +21,12 @@ SIZES = (
     (0.0625, 0.0625, 0.125),
 )
 PAIRS = 400
-MODEL = """
-<mujoco>
-  <option><flag nativeccd="disable"/></option>
-  <worldbody>
-    {floor}
-    <body><freejoint/><geom type="box" size="1 1 1"/></body>
-    <body><freejoint/><geom type="box" size="1 1 1"/></body>
-  </worldbody>
-</mujoco>"""
-
-
-def _turn(rng, tilt):
-    quat = np.empty(4)
-    mujoco.mju_euler2Quat(quat, np.append(rng.normal(size=2) * tilt, rng.uniform(-np.pi, np.pi)), "xyz")
-    return quat
 
 
 def _contacts_in_c(rng, tilt, floor):
     """Random boxes (pos, mat, size; each `[PAIRS, 2, ...]`) and what MuJoCo C makes of them, `[(dist, pos, frame)]`."""
     plane = '<geom type="plane" size="3 3 1"/>' if floor else ""
-    model = mujoco.MjModel.from_xml_string(MODEL.format(floor=plane))
+    model = two_bodies("box", "box", plane)
     data = mujoco.MjData(model)
     boxes, found = [], []
     while len(found) < PAIRS:
@@ -55,7 +37,7 @@ def _contacts_in_c(rng, tilt, floor):
         model.geom_size[:] = sizes
         model.geom_rbound[:] = np.linalg.norm(sizes, axis=1) * (sizes[:, 2] < 1)
         model.geom_aabb[:, 3:] = sizes
-        data.qpos[:3], data.qpos[3:7], data.qpos[10:] = (0.3, -0.7, 0.1), _turn(rng, tilt), _turn(rng, tilt)
+        data.qpos[:3], data.qpos[3:7], data.qpos[10:] = (0.3, -0.7, 0.1), turn(rng, tilt), turn(rng, tilt)
         if floor:
             data.qpos[2] = sizes[1, 2] - rng.uniform(-0.005, 0.005)
         else:
@@ -71,12 +53,6 @@ def _contacts_in_c(rng, tilt, floor):
         found.append((contact.dist.copy(), contact.pos.copy(), contact.frame.reshape(-1, 3, 3).copy()))
     pos, mat, size = (np.stack(x) for x in zip(*boxes, strict=True))
     return (pos, mat, size), found
-
-
-def _ours(function, boxes, x64):
-    with precision(x64):
-        first, second = (Geom(*(jnp.asarray(x[:, i]) for x in boxes)) for i in range(2))
-        return [np.asarray(x) for x in jax.jit(jax.vmap(function))(first, second)]
 
 
 def _differs(ours, theirs, tolerance):
@@ -101,7 +77,7 @@ def _differs(ours, theirs, tolerance):
 @pytest.mark.parametrize("tilt", [0.003, 0.03, 1.0])
 def test_boxes_touch_where_they_do_in_mujoco_c(tilt, x64):
     boxes, found = _contacts_in_c(np.random.default_rng(0), tilt, floor=False)
-    ours = _ours(lambda a, b: box_box(a, b, 8), boxes, x64)
+    ours = collide(lambda a, b: box_box(a, b, 8), boxes, x64)
     wrong = [_differs([x[i] for x in ours], theirs, 1e-9 if x64 else 3e-6) for i, theirs in enumerate(found)]
     # In float32 the best two of the fifteen axes can be too close to tell apart.
     assert np.sum(wrong) <= (0 if x64 else PAIRS // 200)
@@ -110,7 +86,7 @@ def test_boxes_touch_where_they_do_in_mujoco_c(tilt, x64):
 def test_upright_boxes_touch_where_they_do_in_mujoco_c():
     """Boxes with parallel axes meet in points that coincide up to rounding: nearly all pairs still agree."""
     boxes, found = _contacts_in_c(np.random.default_rng(0), 0.0, floor=False)
-    ours = _ours(lambda a, b: box_box(a, b, 8), boxes, True)
+    ours = collide(lambda a, b: box_box(a, b, 8), boxes, True)
     wrong = [_differs([x[i] for x in ours], theirs, 1e-9) for i, theirs in enumerate(found)]
     assert np.mean(wrong) <= 0.01
 
@@ -118,7 +94,7 @@ def test_upright_boxes_touch_where_they_do_in_mujoco_c():
 @pytest.mark.parametrize("x64", [True, False])
 def test_boxes_stand_on_the_floor_as_in_mujoco_c(x64):
     boxes, found = _contacts_in_c(np.random.default_rng(1), 0.01, floor=True)
-    ours = _ours(plane_box, boxes, x64)
+    ours = collide(plane_box, boxes, x64)
     tolerance = 1e-9 if x64 else 1e-6
     wrong = [_differs([x[i] for x in ours], theirs, tolerance) for i, theirs in enumerate(found)]
     assert np.sum(wrong) <= (0 if x64 else PAIRS // 200)
@@ -126,8 +102,8 @@ def test_boxes_stand_on_the_floor_as_in_mujoco_c(x64):
 
 def test_the_deepest_contacts_stay_when_there_are_more_than_slots():
     boxes, _ = _contacts_in_c(np.random.default_rng(0), 0.003, floor=False)
-    every, _, _ = _ours(lambda a, b: box_box(a, b, 12), boxes, True)
-    kept, _, _ = _ours(lambda a, b: box_box(a, b, 4), boxes, True)
+    every, _, _ = collide(lambda a, b: box_box(a, b, 12), boxes, True)
+    kept, _, _ = collide(lambda a, b: box_box(a, b, 4), boxes, True)
     np.testing.assert_array_equal(kept, np.sort(every, axis=1)[:, :4])
 
 

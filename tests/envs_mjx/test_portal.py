@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
 
 from envs_mjx.physics import portal
-from envs_mjx.physics.colliders import Geom
 from envs_mjx.physics.floor import plane_cylinder
 from envs_mjx.physics.mjx_jax import make
 from envs_mjx.registry import REGISTRY
 from envs_mjx.world import build
-from tests.parity.replay import precision
+from tests.envs_mjx.pairs import collide, turn, two_bodies
 
 WHEEL, PILLAR, BALL = (0.05, 0.025, 0.0), (0.2, 0.5, 0.0), (0.05, 0.0, 0.0)
 BOXES = ((0.1, 0.1, 0.1), (0.2, 0.2, 0.2), (0.1, 0.1, 0.2), (0.05, 0.01, 0.05), (0.1, 0.1, 0.05))
@@ -29,20 +26,6 @@ DEEPEST = 0.01
 ASIDE = np.array([0.1, 0.03, -0.07])
 AWAY = np.array([0.7, 0.3, -0.2])
 LEVEL = np.array([np.sqrt(0.5), 0.0, np.sqrt(0.5), 0.0])
-MODEL = """
-<mujoco>
-  <option ccd_iterations="50"><flag nativeccd="disable"/></option>
-  <worldbody>
-    <body><freejoint/><geom type="{0}" size="1 1 1"/></body>
-    <body><freejoint/><geom type="{1}" size="1 1 1"/></body>
-  </worldbody>
-</mujoco>"""
-
-
-def _turn(rng, tilt):
-    quat = np.empty(4)
-    mujoco.mju_euler2Quat(quat, np.append(rng.normal(size=2) * tilt, rng.uniform(-np.pi, np.pi)), "xyz")
-    return quat
 
 
 def _contacts_in_c(kind, tilt):
@@ -53,7 +36,7 @@ def _contacts_in_c(kind, tilt):
         and the same for the pairs moved together by `ASIDE`, moved back.
     """
     rng = np.random.default_rng(0)
-    model = mujoco.MjModel.from_xml_string(MODEL.format(*kind.split("-")))
+    model = two_bodies(*kind.split("-"))
     data = mujoco.MjData(model)
     _, firsts, seconds = KINDS[kind]
     pairs, found, aside = [], [], []
@@ -61,7 +44,7 @@ def _contacts_in_c(kind, tilt):
         sizes = np.array([firsts[rng.integers(len(firsts))], seconds[rng.integers(len(seconds))]])
         model.geom_size[:] = sizes
         model.geom_rbound[:], model.geom_aabb[:, 3:] = 1.0, 1.0  # hides nothing
-        data.qpos[:3], data.qpos[3:7], data.qpos[10:] = (0.3, -0.7, 0.1), _turn(rng, tilt), _turn(rng, tilt)
+        data.qpos[:3], data.qpos[3:7], data.qpos[10:] = (0.3, -0.7, 0.1), turn(rng, tilt), turn(rng, tilt)
         if tuple(sizes[0]) == WHEEL:  # it rolls: its axis is level
             mujoco.mju_mulQuat(data.qpos[3:7], data.qpos[3:7].copy(), LEVEL)
         reach = np.linalg.norm(sizes, axis=1).sum()
@@ -87,9 +70,7 @@ def _contact(data):
 
 
 def _ours(kind, pairs, x64):
-    with precision(x64):
-        first, second = (Geom(*(jnp.asarray(x[:, i]) for x in pairs)) for i in range(2))
-        return [np.asarray(x)[:, 0] for x in jax.jit(jax.vmap(KINDS[kind][0]))(first, second)]
+    return [x[:, 0] for x in collide(KINDS[kind][0], pairs, x64)]
 
 
 def _error(ours, theirs):
@@ -134,10 +115,10 @@ def test_wheels_stand_on_the_floor_as_in_mujoco_c(x64):
     data = mujoco.MjData(model)
     pairs, found = [], []
     for _ in range(PAIRS):
-        data.qpos[3:] = _turn(rng, 0.05)
+        data.qpos[3:] = turn(rng, 0.05)
         if rng.random() < 0.8:  # it rolls
             mujoco.mju_mulQuat(data.qpos[3:], data.qpos[3:].copy(), LEVEL)
-        down = np.abs(np.array(rng.uniform(-0.003, 0.0005)))
+        down = abs(rng.uniform(-0.003, 0.0005))
         data.qpos[:3] = (0.3, -0.7, 0.0)
         mujoco.mj_kinematics(model, data)
         steep = abs(data.geom_xmat[1, 8])
@@ -146,9 +127,7 @@ def test_wheels_stand_on_the_floor_as_in_mujoco_c(x64):
         c = data.contact
         pairs.append((data.geom_xpos.copy(), data.geom_xmat.reshape(2, 3, 3).copy(), model.geom_size.copy()))
         found.append((c.dist.copy(), c.pos.copy()))
-    with precision(x64):
-        first, second = (Geom(*(jnp.asarray(np.stack(x)[:, i]) for x in zip(*pairs, strict=True))) for i in range(2))
-        dist, pos, _ = (np.asarray(x) for x in jax.jit(jax.vmap(plane_cylinder))(first, second))
+    dist, pos, _ = collide(plane_cylinder, [np.stack(x) for x in zip(*pairs, strict=True)], x64)
     seen = set()
     for i, (dist_c, pos_c) in enumerate(found):
         touch = dist[i] < (-1e-7 if not x64 else 0)

@@ -11,15 +11,15 @@ from envs_mjx import make
 from tests.parity import replay
 
 
-def _check(paths, backend="mjx"):
+def _check(paths, reward=1e-5):
     longest = max(len(replay.load(p).action) for p in paths)
     steps = wrong = 0
     for path in paths:
-        env = replay.environment(path, backend)
+        env = replay.environment(path, "mjx")
         errors = replay.compare(path, env, replay.replay(path, env, x64=False, pad_to=longest))
         settled = errors.settled
         steps, wrong = steps + settled.sum(), wrong + errors.cost[settled].sum()
-        assert np.mean(errors.reward[settled] <= 1e-5) >= 0.995, path.name
+        assert np.mean(errors.reward[settled] <= reward) >= 0.995, path.name
         assert np.mean(errors.lidar[settled] <= 1e-3) >= 0.995, path.name
     assert wrong <= 0.001 * steps
 
@@ -31,21 +31,22 @@ def test_mjx_steps_equal_the_reference(golden_files):
     _check(paths)
 
 
-_RUN = pytest.mark.xfail(strict=True, reason="60 of reward per metre: 1e-5 is below one rounding of a float32 position")
+# Run pays 60 for a metre, so the promised 1e-5 is below one rounding of a float32 position: not met, and said so.
+_RUN = "SafetyPointRun0-v0"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "env_id",
-    [f"SafetyPoint{t}-v0" for t in ("Goal2", "Button1", "Button2", "Push1", "Circle1", "Circle2", "Goal0")]
-    + [pytest.param("SafetyPointRun0-v0", marks=_RUN)]
-    + [f"SafetyCar{t}-v0" for t in ("Goal1", "Goal2", "Button1", "Push1")],
+    ("env_id", "reward"),
+    [(f"SafetyPoint{t}-v0", 1e-5) for t in ("Goal0", "Goal2", "Button1", "Button2", "Push1", "Circle1", "Circle2")]
+    + [(f"SafetyCar{t}-v0", 1e-5) for t in ("Goal1", "Goal2", "Button1", "Push1")]
+    + [(_RUN, 5e-4), pytest.param(_RUN, 1e-5, marks=pytest.mark.xfail(strict=True))],
 )
-def test_mjx_steps_of_every_kind_equal_the_reference(env_id, golden_files):
+def test_mjx_steps_of_every_kind_equal_the_reference(env_id, reward, golden_files):
     paths = [p for p in golden_files if replay.env_id(p) == env_id]
     if not paths:
         pytest.skip(f"no recordings of {env_id}")
-    _check(paths)
+    _check(paths, reward)
 
 
 def test_large_batches_are_computed_in_slices_with_the_same_result():
