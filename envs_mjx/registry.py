@@ -26,7 +26,7 @@ from envs_mjx.objects import (
     Sigwalls,
     Vases,
 )
-from envs_mjx.physics import BACKENDS
+from envs_mjx.physics import check
 from envs_mjx.tasks import TASKS
 
 
@@ -138,15 +138,11 @@ def make(
 
     Raises:
         ValueError: for an unknown id, backend, override or value; the message names it and what was expected.
+        ImportError: for `warp` when its optional package is not installed.
     """
     if id not in REGISTRY:
         raise ValueError(f"unknown environment {id!r}{_suggest(id, REGISTRY)}")
-    if physics not in BACKENDS:
-        raise ValueError(f"unknown physics {physics!r}{_suggest(physics, BACKENDS)}; one of {', '.join(BACKENDS)}")
-    if profile not in ("exact", "fast"):
-        raise ValueError(f"profile must be 'exact' or 'fast', got {profile!r}")
-    if profile == "fast" and physics != "mjx":
-        raise ValueError(f"physics {physics!r} has no 'fast' profile, only 'mjx' has; 'exact' is fast there")
+    check(physics, profile)
     config = REGISTRY[id]
     for key, value in (overrides or {}).items():
         config = _override(config, key, value)

@@ -215,7 +215,8 @@ class Progress:
         self._total, self._start, self._every = iterations, start, every
         self._began = self._printed = time.monotonic()
         self._steps: float | None = None
-        self._bar: Any = None
+        # Open from the start: the first iteration may be long, and its time belongs into the estimate of what is left.
+        self._bar: Any = self._open_bar() if self.is_bar else None
 
     @property
     def is_bar(self) -> bool:
@@ -230,8 +231,7 @@ class Progress:
         seconds = max(now - self._began, 1e-9)
         rate = (steps - self._steps) / seconds
         values = {name: _mean(rows, name) for name in ("return", "cost", "multiplier")}
-        if self.is_bar:
-            self._bar = self._bar or self._open_bar()
+        if self._bar is not None:
             shown = {k: "-" if v is None else f"{v:.2f}" for k, v in values.items()}
             self._bar.set_postfix({"steps/s": f"{rate:,.0f}", **shown}, refresh=False)
             self._bar.update(done - self._bar.n)

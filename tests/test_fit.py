@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ from jsafe.checkpoint import CheckpointError, Checkpoints
 from jsafe.fit_loop import TrainingError
 from jsafe.interrupts import SAME_REQUEST_SECONDS
 from jsafe.run_record import RunError, read_run
-from jsafe.telemetry import read_metrics, read_rows
+from jsafe.telemetry import Progress, read_metrics, read_rows
 from tests.tiny import assert_same, make_tiny
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -332,6 +333,19 @@ def test_progress_prints_plain_lines_where_there_is_no_terminal(capsys: pytest.C
         assert word in line
     jsafe.fit(make_tiny(), iterations=2)
     assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_sees_a_bar_before_the_first_iteration_ends() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    bar = Progress(5, stream=terminal)
+    assert "0/5" in terminal.getvalue()
+    bar.write([{"seed": 0, "iteration": 5, "env_steps": 50, "return": 1.5, "cost": None, "multiplier": 0.25}])
+    bar.close()
+    assert "5/5" in terminal.getvalue() and "return=1.50, cost=-, multiplier=0.25" in terminal.getvalue()
 
 
 def test_record_is_plain_json(tmp_path: Path) -> None:

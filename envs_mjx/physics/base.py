@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 from typing import NamedTuple, Protocol
 
@@ -52,6 +53,20 @@ class Physics(Protocol):
 BACKENDS = ("mujoco", "mjx", "warp")
 
 
+def check(backend: str, profile: str = "exact") -> None:
+    """Raise what `make` would raise, before anything is built; arguments and errors as there."""
+    if backend not in BACKENDS:
+        near = difflib.get_close_matches(backend, BACKENDS, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown physics {backend!r}{hint}; one of {', '.join(BACKENDS)}")
+    if profile not in ("exact", "fast"):
+        raise ValueError(f"profile must be 'exact' or 'fast', got {profile!r}")
+    if profile == "fast" and backend != "mjx":
+        raise ValueError(f"physics {backend!r} has no 'fast' profile, only 'mjx' has; 'exact' is fast there")
+    if backend == "warp" and importlib.util.find_spec("warp") is None:
+        raise ImportError("physics 'warp' needs the optional package: pip install 'jsafe[warp]'")
+
+
 def make(config: Config, backend: str, profile: str = "exact") -> Physics:
     """The simulator `backend` for the world of `config`.
 
@@ -64,18 +79,11 @@ def make(config: Config, backend: str, profile: str = "exact") -> Physics:
         ValueError: for an unknown backend or profile.
         ImportError: for `warp` when its optional package is not installed.
     """
-    if profile not in ("exact", "fast"):
-        raise ValueError(f"profile must be 'exact' or 'fast', got {profile!r}")
-    if profile == "fast" and backend in ("mujoco", "warp"):
-        raise ValueError(f"physics {backend!r} has no 'fast' profile, only 'mjx' has; 'exact' is fast there")
+    check(backend, profile)
     if backend == "mujoco":
         from envs_mjx.physics import mujoco_c
 
         return mujoco_c.make(config)
-    if backend in ("mjx", "warp"):
-        if backend == "warp" and importlib.util.find_spec("warp") is None:
-            raise ImportError("physics 'warp' needs the optional package: pip install 'jsafe[warp]'")
-        from envs_mjx.physics import mjx_jax
+    from envs_mjx.physics import mjx_jax
 
-        return mjx_jax.make(config, "jax" if backend == "mjx" else "warp", profile)
-    raise ValueError(f"unknown physics {backend!r}; expected one of {', '.join(BACKENDS)}")
+    return mjx_jax.make(config, "jax" if backend == "mjx" else "warp", profile)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -225,20 +226,22 @@ def test_tools_rebuild_the_environment_that_was_trained_in(trained: Path, monkey
     assert asked[1] == {"physics": "mujoco", "overrides": {"Hazards": {"num": 4, "size": 0.3}, "num_steps": 9}}
 
 
-def test_a_missing_platform_or_simulator_is_a_user_error(monkeypatch: pytest.MonkeyPatch):
-    if jax.default_backend() != "cpu":
-        pytest.skip("this machine has an accelerator")
+def test_a_missing_platform_is_a_user_error(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     monkeypatch.setattr(runtime, "configure", lambda platform, devices: None)
     with pytest.raises(CommandError, match="no device for --platform cuda"):
         context.configure("cuda")
     context.configure("cpu")
 
-    def make(env_id: str, **settings: Any) -> None:
-        raise ImportError("physics 'warp' needs the optional package")
 
-    monkeypatch.setattr(envs_mjx, "make", make)
-    with pytest.raises(CommandError, match="optional package"):
-        context.make_env("SafetyPointGoal1-v0", "warp")
+def test_a_missing_simulator_is_named_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.undo()  # the real environments
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    folder = tmp_path / "run"
+    said = refuse(capsys, "train", "ppo", "SafetyPointGoal1-v0", "--physics", "warp", "--run-dir", str(folder))
+    assert "jsafe[warp]" in said and not folder.exists()
 
 
 def test_help_of_an_algorithm_lists_its_hyper_parameters(capsys: pytest.CaptureFixture[str]):
