@@ -25,6 +25,7 @@ def option(
     high: float | None = None,
     above: float | None = None,
     choices: Sequence[str] | None = None,
+    vector: bool = False,
 ) -> Any:
     """Declare one hyper-parameter of a class decorated with `hyperparameters`.
 
@@ -36,8 +37,10 @@ def option(
         high: largest allowed value.
         above: the value must be greater than this.
         choices: the allowed names.
+        vector: whether a list of numbers may take the place of a number.
     """
-    metadata = {"help": help, "traced": traced, "low": low, "high": high, "above": above, "choices": choices}
+    metadata = {"help": help, "traced": traced, "low": low, "high": high, "above": above}
+    metadata |= {"choices": choices, "vector": vector}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -63,10 +66,10 @@ class Hyper:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
 
-    def traced(self) -> dict[str, float]:
+    def traced(self) -> dict[str, float | tuple[float, ...]]:
         """Values of the traced options by name."""
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
-        return {f.name: float(getattr(self, f.name)) for f in fields if f.metadata["traced"]}
+        return {f.name: getattr(self, f.name) for f in fields if f.metadata["traced"]}
 
     def config(self) -> dict[str, Any]:
         """Every option by name, as values JSON can hold."""
@@ -82,13 +85,17 @@ def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
         if not (wanted is bool and isinstance(value, bool)):
             raise TypeError(f"{name} must be {_article(wanted)}, got {value!r}")
         return value
+    listed = rules["vector"] and isinstance(value, list | tuple)
     try:
-        converted = _convert(wanted, value)
+        converted = tuple(_convert(wanted, v) for v in value) if listed else _convert(wanted, value)
     except (TypeError, ValueError):
-        raise TypeError(f"{name} must be {_article(wanted)}, got {value!r}") from None
+        or_list = " or a list of numbers" if rules["vector"] else ""
+        raise TypeError(f"{name} must be {_article(wanted)}{or_list}, got {value!r}") from None
+    if listed and not converted:
+        raise ValueError(f"{name} must be a number or a list of numbers, got an empty list")
     if rules["choices"] is not None and converted not in rules["choices"]:
         raise ValueError(
-            f"{name} must be one of {sorted(rules['choices'])}, got {value!r}{nearest(converted, rules['choices'])}"
+            f"{name} must be one of {sorted(rules['choices'])}, got {value!r}{nearest(str(converted), rules['choices'])}"
         )
     numbers = converted if isinstance(converted, tuple) else (converted,)
     for number in numbers:
@@ -114,7 +121,7 @@ def _convert(wanted: type, value: Any) -> Any:
         if not isinstance(value, str):
             raise TypeError
         return value
-    if isinstance(value, str):
+    if isinstance(value, str | list | tuple):
         raise TypeError
     if wanted is int and int(value) != value:
         raise ValueError
@@ -151,7 +158,7 @@ def describe(cls: type[Hyper]) -> list[dict[str, Any]]:
     return [
         {
             "name": f.name,
-            "type": type(f.default).__name__,
+            "type": "numbers" if f.metadata["vector"] else type(f.default).__name__,
             "default": list(f.default) if isinstance(f.default, tuple) else f.default,
             "help": f.metadata["help"],
             "traced": f.metadata["traced"],
@@ -161,7 +168,7 @@ def describe(cls: type[Hyper]) -> list[dict[str, Any]]:
     ]
 
 
-def merged_traced(defaults: Mapping[str, float], replaced: Mapping[str, Any] | None, owner: str) -> dict[str, Any]:
+def merged_traced(defaults: Mapping[str, Any], replaced: Mapping[str, Any] | None, owner: str) -> dict[str, Any]:
     """Traced values, some of them replaced by name; the replacements may be tracers and are not looked into."""
     replaced = replaced or {}
     refuse_unknown("traced option", replaced, defaults, owner)

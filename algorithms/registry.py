@@ -13,20 +13,18 @@ A preset replaces defaults of the options class; what the user passes replaces b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from algorithms import hyper
-from algorithms.on_policy import first_order, loop, options
-from algorithms.on_policy.parts import Networks, Update
+from algorithms.on_policy import loop, options
+from algorithms.on_policy.constraints import LAGRANGE, PID_CONTROL
+from algorithms.on_policy.parts import ConstraintPart, Networks, TransformPart, UpdatePart, value_names
 from algorithms.on_policy.updates import clipped
-from jsafe import Env, Trainer, multipliers
-from jsafe.multipliers import Multiplier
+from jsafe import Env, Trainer
 
 DEFAULT_PRESET = "paper"
-
-_OMNISAFE = {"reset_at_iteration_start": True}
-_SAFEPO = {"num_envs": 10, "joint_grad_norm": True, "episode_window": 50}
 
 
 class Row(NamedTuple):
@@ -36,35 +34,23 @@ class Row(NamedTuple):
         aliases: other names, compared without case.
         summary: one sentence.
         paper: where the method comes from.
-        options: class of its hyper-parameters.
-        update: `(networks, value names, options) -> Update`.
-        multiplier: `options -> Multiplier`, None for a method without one.
-        uses_cost: whether a cost value function is trained.
+        update: how the policy is updated.
+        constraint: how costs weigh on it, None for a method that does not look at them.
+        transform: how the decision process is rewritten first, None if it is not.
         presets: name to replaced defaults.
     """
 
     aliases: tuple[str, ...]
     summary: str
     paper: str
-    options: type[options.OnPolicy]
-    update: Callable[[Networks, tuple[str, ...], Any], Update]
-    multiplier: Callable[[Any], Multiplier] | None
-    uses_cost: bool
-    presets: Mapping[str, Mapping[str, Any]]
+    update: UpdatePart
+    constraint: ConstraintPart | None = None
+    transform: TransformPart | None = None
+    presets: Mapping[str, Mapping[str, Any]] = {}
 
 
-def _clipped(networks: Networks, values: tuple[str, ...], chosen: options.FirstOrder) -> Update:
-    return first_order.make(clipped.loss, networks, values, chosen)
-
-
-def _lagrange(chosen: options.Lagrange) -> Multiplier:
-    return multipliers.lagrange(chosen.multiplier_optimizer)
-
-
-def _pid(chosen: options.PID) -> Multiplier:
-    return multipliers.pid(chosen.pid_delay)
-
-
+_OMNISAFE = {"reset_at_iteration_start": True}
+_SAFEPO = {"num_envs": 10, "joint_grad_norm": True, "episode_window": 50}
 _FIRST_ORDER_PRESETS = {"paper": {}, "omnisafe": _OMNISAFE, "safepo": _SAFEPO}
 
 TABLE: dict[str, Row] = {
@@ -72,33 +58,35 @@ TABLE: dict[str, Row] = {
         aliases=("PPO",),
         summary="Clipped policy gradient that does not look at costs.",
         paper="Schulman et al. 2017, arXiv:1707.06347",
-        options=options.PPO,
-        update=_clipped,
-        multiplier=None,
-        uses_cost=False,
+        update=clipped.PART,
         presets=_FIRST_ORDER_PRESETS,
     ),
     "ppo_lag": Row(
         aliases=("PPOLag", "PPO-Lag"),
         summary="PPO with a Lagrange multiplier that follows the cost by gradient steps.",
         paper="Ray, Achiam and Amodei 2019, Benchmarking safe exploration in deep reinforcement learning",
-        options=options.PPOLag,
-        update=_clipped,
-        multiplier=_lagrange,
-        uses_cost=True,
+        update=clipped.PART,
+        constraint=LAGRANGE,
         presets=_FIRST_ORDER_PRESETS,
     ),
     "cppo_pid": Row(
         aliases=("CPPOPID", "CPPO-PID", "ppo_pid"),
         summary="PPO with a multiplier set by a PID controller of the cost.",
         paper="Stooke, Achiam and Abbeel 2020, arXiv:2007.03964",
-        options=options.CPPOPID,
-        update=_clipped,
-        multiplier=_pid,
-        uses_cost=True,
+        update=clipped.PART,
+        constraint=PID_CONTROL,
         presets=_FIRST_ORDER_PRESETS,
     ),
 }
+
+
+@functools.cache
+def options_of(name: str) -> type[options.OnPolicy]:
+    """The class of an algorithm's hyper-parameters: the union of those of its parts."""
+    row = TABLE[name]
+    parts = [part.options for part in (row.transform, row.constraint, row.update) if part is not None]
+    made: Any = type(row.aliases[0], tuple(parts), {"__doc__": row.summary})
+    return hyper.hyperparameters(made)
 
 
 def names() -> tuple[str, ...]:
@@ -137,7 +125,7 @@ def describe(name: str) -> dict[str, Any]:
         "paper": row.paper,
         "default_preset": DEFAULT_PRESET,
         "presets": {k: dict(v) for k, v in row.presets.items()},
-        "options": hyper.describe(row.options),
+        "options": hyper.describe(options_of(name)),
     }
 
 
@@ -163,20 +151,20 @@ def make(
     if preset not in row.presets:
         near = hyper.nearest(str(preset), row.presets)
         raise ValueError(f"{name} has no preset {preset!r}{near} (presets: {', '.join(row.presets)})")
-    hyper.refuse_unknown("option", options_given, [o["name"] for o in hyper.describe(row.options)], name)
-    if row.uses_cost and env.spec.num_costs == 0:
-        raise ValueError(f"{name} needs an environment with at least one cost, and {env.spec.id} has none")
-    chosen = row.options(**{**row.presets[preset], **options_given})
+    known = options_of(name)
+    hyper.refuse_unknown("option", options_given, [o["name"] for o in hyper.describe(known)], name)
+    chosen = known(**{**row.presets[preset], **options_given})
+    if row.transform:
+        env = row.transform.make(env, chosen)
     built_in = networks is None
     networks = loop.default_networks(env, chosen) if networks is None else networks
-    values = ("reward_value", "cost_value") if row.uses_cost else ("reward_value",)
+    constraints = loop.count_constraints(env, chosen, name) if row.constraint else 0
     return loop.build(
         algorithm=name,
         env=env,
         options=chosen,
         networks=networks,
-        update=row.update(networks, values, chosen),
-        values=values,
-        multiplier=row.multiplier(chosen) if row.multiplier else None,
+        update=row.update.make(networks, value_names(constraints), chosen),
+        constraint=row.constraint,
         policy=loop.policy_spec(env, chosen) if built_in else None,
     )

@@ -121,6 +121,11 @@ def _number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"expected a number, got {text!r}") from None
 
 
+def _numbers(text: str) -> float | tuple[float, ...]:
+    parts = [_number(part) for part in text.split(",")]
+    return parts[0] if len(parts) == 1 else tuple(parts)
+
+
 def _whole(text: str) -> int:
     from experiments.cli import integer
 
@@ -141,8 +146,8 @@ def _text(value: Any) -> str:
     return f"{value:,}".replace(",", "_") if isinstance(value, int) else str(value)
 
 
-_READERS = {"int": _whole, "float": _number, "str": str, "tuple": _sizes}
-_METAVARS = {"int": "N", "float": "X", "str": "NAME", "tuple": "N,N"}
+_READERS = {"int": _whole, "float": _number, "str": str, "tuple": _sizes, "numbers": _numbers}
+_METAVARS = {"int": "N", "float": "X", "str": "NAME", "tuple": "N,N", "numbers": "X[,X]"}
 
 
 def complete(args: argparse.Namespace) -> None:

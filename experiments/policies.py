@@ -19,7 +19,7 @@ class Policies(NamedTuple):
     Attributes:
         params: pytree with leading axis `[S]`, whatever `act` needs.
         act: `(params of one seed, obs [..., observation_size], key, explore) -> action [..., action_size]`; `explore`
-            scales the noise: 0 gives the mean action, 1 a sample.
+            is 0 for the deterministic action, 1 for a sample.
         seeds: their names, in order.
     """
 
@@ -48,8 +48,8 @@ def load_policies(run: Run, seeds: Sequence[int] | None = None) -> Policies:
 
     def act(params: Any, obs: jax.Array, key: jax.Array, explore: Any) -> jax.Array:
         weights, normalizer = params
-        mean = stored.apply(weights, normalizer, obs, None)
-        return mean + explore * (stored.apply(weights, normalizer, obs, key) - mean)
+        drawn, best = (stored.apply(weights, normalizer, obs, k) for k in (key, None))
+        return jax.numpy.where(explore > 0, drawn, best)
 
     return Policies(params, act, chosen)
 

@@ -49,9 +49,9 @@ class Run:
 
     @property
     def cost_limit(self) -> float | None:
-        """The allowed cost of an episode, or None for an unconstrained method."""
+        """The allowed cost of an episode, or None for an unconstrained method or one with several limits."""
         value = self.info.get("config", {}).get("cost_limit")
-        return None if value is None else float(value)
+        return None if value is None or isinstance(value, list | tuple) else float(value)
 
     def final(self, name: str, share: float = 0.05) -> np.ndarray:
         """`[seeds]`: the mean of a metric over the last `share` of the iterations, NaN if it was never known."""

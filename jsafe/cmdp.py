@@ -27,6 +27,10 @@ class Spec:
         cost_names: one name for each constraint, in the order of `State.cost`; may be empty.
         episode_length: steps after which `jsafe.rollout` truncates an episode.
         control_dt: seconds of simulated time in one step.
+        num_actions: number of discrete actions, an action is then an int32 scalar and `action_low` is empty; None for
+            continuous actions.
+        fixed_scale: how many entries at the end of the observation have a scale with a meaning, a remaining budget for
+            example, and are not to be normalised.
     """
 
     id: str
@@ -37,6 +41,8 @@ class Spec:
     cost_names: tuple[str, ...]
     episode_length: int
     control_dt: float
+    num_actions: int | None = None
+    fixed_scale: int = 0
 
     @property
     def action_size(self) -> int:
@@ -73,7 +79,11 @@ class State(struct.PyTreeNode):
 
 @runtime_checkable
 class Env(Protocol):
-    """A CMDP: frozen, hashable, without arrays of its own."""
+    """A CMDP: frozen, hashable, without arrays of its own.
+
+    An environment may also have `carry_over(done [], after, fresh) -> State`, for what outlives an episode: `after` is
+    the state after a step, `fresh` the one to go on from, which is a new start where `done` and `after` elsewhere.
+    """
 
     @property
     def spec(self) -> Spec: ...

@@ -2,7 +2,9 @@
 
 A multiplier is a NamedTuple of pure functions over a small state, fed with the mean undiscounted cost of finished
 episodes (or, in Safe RLHF, the mean cost of a batch of answers). While that cost is unknown (NaN) nothing changes.
-Hyper-parameters are read by name from a mapping, so that they may be traced and differ across a population.
+Hyper-parameters are read by name from a mapping, so that they may be traced and differ across a population. Several
+constraints have one multiplier each: costs, limits and multipliers are then vectors of one length, and everything
+below holds for each entry.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ class Multiplier(NamedTuple):
 
     Attributes:
         init: `hyper -> state`.
-        update: `(state, episode_cost [], hyper) -> state`.
-        value: `state -> multiplier []`, at least 0.
+        update: `(state, episode_cost [...], hyper) -> state`.
+        value: `state -> multiplier [...]`, at least 0.
     """
 
     init: Callable[[Hyper], Any]
@@ -38,7 +40,7 @@ class Multiplier(NamedTuple):
 @struct.dataclass
 class LagrangeState:
     """Attributes:
-    multiplier: `[]`.
+    multiplier: `[...]`, shape of the limits.
     optimizer: state of the gradient method.
     """
 
@@ -49,11 +51,11 @@ class LagrangeState:
 @struct.dataclass
 class PIDState:
     """Attributes:
-    multiplier: `[]`.
-    integral: `[]`, accumulated violation times its gain.
-    proportional: `[]`, smoothed violation.
-    smoothed_cost: `[]`, smoothed episode cost, for the derivative.
-    past_costs: `[delay]`, smoothed costs of the last updates, the oldest first.
+    multiplier: `[...]`, shape of the limits.
+    integral: `[...]`, accumulated violation times its gain.
+    proportional: `[...]`, smoothed violation.
+    smoothed_cost: `[...]`, smoothed episode cost, for the derivative.
+    past_costs: `[delay, ...]`, smoothed costs of the last updates, the oldest first.
     """
 
     multiplier: jax.Array
@@ -67,8 +69,14 @@ def _float(x: Any) -> jax.Array:
     return jnp.asarray(x, jnp.float32)
 
 
+def _start(hyper: Hyper) -> jax.Array:
+    start = jnp.maximum(_float(hyper["multiplier_init"]), 0.0)
+    return jnp.broadcast_to(start, jnp.broadcast_shapes(start.shape, jnp.shape(hyper["cost_limit"])))
+
+
 def _keep_if_unknown(cost: jax.Array, new: Any, old: Any) -> Any:
-    return jax.tree.map(lambda n, o: jnp.where(jnp.isfinite(cost), n, o), new, old)
+    known = jnp.all(jnp.isfinite(cost))
+    return jax.tree.map(lambda n, o: jnp.where(known, n, o), new, old)
 
 
 def lagrange(optimizer: str = "adam") -> Multiplier:
@@ -92,7 +100,7 @@ def lagrange(optimizer: str = "adam") -> Multiplier:
     transform = transforms[optimizer]()
 
     def init(hyper: Hyper) -> LagrangeState:
-        start = jnp.maximum(_float(hyper["multiplier_init"]), 0.0)
+        start = _start(hyper)
         return LagrangeState(multiplier=start, optimizer=transform.init(start))
 
     def update(state: LagrangeState, episode_cost: jax.Array, hyper: Hyper) -> LagrangeState:
@@ -131,14 +139,14 @@ def pid(delay: int = 10) -> Multiplier:
         raise ValueError(f"delay must be at least 1, got {delay}")
 
     def init(hyper: Hyper) -> PIDState:
-        start = jnp.maximum(_float(hyper["multiplier_init"]), 0.0)
+        start = _start(hyper)
         zero = jnp.zeros_like(start)
         return PIDState(
             multiplier=start,
             integral=start,
             proportional=zero,
             smoothed_cost=zero,
-            past_costs=jnp.zeros(delay, jnp.float32),
+            past_costs=jnp.zeros((delay, *start.shape), jnp.float32),
         )
 
     def update(state: PIDState, episode_cost: jax.Array, hyper: Hyper) -> PIDState:
@@ -154,7 +162,7 @@ def pid(delay: int = 10) -> Multiplier:
             integral=_float(integral),
             proportional=_float(proportional),
             smoothed_cost=_float(smoothed_cost),
-            past_costs=jnp.append(state.past_costs[1:], smoothed_cost),
+            past_costs=jnp.concatenate([state.past_costs[1:], _float(smoothed_cost)[None]]),
         )
         return _keep_if_unknown(cost, new, state)
 

@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jsafe import distributions
 from jsafe.trainer import PolicySpec
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -38,12 +39,15 @@ class Layout(NamedTuple):
         hidden_sizes: widths of the hidden layers.
         output_size: length of the output.
         activation: name in `ACTIVATIONS`.
+        gaussian: for a policy with a deviation that does not depend on the observation, `(mean, log_std) ->
+            distribution`; None for any other network.
     """
 
     input_size: int
     hidden_sizes: tuple[int, ...]
     output_size: int
     activation: str
+    gaussian: Callable[[jax.Array, jax.Array], distributions.Gaussian] | None = None
 
 
 class Network(NamedTuple):
@@ -149,19 +153,33 @@ def make_value(spec: PolicySpec, initializer: str = "kaiming_uniform") -> Networ
     return Network(init=mlp.init, apply=lambda params, x: mlp.apply(params, x)[..., 0], layout=mlp.layout)
 
 
-def make_policy(spec: PolicySpec, initializer: str = "kaiming_uniform", initial_log_std: float = 0.0) -> Network:
-    """Build a Gaussian policy whose deviation does not depend on the observation.
+def make_policy(spec: PolicySpec, initializer: str = "kaiming_uniform") -> Network:
+    """Build the policy a specification asks for: categorical for discrete actions, else a Gaussian.
+
+    The Gaussian's deviation does not depend on the observation.
 
     Returns:
-        A network whose `apply(params, obs)` gives the mean `[..., action_size]` and the log standard deviation
-        `[action_size]`. Its params are `{"mean": perceptron, "log_std": [action_size]}`.
+        A network whose `apply(params, obs [..., O])` gives a distribution (`jsafe.distributions`). The params are
+        `{"mean": perceptron, "log_std": [action_size]}`, or `{"logits": perceptron}` for discrete actions.
     """
+    if spec.num_actions is not None:
+        logits = make_mlp(spec.observation_size, spec.hidden_sizes, spec.num_actions, spec.activation, initializer)
+        return Network(
+            init=lambda key: {"logits": logits.init(key)},
+            apply=lambda params, obs: distributions.Categorical(logits.apply(params["logits"], obs)),
+        )
     mlp = make_mlp(spec.observation_size, spec.hidden_sizes, spec.action_size, spec.activation, initializer)
+    assert mlp.layout is not None
+
+    def gaussian(mean: jax.Array, log_std: jax.Array) -> distributions.Gaussian:
+        if spec.squash:
+            return distributions.Squashed(mean, log_std, low=spec.action_low, high=spec.action_high)
+        return distributions.Gaussian(mean, log_std)
 
     def init(key: jax.Array) -> dict[str, Any]:
-        return {"mean": mlp.init(key), "log_std": jnp.full(spec.action_size, initial_log_std, jnp.float32)}
+        return {"mean": mlp.init(key), "log_std": jnp.full(spec.action_size, spec.initial_log_std, jnp.float32)}
 
-    def apply(params: dict[str, Any], obs: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return mlp.apply(params["mean"], obs), params["log_std"]
+    def apply(params: dict[str, Any], obs: jax.Array) -> distributions.Gaussian:
+        return gaussian(mlp.apply(params["mean"], obs), params["log_std"])
 
-    return Network(init=init, apply=apply, layout=mlp.layout)
+    return Network(init=init, apply=apply, layout=mlp.layout._replace(gaussian=gaussian))

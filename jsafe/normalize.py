@@ -30,7 +30,7 @@ def init(observation_size: int) -> Any:
 
 def update(state: Any, obs: jax.Array) -> Any:
     """Take in a batch of raw observations `[..., observation_size]`; one that is not finite is left out whole."""
-    flat = obs.reshape(-1, obs.shape[-1]).astype(state.mean.dtype)
+    flat = obs.reshape(-1, obs.shape[-1])[:, : state.mean.shape[0]].astype(state.mean.dtype)
     finite = jnp.all(jnp.isfinite(flat))
     updated = running_statistics.update(state, flat, std_min_value=STD_FLOOR)
     return jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
@@ -39,9 +39,13 @@ def update(state: Any, obs: jax.Array) -> Any:
 def apply(state: Any, obs: jax.Array, clip: jax.Array | float = 5.0) -> jax.Array:
     """Normalise raw observations `[..., observation_size]` to float32 within `[-clip, clip]`.
 
-    With no statistics (`state == ()`) the observations pass unchanged.
+    With no statistics (`state == ()`) the observations pass unchanged, and so do entries beyond the statistics' length
+    (`Spec.fixed_scale`).
     """
     if not jax.tree.leaves(state):
         return obs.astype(jnp.float32)
-    scaled = (obs - state.mean) / state.std
-    return jnp.clip(scaled, -clip, clip).astype(jnp.float32)
+    size = state.mean.shape[0]
+    scaled = jnp.clip((obs[..., :size] - state.mean) / state.std, -clip, clip).astype(jnp.float32)
+    if size == obs.shape[-1]:
+        return scaled
+    return jnp.concatenate([scaled, obs[..., size:].astype(jnp.float32)], axis=-1)

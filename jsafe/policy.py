@@ -41,7 +41,7 @@ class Policies(NamedTuple):
 class Policy:
     """A trained policy: `policy(obs)` is its deterministic action, `policy(obs, key)` a sampled one.
 
-    Actions are those of the trained Gaussian, unclipped: the environment clips to its bounds, as in training.
+    Actions of a plain Gaussian are unclipped: the environment clips to its bounds, as in training.
 
     Attributes:
         spec: sizes and bounds, `jsafe.trainer.PolicySpec`.
@@ -61,10 +61,11 @@ class Policy:
 
         Args:
             obs: raw observations as the environment gives them, NumPy or JAX; normalisation happens here.
-            key: typed PRNG key for a sampled action; None for the deterministic one (the mean).
+            key: typed PRNG key for a sampled action; None for the deterministic one (the mode).
 
         Returns:
-            Actions `[A]` or `[..., A]`, float32, unclipped; NumPy for NumPy observations.
+            Actions `[A]` or `[..., A]`, float32, or int32 `[]` or `[...]` for discrete ones; NumPy for NumPy
+            observations.
 
         Raises:
             ValueError: the last axis is not the observation size.
@@ -83,15 +84,16 @@ def make_apply(spec: PolicySpec) -> Apply:
     """The acting part of a policy as one pure function, for jit, vmap and scan.
 
     Returns:
-        `apply(params, normalizer, obs [..., O], key) -> action [..., A]`; the mean if `key` is None, else a sample.
+        `apply(params, normalizer, obs [..., O], key) -> action [..., A]`, or `[...]` for discrete actions; the mode if
+        `key` is None, else a sample.
     """
-    from jsafe import distributions, networks, normalize  # they bring flax and brax: only when a policy is used
+    from jsafe import networks, normalize  # they bring flax and brax: only when a policy is used
 
     network = networks.make_policy(spec)
 
     def apply(params: Any, normalizer: Any, obs: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        mean, log_std = network.apply(params, normalize.apply(normalizer, obs, spec.observation_clip))
-        return mean if key is None else distributions.sample(key, mean, log_std)
+        acting = network.apply(params, normalize.apply(normalizer, obs, spec.observation_clip))
+        return acting.execute(acting.mode() if key is None else acting.sample(key))
 
     return apply
 
@@ -121,7 +123,9 @@ def load_policies(run_dir: Path | str, iteration: int | None = None) -> Policies
 
     template = {
         "params": {"policy": stacked(lambda: networks.make_policy(spec).init(jax.random.key(0)))},
-        "normalizer": stacked(lambda: normalize.init(spec.observation_size)) if spec.normalize_observations else (),
+        "normalizer": stacked(lambda: normalize.init(spec.observation_size - spec.fixed_scale))
+        if spec.normalize_observations
+        else (),
     }
     parts = ("params.policy", "normalizer") if spec.normalize_observations else ("params.policy",)
     restored = Checkpoints(run_dir).restore(template, iteration, parts)

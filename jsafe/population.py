@@ -71,7 +71,7 @@ def keys_for(root_seed: int, num_seeds: int) -> jax.Array:
 
 
 def check_hyper(trainer: Trainer, num_seeds: int, hyper: Mapping[str, Any] | None) -> dict[str, np.ndarray] | None:
-    """Traced hyper-parameters as `[num_seeds]` arrays; a single number is given to every member.
+    """Traced hyper-parameters as `[num_seeds, ...]` arrays; the value of one member is given to every other.
 
     Raises:
         ValueError: unknown or static name, wrong shape, or a value that is not finite.
@@ -87,11 +87,13 @@ def check_hyper(trainer: Trainer, num_seeds: int, hyper: Mapping[str, Any] | Non
             fixed = " (it shapes the program, so it is the same for all seeds)" if name in trainer.info.config else ""
             raise ValueError(f"hyper {name!r} cannot differ between seeds{fixed}, expected one of {known}{hint}")
         array = np.asarray(value, np.float32)
-        if array.shape not in ((), (num_seeds,)):
-            raise ValueError(f"hyper {name!r} must be a number or have shape ({num_seeds},), got shape {array.shape}")
+        one = np.shape(trainer.info.traced[name])  # () for a number, (C,) for a list of limits
+        if array.shape not in (one, (num_seeds, *one)):
+            wanted = "be a number" if one == () else f"have shape {one}"
+            raise ValueError(f"hyper {name!r} must {wanted} or have shape {(num_seeds, *one)}, got shape {array.shape}")
         if not np.isfinite(array).all():
             raise ValueError(f"hyper {name!r} must be finite, got {array}")
-        checked[name] = np.broadcast_to(array, (num_seeds,)).copy()
+        checked[name] = np.broadcast_to(array, (num_seeds, *one)).copy()
     return checked
 
 

@@ -37,12 +37,14 @@ class EpisodeWindow:
     Attributes:
         returns: `[W]`, undiscounted sums of rewards.
         costs: `[W]`, undiscounted sums of `State.cost_sum`.
+        each_cost: `[W, num_costs]`, undiscounted sums of `State.cost`.
         lengths: `[W]`, in steps.
         count: `[]` int32, episodes finished so far; the next one is written at `count % W`.
     """
 
     returns: jax.Array
     costs: jax.Array
+    each_cost: jax.Array
     lengths: jax.Array
     count: jax.Array
 
@@ -56,6 +58,7 @@ class RolloutState:
         steps: `[N]` int32, steps of the running episode.
         episode_return: `[N]`, rewards of the running episode so far.
         episode_cost: `[N]`, costs of the running episode so far.
+        episode_costs: `[N, num_costs]`, the same for each constraint.
         reset_keys: `[N]` typed keys; with `resets` they give each start state its own key.
         resets: `[N]` int32, start states drawn so far.
         window: the last finished episodes.
@@ -65,6 +68,7 @@ class RolloutState:
     steps: jax.Array
     episode_return: jax.Array
     episode_cost: jax.Array
+    episode_costs: jax.Array
     reset_keys: jax.Array
     resets: jax.Array
     window: EpisodeWindow
@@ -76,7 +80,7 @@ class Transition:
 
     Attributes:
         obs: observation the action was chosen from.
-        action: as chosen; the environment clips it.
+        action: as given to the environment, which clips it.
         reward: `[T, N]`.
         cost: `[T, N]`, `State.cost_sum`, the scalar cost of single-constraint methods.
         costs: `[T, N, num_costs]`, one entry per constraint.
@@ -85,6 +89,7 @@ class Transition:
         next_obs: observation after the step and before any reset.
         episode_return: rewards of the episode up to and including this step.
         episode_cost: the same for `cost`.
+        episode_costs: the same for `costs`.
         episode_length: int32, steps of the episode up to and including this one.
         metrics: `State.metrics` after the step.
         extras: what the policy returned beside the action.
@@ -100,6 +105,7 @@ class Transition:
     next_obs: Any
     episode_return: jax.Array
     episode_cost: jax.Array
+    episode_costs: jax.Array
     episode_length: jax.Array
     metrics: dict[str, jax.Array]
     extras: Any
@@ -130,14 +136,22 @@ def init(env: Env, key: jax.Array, num_envs: int, window: int = 100) -> RolloutS
     resets = jnp.zeros(num_envs, jnp.int32)
     states = jax.vmap(lambda k, n: env.reset(jax.random.fold_in(k, n)))(keys, resets)
     empty = jnp.zeros(window, jnp.float32)
+    num_costs = env.spec.num_costs
     return RolloutState(
         env=states,
         steps=jnp.zeros(num_envs, jnp.int32),
         episode_return=jnp.zeros(num_envs, jnp.float32),
         episode_cost=jnp.zeros(num_envs, jnp.float32),
+        episode_costs=jnp.zeros((num_envs, num_costs), jnp.float32),
         reset_keys=keys,
         resets=resets + 1,
-        window=EpisodeWindow(returns=empty, costs=empty, lengths=empty, count=jnp.zeros((), jnp.int32)),
+        window=EpisodeWindow(
+            returns=empty,
+            costs=empty,
+            each_cost=jnp.zeros((window, num_costs), jnp.float32),
+            lengths=empty,
+            count=jnp.zeros((), jnp.int32),
+        ),
     )
 
 
@@ -146,10 +160,11 @@ def restart(env: Env, state: RolloutState) -> RolloutState:
     running = state.steps > 0
     return dataclasses.replace(
         state,
-        env=reset_where(env, running, _reset_seeds(state), state.env),
+        env=_renew(env, running, state, state.env),
         steps=jnp.zeros_like(state.steps),
         episode_return=jnp.zeros_like(state.episode_return),
         episode_cost=jnp.zeros_like(state.episode_cost),
+        episode_costs=jnp.zeros_like(state.episode_costs),
         resets=state.resets + running,
     )
 
@@ -181,6 +196,7 @@ def unroll(env: Env, act: Act, state: RolloutState, key: jax.Array, num_steps: i
         done = terminated | truncated
         episode_return = carry.episode_return + after.reward.astype(jnp.float32)
         episode_cost = carry.episode_cost + after.cost_sum.astype(jnp.float32)
+        episode_costs = carry.episode_costs + after.cost.astype(jnp.float32)
         transition = Transition(
             obs=carry.env.obs,
             action=action,
@@ -192,16 +208,18 @@ def unroll(env: Env, act: Act, state: RolloutState, key: jax.Array, num_steps: i
             next_obs=after.obs,
             episode_return=episode_return,
             episode_cost=episode_cost,
+            episode_costs=episode_costs,
             episode_length=steps,
             metrics=after.metrics,
             extras=extras,
         )
         carry = dataclasses.replace(
             carry,
-            env=reset_where(env, done, _reset_seeds(carry), after),
+            env=_renew(env, done, carry, after),
             steps=jnp.where(done, 0, steps),
             episode_return=jnp.where(done, 0.0, episode_return),
             episode_cost=jnp.where(done, 0.0, episode_cost),
+            episode_costs=jnp.where(done[:, None], 0.0, episode_costs),
             resets=carry.resets + done,
         )
         return carry, transition
@@ -223,11 +241,13 @@ def remember(window: EpisodeWindow, transitions: Transition) -> EpisodeWindow:
     slot = jnp.where(kept, (window.count + rank) % size, size)
 
     def write(buffer: jax.Array, values: jax.Array) -> jax.Array:
-        return buffer.at[slot].set(values.reshape(-1).astype(buffer.dtype), mode="drop")
+        flat = values.reshape(-1, *buffer.shape[1:]).astype(buffer.dtype)
+        return buffer.at[slot].set(flat, mode="drop")
 
     return EpisodeWindow(
         returns=write(window.returns, transitions.episode_return),
         costs=write(window.costs, transitions.episode_cost),
+        each_cost=write(window.each_cost, transitions.episode_costs),
         lengths=write(window.lengths, transitions.episode_length),
         count=window.count + finished,
     )
@@ -243,26 +263,46 @@ def episode_means(window: EpisodeWindow, transitions: Transition) -> dict[str, j
         `return`, `cost`, `length`: `[]`, NaN while no episode has ever finished; `episodes`: `[]` int32, finished in
         these transitions.
     """
+    mean = _mean_over_episodes(window, transitions)
+    return {
+        "return": mean(window.returns, transitions.episode_return),
+        "cost": mean(window.costs, transitions.episode_cost),
+        "length": mean(window.lengths, transitions.episode_length),
+        "episodes": jnp.sum(transitions.done, dtype=jnp.int32),
+    }
+
+
+def episode_costs(window: EpisodeWindow, transitions: Transition) -> jax.Array:
+    """Mean cost `[num_costs]` of recent episodes for each constraint, over the same episodes as `episode_means`."""
+    return _mean_over_episodes(window, transitions)(window.each_cost, transitions.episode_costs)
+
+
+def _mean_over_episodes(window: EpisodeWindow, transitions: Transition) -> Callable[[jax.Array, jax.Array], jax.Array]:
     size = window.costs.shape[0]
     done = transitions.done
     finished = jnp.sum(done, dtype=jnp.int32)
     held = jnp.minimum(window.count, size)
     valid = jnp.arange(size) < held
 
-    def mean(values: jax.Array, recent: jax.Array) -> jax.Array:
-        remembered = jnp.sum(jnp.where(valid, values, 0.0)) / held
-        all_recent = jnp.sum(jnp.where(done, recent, 0).astype(jnp.float32)) / finished
-        return jnp.where(finished > size, all_recent, remembered)
+    def total(values: jax.Array, counted: jax.Array) -> jax.Array:
+        axes = tuple(range(counted.ndim))
+        mask = counted.reshape(*counted.shape, *(1,) * (values.ndim - counted.ndim))
+        return jnp.sum(jnp.where(mask, values, 0).astype(jnp.float32), axis=axes)
 
-    return {
-        "return": mean(window.returns, transitions.episode_return),
-        "cost": mean(window.costs, transitions.episode_cost),
-        "length": mean(window.lengths, transitions.episode_length),
-        "episodes": finished,
-    }
+    def mean(values: jax.Array, recent: jax.Array) -> jax.Array:
+        return jnp.where(finished > size, total(recent, done) / finished, total(values, valid) / held)
+
+    return mean
 
 
 # --- resets -----------------------------------------------------------------------------------------------------
+
+
+def _renew(env: Env, done: jax.Array, rollout: RolloutState, after: State) -> State:
+    """Reset the finished environments, and hand over what outlives an episode (`Env.carry_over`, optional)."""
+    fresh = reset_where(env, done, _reset_seeds(rollout), after)
+    carry_over = getattr(env, "carry_over", None)
+    return fresh if carry_over is None else jax.vmap(carry_over)(done, after, fresh)
 
 
 def _reset_seeds(state: RolloutState) -> tuple[jax.Array, jax.Array]:

@@ -106,7 +106,8 @@ def _check_ranges(trainer: Trainer, hyper: Mapping[str, np.ndarray]) -> None:
     An allowed range is an interval, so the smallest and the largest value of each speak for all.
     """
     for extreme in (np.min, np.max):
-        values = {name: float(extreme(array)) for name, array in hyper.items()}
+        found = {name: extreme(array, axis=0).tolist() for name, array in hyper.items()}
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
         jax.eval_shape(lambda key, values=values: trainer.init(key, values), jax.random.key(0))
 
 

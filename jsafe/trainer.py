@@ -31,6 +31,7 @@ class TrainState(struct.PyTreeNode):
         iteration: `[]` int32, finished iterations.
         skipped: `[]` int32, updates that were dropped because they were not finite.
         hyper: traced hyper-parameters by name; they may differ across a population.
+        scales: running statistics of rewards and costs, for algorithms that normalise them, else `()`.
     """
 
     params: dict[str, Any]
@@ -42,6 +43,7 @@ class TrainState(struct.PyTreeNode):
     iteration: jax.Array
     skipped: jax.Array
     hyper: dict[str, jax.Array]
+    scales: Any = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,10 @@ class PolicySpec:
         activation: name of the nonlinearity in `jsafe.networks.ACTIVATIONS`.
         normalize_observations: whether `TrainState.normalizer` holds statistics to apply first.
         observation_clip: bound on the absolute value of a normalised observation.
+        num_actions: number of discrete actions, None for continuous ones.
+        squash: whether a continuous action is squashed to its bounds by tanh instead of left to be clipped.
+        initial_log_std: log standard deviation of a continuous policy before training.
+        fixed_scale: entries at the end of the observation that are not normalised.
     """
 
     observation_size: int
@@ -65,6 +71,10 @@ class PolicySpec:
     activation: str = "tanh"
     normalize_observations: bool = True
     observation_clip: float = 5.0
+    num_actions: int | None = None
+    squash: bool = False
+    initial_log_std: float = 0.0
+    fixed_scale: int = 0
 
     @property
     def action_size(self) -> int:
@@ -87,7 +97,7 @@ class TrainerInfo:
     algorithm: str
     env_id: str
     config: Mapping[str, Any]
-    traced: Mapping[str, float]
+    traced: Mapping[str, float | tuple[float, ...]]
     env_steps_per_iteration: int
     policy: PolicySpec | None = None
 

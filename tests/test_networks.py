@@ -33,9 +33,9 @@ def test_default_weights_and_biases_are_uniform_within_one_over_root_fan_in():
 def test_policy_starts_with_unit_deviation_that_does_not_depend_on_the_observation():
     policy = networks.make_policy(SPEC)
     params = policy.init(jax.random.key(0))
-    mean, log_std = policy.apply(params, jnp.ones((7, 6)))
-    assert mean.shape == (7, 2)
-    np.testing.assert_array_equal(log_std, [0.0, 0.0])
+    acting = policy.apply(params, jnp.ones((7, 6)))
+    assert acting.mean.shape == (7, 2)
+    np.testing.assert_array_equal(acting.log_std, [0.0, 0.0])
     np.testing.assert_array_equal(params["log_std"], [0.0, 0.0])
 
 

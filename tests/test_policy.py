@@ -112,5 +112,5 @@ def test_policy_without_normalisation_takes_observations_as_they_are() -> None:
     network = networks.make_policy(spec)
     params = network.init(jax.random.key(1))
     obs = np.array([300.0, -0.01], np.float32)
-    mean, _ = network.apply(params, jnp.asarray(obs))
-    np.testing.assert_allclose(jsafe.Policy(spec, params, ())(obs), mean, rtol=1e-6)
+    acting = network.apply(params, jnp.asarray(obs))
+    np.testing.assert_allclose(jsafe.Policy(spec, params, ())(obs), acting.mean, rtol=1e-6)

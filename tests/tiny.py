@@ -50,8 +50,8 @@ def make_tiny(
             obs = jax.pure_callback(callback, jax.ShapeDtypeStruct(obs.shape, obs.dtype), obs, vmap_method="sequential")
 
         def loss(params: Any) -> jax.Array:
-            mean, log_std = network.apply(params, normalize.apply(state.normalizer, obs))
-            return jnp.mean((mean - jnp.sin(obs[:, :2])) ** 2) + jnp.mean((log_std + 0.5) ** 2)
+            policy = network.apply(params, normalize.apply(state.normalizer, obs))
+            return jnp.mean((policy.mean - jnp.sin(obs[:, :2])) ** 2) + jnp.mean((policy.log_std + 0.5) ** 2)
 
         value, grad = jax.value_and_grad(loss)(state.params["policy"])
         iteration = state.iteration + 1

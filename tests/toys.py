@@ -145,3 +145,33 @@ class Counter:
         del action
         age = state.data + 1.0
         return _state(age, age[None], 1.0, 1.0, age >= self.end, {})
+
+
+@dataclasses.dataclass(frozen=True)
+class Lever:
+    """A discrete choice of three, the same best one everywhere: rewards 0, 1, 2; costs `(0, 0), (1, 0), (0, 3)`."""
+
+    episode_length: int = 5
+
+    @property
+    def spec(self) -> Spec:
+        return Spec(
+            id="ToyLever-v0",
+            observation_size=1,
+            observation_layout=(("one", 1),),
+            action_low=(),
+            action_high=(),
+            cost_names=("wear", "noise"),
+            episode_length=self.episode_length,
+            control_dt=0.1,
+            num_actions=3,
+        )
+
+    def reset(self, key: jax.Array) -> State:
+        del key
+        return _state((), jnp.ones(1), 0.0, jnp.zeros(2), False, {})
+
+    def step(self, state: State, action: jax.Array) -> State:
+        del state
+        costs = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 3.0]])
+        return _state((), jnp.ones(1), action.astype(jnp.float32), costs[action], False, {})

@@ -25,7 +25,7 @@ import optax
 from algorithms.on_policy import minibatch
 from algorithms.on_policy.minibatch import BETA1, BETA2, EPSILON, Problem, Stepper
 from algorithms.on_policy.parts import Batch, Networks
-from jsafe.networks import ACTIVATIONS
+from jsafe.networks import ACTIVATIONS, Layout
 
 DERIVATIVES: dict[str, Callable[[jax.Array], jax.Array]] = {
     "tanh": lambda y: 1.0 - y * y,
@@ -39,7 +39,7 @@ DERIVATIVES: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 class Stacked(NamedTuple):
-    """Parameters of `n` networks, or their moments, or their gradients. Index 0 is the policy.
+    """Parameters of `n` networks, or their moments, or their gradients. The policy, if trained, has index 0.
 
     Attributes:
         first: `[n, width_1 * (input + 1)]`, weights of the first layer with the bias as last column.
@@ -71,32 +71,34 @@ class Sizes(NamedTuple):
         return [*((w,) for w in self.hidden[1:]), (out, self.hidden[-1]), (out,), (out,)]
 
 
-def fits(networks: Networks, values: tuple[str, ...]) -> bool:
+def fits(networks: Networks, trained: tuple[str, ...]) -> bool:
     """Whether these networks can be stacked: built-in, of the same shape, with a known derivative."""
-    layouts = [getattr(networks, name).layout for name in ("policy", *values)]
+    layouts = [networks.named(name).layout for name in trained]
     first = layouts[0]
     if first is None or not first.hidden_sizes or first.activation not in DERIVATIVES:
         return False
-    same = [x is not None and x._replace(output_size=1) == first._replace(output_size=1) for x in layouts]
-    return all(same) and all(x is not None and x.output_size == 1 for x in layouts[1:])
+    if trained[0] == "policy" and first.gaussian is None:
+        return False
+    shapes = [x and (x.input_size, x.hidden_sizes, x.activation) for x in layouts]
+    values = [x for name, x in zip(trained, layouts, strict=True) if name != "policy"]
+    return all(x == shapes[0] for x in shapes) and all(x is not None and x.output_size == 1 for x in values)
 
 
-def stepper(networks: Networks, values: tuple[str, ...]) -> Stepper:
+def stepper(networks: Networks, trained: tuple[str, ...]) -> Stepper:
     """Build the steps of stacked networks; `fits` must hold."""
-    layout = networks.policy.layout
+    layout = networks.named(trained[0]).layout
     assert layout is not None
-    trained = ("policy", *values)
     sizes = Sizes(layout.input_size, layout.hidden_sizes, layout.output_size, len(trained))
 
     def start(params: dict[str, Any], optimizer: dict[str, Any]) -> Any:
         mean = stack({name: optimizer[name].mu for name in trained}, trained, sizes)
         square = stack({name: optimizer[name].nu for name in trained}, trained, sizes)
-        return stack(params, trained, sizes), mean, square, optimizer["policy"].count
+        return stack(params, trained, sizes), mean, square, jnp.stack([optimizer[name].count for name in trained])
 
     def finish(inner: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         params, mean, square, count = inner
         means, squares = unstack(mean, trained, sizes), unstack(square, trained, sizes)
-        moments = {n: optax.ScaleByAdamState(count=count, mu=means[n], nu=squares[n]) for n in trained}
+        moments = {n: optax.ScaleByAdamState(count=count[i], mu=means[n], nu=squares[n]) for i, n in enumerate(trained)}
         return unstack(params, trained, sizes), moments
 
     def prepare(batch: Batch) -> Batch:
@@ -105,7 +107,7 @@ def stepper(networks: Networks, values: tuple[str, ...]) -> Stepper:
 
     def step(inner: Any, rows: Batch, weights: jax.Array, problem: Problem) -> tuple[Any, jax.Array]:
         params, mean, square, count = inner
-        grads = gradients(params, rows, weights, problem, values, sizes, layout.activation)
+        grads = gradients(params, rows, weights, problem, trained, sizes, layout)
         norms = jnp.sqrt(sum(jnp.sum(g * g, axis=1) for g in jax.tree.leaves(grads)))
         scales, finite = minibatch.grad_scales(
             dict(zip(trained, norms, strict=True)), problem.hyper["max_grad_norm"], problem.joint_grad_norm
@@ -123,9 +125,9 @@ def gradients(
     rows: Batch,
     weights: jax.Array,
     problem: Problem,
-    values: tuple[str, ...],
+    trained: tuple[str, ...],
     sizes: Sizes,
-    activation: str,
+    layout: Layout,
 ) -> Stacked:
     """Gradient of `minibatch.output_loss` plus `value_l2` times the squared parameters of each value network.
 
@@ -134,11 +136,12 @@ def gradients(
         rows: a minibatch whose observations end in a 1, `[B, input + 1]`.
         weights: `[B]`, sum to 1.
         problem: the losses.
-        values: names of the value networks, in stacking order.
+        trained: names of the networks, in stacking order.
         sizes: of the networks.
-        activation: name in `DERIVATIVES`.
+        layout: of the first of them.
     """
-    act, slope = ACTIVATIONS[activation], DERIVATIVES[activation]
+    act, slope = ACTIVATIONS[layout.activation], DERIVATIVES[layout.activation]
+    has_policy = trained[0] == "policy"
     n, widths, samples = sizes.networks, sizes.hidden, weights.shape[0]
     *biases, out_weight, out_bias, log_std = _split(params.small, sizes)
     matrices = [w.reshape(n, widths[i + 1], widths[i]) for i, w in enumerate(params.hidden)]
@@ -149,8 +152,9 @@ def gradients(
     top = out_weight @ outputs[-1] + out_bias[:, :, None]  # [n, outputs, B]
 
     def loss(top: jax.Array, log_std: jax.Array) -> jax.Array:
-        named = {name: top[i + 1, 0] for i, name in enumerate(values)}
-        return minibatch.output_loss(top[0].T, log_std[0], named, rows, weights, problem)
+        named = {name: top[i, 0] for i, name in enumerate(trained) if name != "policy"}
+        policy = layout.gaussian(top[0].T, log_std[0]) if has_policy and layout.gaussian else None
+        return minibatch.output_loss(policy, named, rows, weights, problem)
 
     d_top, d_log_std = jax.grad(loss, argnums=(0, 1))(top, log_std)
 
@@ -165,7 +169,8 @@ def gradients(
     d_small = _join([*reversed(d_biases), d_out_weight, jnp.sum(d_top, axis=-1), d_log_std])
 
     data = Stacked(d_first, tuple(reversed(d_hidden)), d_small)
-    decay = jnp.full((n, 1), 2.0 * problem.hyper["value_l2"], jnp.float32).at[0].set(0.0)
+    decay = jnp.full((n, 1), 2.0 * problem.hyper["value_l2"], jnp.float32)
+    decay = decay.at[0].set(0.0) if has_policy else decay
     return jax.tree.map(lambda g, p: g + decay * p, data, params)
 
 
@@ -190,12 +195,12 @@ def adam(
         mean: first moments.
         square: second moments.
         grads: gradients before `scale`.
-        count: `[]` int32, steps taken before this one.
+        count: `[n]` int32, steps taken before this one.
         rate: `[n, 1]`, step size of each network.
         scale: `[n, 1]`, factor on each network's gradient.
         finite: `[]` bool.
     """
-    step = (count + 1).astype(jnp.float32)
+    step = (count + 1).astype(jnp.float32)[:, None]
     mean_correction, square_correction = 1.0 - BETA1**step, 1.0 - BETA2**step
     keep_mean, keep_square = (jnp.where(finite, b, 1.0).astype(jnp.float32) for b in (BETA1, BETA2))
     rate = jnp.where(finite, rate / mean_correction, 0.0)
@@ -231,8 +236,8 @@ def _split(small: jax.Array, sizes: Sizes) -> list[jax.Array]:
 
 
 def stack(trees: dict[str, Any], names: tuple[str, ...], sizes: Sizes) -> Stacked:
-    """Stack the parameter trees of the policy and the value networks; `names` gives their order, the policy first."""
-    layers = [trees["policy"]["mean"], *(trees[name] for name in names[1:])]
+    """Stack the parameter trees of networks; `names` gives their order, the policy first if it is among them."""
+    layers = [trees[name]["mean"] if name == "policy" else trees[name] for name in names]
     depth = len(sizes.hidden)
 
     def padded(x: jax.Array) -> jax.Array:
@@ -246,7 +251,8 @@ def stack(trees: dict[str, Any], names: tuple[str, ...], sizes: Sizes) -> Stacke
     biases = [each(lambda p, i=i: p[f"layer_{i}"]["bias"]) for i in range(1, depth)]
     out_weight = each(lambda p: padded(p[f"layer_{depth}"]["kernel"].T))
     out_bias = each(lambda p: padded(p[f"layer_{depth}"]["bias"]))
-    log_std = jnp.zeros((sizes.networks, sizes.outputs), jnp.float32).at[0].set(trees["policy"]["log_std"])
+    log_std = jnp.zeros((sizes.networks, sizes.outputs), jnp.float32)
+    log_std = log_std.at[0].set(trees["policy"]["log_std"]) if names[0] == "policy" else log_std
     flat = [x.reshape(sizes.networks, -1) for x in (first, *hidden)]
     return Stacked(flat[0], tuple(flat[1:]), _join([*biases, out_weight, out_bias, log_std]))
 
@@ -259,10 +265,10 @@ def unstack(stacked: Stacked, names: tuple[str, ...], sizes: Sizes) -> dict[str,
     hidden = [w.reshape(n, widths[i + 1], widths[i]) for i, w in enumerate(stacked.hidden)]
     trees: dict[str, Any] = {}
     for k, name in enumerate(names):
-        outputs = sizes.outputs if k == 0 else 1
+        outputs = sizes.outputs if name == "policy" else 1
         layers = {"layer_0": {"kernel": first[k, :, :-1].T, "bias": first[k, :, -1]}}
         for i in range(1, depth):
             layers[f"layer_{i}"] = {"kernel": hidden[i - 1][k].T, "bias": biases[i - 1][k]}
         layers[f"layer_{depth}"] = {"kernel": out_weight[k, :outputs].T, "bias": out_bias[k, :outputs]}
-        trees[name] = {"mean": layers, "log_std": log_std[0]} if k == 0 else layers
+        trees[name] = {"mean": layers, "log_std": log_std[0]} if name == "policy" else layers
     return trees

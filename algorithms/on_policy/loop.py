@@ -1,7 +1,8 @@
 """The one training loop of the on-policy family.
 
-Collect, look at the cost, move the multiplier, estimate advantages, update. What differs between algorithms comes in
-as parts: a policy update (`algorithms.on_policy.updates`) and a multiplier (`jsafe.multipliers`) or none.
+Collect, look at the costs, move the multipliers, estimate advantages, update. What differs between algorithms comes
+in as parts: a policy update (`algorithms.on_policy.updates`), a constraint (`algorithms.on_policy.constraints`) or
+none, and a rewritten environment (`algorithms.on_policy.transforms`) or the environment as it is.
 """
 
 from __future__ import annotations
@@ -14,21 +15,10 @@ import jax
 import jax.numpy as jnp
 
 from algorithms.hyper import merged_traced
+from algorithms.on_policy.advantages import make_batch
 from algorithms.on_policy.options import OnPolicy
-from algorithms.on_policy.parts import Batch, Hyper, Networks, Signal, Update
-from jsafe import (
-    Env,
-    Metrics,
-    PolicySpec,
-    Trainer,
-    TrainerInfo,
-    TrainState,
-    distributions,
-    estimators,
-    normalize,
-    rollout,
-)
-from jsafe.multipliers import Multiplier
+from algorithms.on_policy.parts import ConstraintPart, Networks, Signal, Update, value_names
+from jsafe import Env, Metrics, PolicySpec, Trainer, TrainerInfo, TrainState, normalize, rollout
 from jsafe.networks import make_policy, make_value
 
 
@@ -42,6 +32,10 @@ def policy_spec(env: Env, options: OnPolicy) -> PolicySpec:
         activation=options.activation,
         normalize_observations=options.normalize_observations,
         observation_clip=options.observation_clip,
+        num_actions=env.spec.num_actions,
+        squash=options.squash,
+        initial_log_std=options.initial_log_std,
+        fixed_scale=env.spec.fixed_scale,
     )
 
 
@@ -52,6 +46,25 @@ def default_networks(env: Env, options: OnPolicy) -> Networks:
     return Networks(policy=make_policy(spec, options.initializer), reward_value=value, cost_value=value)
 
 
+def count_constraints(env: Env, options: Any, algorithm: str) -> int:
+    """How many constraints an algorithm's options put on an environment.
+
+    Raises:
+        ValueError: the environment has no cost, or there are several limits but not one for each cost.
+    """
+    limit, costs = getattr(options, "cost_limit", None), env.spec.cost_names
+    if limit is None:
+        return 0
+    if not costs:
+        raise ValueError(f"{algorithm} needs an environment with at least one cost, and {env.spec.id} has none")
+    if isinstance(limit, tuple) and len(limit) != len(costs):
+        raise ValueError(
+            f"cost_limit must be one number for the sum of the costs, or {len(costs)} numbers, one for each of "
+            f"{env.spec.id}'s costs ({', '.join(costs)}); got {len(limit)}"
+        )
+    return len(limit) if isinstance(limit, tuple) else 1
+
+
 def build(
     *,
     algorithm: str,
@@ -59,49 +72,58 @@ def build(
     options: OnPolicy,
     networks: Networks,
     update: Update,
-    values: tuple[str, ...],
-    multiplier: Multiplier | None,
+    constraint: ConstraintPart | None,
     policy: PolicySpec | None,
 ) -> Trainer:
     """Bind an algorithm's parts to an environment.
 
     Args:
         algorithm: registered name.
-        env: the CMDP; the constraint is on the sum of `State.cost_sum` over an episode.
+        env: the CMDP, rewritten already if the algorithm does so.
         options: hyper-parameters.
         networks: policy and value functions.
         update: how the networks change.
-        values: names of the value networks in use.
-        multiplier: weighs costs against rewards; None for a method without one.
+        constraint: how costs weigh on the policy; None for a method that does not look at costs.
         policy: how to rebuild the policy, None if it is not a built-in one.
     """
     defaults = options.traced()
+    num_constraints = count_constraints(env, options, algorithm) if constraint else 0
+    each = isinstance(getattr(options, "cost_limit", None), tuple)
+    multiplier = constraint.make(options) if constraint and constraint.make else None
+    values = value_names(num_constraints)
+    scaled = options.normalize_rewards or options.normalize_costs
 
     def observe(state: TrainState, obs: jax.Array) -> jax.Array:
         return normalize.apply(state.normalizer, obs, options.observation_clip)
+
+    def with_limits(hyper: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        return {**hyper, "cost_limit": jnp.atleast_1d(hyper["cost_limit"])} if num_constraints else dict(hyper)
 
     def init(key: jax.Array, hyper: Mapping[str, Any] | None = None) -> TrainState:
         traced = _traced(options, defaults, hyper, algorithm)
         k_params, k_envs, key = jax.random.split(key, 3)
         names = ("policy", *values)
         keys = jax.random.split(k_params, len(names))
-        params = {name: getattr(networks, name).init(k) for name, k in zip(names, keys, strict=True)}
+        params = {name: networks.named(name).init(k) for name, k in zip(names, keys, strict=True)}
+        size = env.spec.observation_size - env.spec.fixed_scale
         return TrainState(
             params=params,
             optimizer=update.init(params),
-            dual=multiplier.init(traced) if multiplier else (),
-            normalizer=normalize.init(env.spec.observation_size) if options.normalize_observations else (),
+            dual=multiplier.init(with_limits(traced)) if multiplier else (),
+            normalizer=normalize.init(size) if options.normalize_observations else (),
             rollout=rollout.init(env, k_envs, options.num_envs, options.episode_window),
             key=key,
             iteration=jnp.zeros((), jnp.int32),
             skipped=jnp.zeros((), jnp.int32),
             hyper=traced,
+            scales=normalize.init(1 + num_constraints) if scaled else (),
         )
 
-    def act(state: TrainState, obs: jax.Array, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        mean, log_std = networks.policy.apply(state.params["policy"], observe(state, obs))
-        action = distributions.sample(key, mean, log_std)
-        return action, {"mean": mean, "log_prob": distributions.log_prob(action, mean, log_std)}
+    def act(state: TrainState, obs: jax.Array, key: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
+        acting = networks.policy.apply(state.params["policy"], observe(state, obs))
+        action = acting.sample(key)
+        extras = {"action": action, "log_prob": acting.log_prob(action), "acting": acting.per_sample()}
+        return acting.execute(action), extras
 
     def step(state: TrainState) -> tuple[TrainState, Metrics]:
         key, k_rollout, k_update = jax.random.split(state.key, 3)
@@ -110,30 +132,43 @@ def build(
             env, lambda obs, k: act(state, obs, k), envs, k_rollout, options.steps_per_env
         )
         episodes = rollout.episode_means(envs.window, transitions)
+        hyper = with_limits(state.hyper)
 
-        dual, weight = state.dual, jnp.zeros((), jnp.float32)
+        if not num_constraints:
+            costs = jnp.zeros((*transitions.reward.shape, 0), jnp.float32)
+            episode_costs = limits = jnp.zeros(0, jnp.float32)
+        else:
+            costs = transitions.costs if each else transitions.cost[..., None]
+            each_cost = rollout.episode_costs(envs.window, transitions)
+            episode_costs = each_cost if each else episodes["cost"][None]
+            limits = jnp.broadcast_to(hyper["cost_limit"], (num_constraints,))
+        dual, weights = state.dual, jnp.zeros(num_constraints, jnp.float32)
         if multiplier:
-            dual = multiplier.update(state.dual, episodes["cost"], state.hyper)
-            weight = multiplier.value(dual)
+            dual = multiplier.update(state.dual, episode_costs, hyper)
+            weights = multiplier.value(dual)
 
         signal = Signal(
-            multiplier=weight,
-            episode_cost=episodes["cost"],
+            weights=weights,
+            episode_costs=episode_costs,
+            limits=limits,
+            episode_length=episodes["length"],
             progress=jnp.minimum(1.0, state.iteration / options.iterations).astype(jnp.float32),
         )
+        scales, rewards, costs = _scale(options, state.scales, transitions.reward, costs)
         batch = make_batch(
             observe(state, transitions.obs),
             observe(state, transitions.next_obs),
             transitions,
+            rewards,
+            costs,
             state.params,
             networks,
             values,
-            weight,
+            weights,
+            constraint.combine if constraint else lambda reward, costs, weights: reward,
             state.hyper,
         )
-        params, optimizer, update_metrics = update.apply(
-            k_update, state.params, state.optimizer, batch, signal, state.hyper
-        )
+        params, optimizer, update_metrics = update.apply(k_update, state.params, state.optimizer, batch, signal, hyper)
 
         normalizer = state.normalizer
         if options.normalize_observations:
@@ -144,9 +179,12 @@ def build(
             **update_metrics,
             **episodes,
             "env_steps": iteration * options.steps_per_iteration,
-            "multiplier": weight,
+            "multiplier": jnp.sum(weights),
             "skipped": skipped,
         }
+        if each:
+            for i, name in enumerate(env.spec.cost_names):
+                metrics |= {f"cost_{name}": episode_costs[i], f"multiplier_{name}": weights[i]}
         if "bad_action" in transitions.metrics:
             metrics["bad_action"] = jnp.sum(transitions.metrics["bad_action"])
         state = dataclasses.replace(
@@ -159,6 +197,7 @@ def build(
             key=key,
             iteration=iteration,
             skipped=skipped,
+            scales=scales,
         )
         return state, metrics
 
@@ -174,71 +213,23 @@ def build(
 
 
 def _traced(
-    options: OnPolicy, defaults: Mapping[str, float], replaced: Mapping[str, Any] | None, algorithm: str
+    options: OnPolicy, defaults: Mapping[str, Any], replaced: Mapping[str, Any] | None, algorithm: str
 ) -> dict[str, jax.Array]:
     """Traced hyper-parameters as arrays; Python numbers among the replacements are checked, tracers cannot be."""
     values = merged_traced(defaults, replaced, algorithm)
-    dataclasses.replace(options, **{k: v for k, v in values.items() if isinstance(v, int | float)})
+    dataclasses.replace(options, **{k: v for k, v in values.items() if isinstance(v, int | float | tuple)})
+    for name, value in values.items():
+        if jnp.shape(value) != jnp.shape(defaults[name]):
+            raise ValueError(f"{name} must have shape {jnp.shape(defaults[name])}, got {jnp.shape(value)}")
     return {k: jnp.asarray(v, jnp.float32) for k, v in values.items()}
 
 
-def make_batch(
-    obs: jax.Array,
-    next_obs: jax.Array,
-    transitions: rollout.Transition,
-    params: dict[str, Any],
-    networks: Networks,
-    values: tuple[str, ...],
-    weight: jax.Array,
-    hyper: Hyper,
-) -> Batch:
-    """Turn transitions `[T, N]` into samples `[T * N]` with advantages and value targets.
-
-    Reward advantages are standardised over the batch, cost advantages only centred, and the policy is to increase
-    `(A_reward - weight * A_cost) / (1 + weight)` (Ray, Achiam and Amodei 2019).
-
-    Args:
-        obs: `[T, N, O]`, normalised.
-        next_obs: `[T, N, O]`, normalised, before any reset.
-        transitions: of the acting policy, with its `mean` and `log_prob` among the extras.
-        params: parameters by network.
-        networks: policy and value functions.
-        values: names of the value networks in use.
-        weight: `[]`, the multiplier.
-        hyper: traced hyper-parameters.
-    """
-    signals = {
-        "reward_value": (transitions.reward, hyper["discount"], hyper["gae_lambda"]),
-        "cost_value": (transitions.cost, hyper["cost_discount"], hyper["cost_gae_lambda"]),
-    }
-    advantages = {name: jnp.zeros(obs.shape[:2], jnp.float32) for name in signals}
-    targets = {}
-    for name in values:
-        value, p = getattr(networks, name), params[name]
-        rewards, discount, lam = signals[name]
-        advantages[name], targets[name] = estimators.gae(
-            rewards.astype(jnp.float32),
-            value.apply(p, obs),
-            value.apply(p, next_obs),
-            transitions.terminated,
-            transitions.truncated,
-            discount,
-            lam,
-        )
-    reward_advantage = estimators.standardize(advantages["reward_value"])
-    cost_advantage = estimators.center(advantages["cost_value"])
-
-    def flat(x: jax.Array) -> jax.Array:
-        return x.reshape(-1, *x.shape[2:])
-
-    return Batch(
-        obs=flat(obs),
-        action=flat(transitions.action),
-        log_prob=flat(transitions.extras["log_prob"]),
-        mean=flat(transitions.extras["mean"]),
-        log_std=networks.policy.apply(params["policy"], obs[0, :1])[1],
-        advantage=flat((reward_advantage - weight * cost_advantage) / (1.0 + weight)),
-        reward_advantage=flat(reward_advantage),
-        cost_advantage=flat(cost_advantage),
-        targets={name: flat(t) for name, t in targets.items()},
-    )
+def _scale(options: OnPolicy, scales: Any, rewards: jax.Array, costs: jax.Array) -> tuple[Any, jax.Array, jax.Array]:
+    """Rewards and costs to learn from, and the statistics that scale those of the next iteration."""
+    if not (options.normalize_rewards or options.normalize_costs):
+        return scales, rewards, costs
+    raw = jnp.concatenate([rewards[..., None], costs], axis=-1)
+    scaled = normalize.apply(scales, raw, options.observation_clip)
+    rewards = scaled[..., 0] if options.normalize_rewards else rewards
+    costs = scaled[..., 1:] if options.normalize_costs else costs
+    return normalize.update(scales, raw), rewards, costs

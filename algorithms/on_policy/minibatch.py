@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from algorithms.on_policy.parts import Batch, Hyper, Signal
+from algorithms.on_policy.parts import Batch, Hyper, Networks, Signal
+from jsafe.distributions import Distribution
 
-PolicyLoss = Callable[[jax.Array, jax.Array, Batch, jax.Array, Signal, Hyper], jax.Array]
-"""`(mean [B, A], log_std [A], batch, weights [B], signal, hyper) -> []`; the weights sum to 1 and are 0 for padding."""
+PolicyLoss = Callable[[Distribution, Batch, jax.Array, Signal, Hyper], jax.Array]
+"""`(new policy at the samples, batch, weights [B], signal, hyper) -> []`; weights sum to 1 and are 0 for padding."""
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 """Constants of Adam as published (Kingma and Ba 2015)."""
@@ -25,7 +25,7 @@ class Problem(NamedTuple):
     """What is minimised in one update.
 
     Attributes:
-        loss: of the policy.
+        loss: of the policy; not read where only value functions are trained.
         signal: state of the run.
         hyper: traced hyper-parameters.
         rates: step size of each trained network, by name.
@@ -56,8 +56,7 @@ class Stepper(NamedTuple):
 
 
 def output_loss(
-    mean: jax.Array,
-    log_std: jax.Array,
+    policy: Distribution | None,
     values: dict[str, jax.Array],
     minibatch: Batch,
     weights: jax.Array,
@@ -66,18 +65,88 @@ def output_loss(
     """Policy loss plus mean squared errors of the value functions, as a function of what the networks return.
 
     Args:
-        mean: `[B, A]`.
-        log_std: `[A]`.
+        policy: at the samples; None to train value functions only.
         values: name of a value network to `[B]`.
         minibatch: samples.
         weights: `[B]`, sum to 1.
         problem: the losses.
     """
-    total = problem.loss(mean, log_std, minibatch, weights, problem.signal, problem.hyper)
+    total = jnp.zeros((), jnp.float32)
+    if policy is not None:
+        total += problem.loss(policy, minibatch, weights, problem.signal, problem.hyper)
     for name, value in values.items():
         error = value - minibatch.targets[name]
         total += jnp.sum(weights * error * error)
     return total
+
+
+def run_passes(
+    key: jax.Array,
+    params: dict[str, Any],
+    optimizer: dict[str, Any],
+    batch: Batch,
+    problem: Problem,
+    stepper: Stepper,
+    networks: Networks,
+    *,
+    passes: int,
+    size: int,
+    kl_limit: jax.Array | None,
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, jax.Array]]:
+    """Pass over the batch in shuffled minibatches, until the policy has moved by `kl_limit` if one is given.
+
+    Args:
+        key: typed PRNG key.
+        params: of all networks.
+        optimizer: states of Adam, of the networks that `stepper` trains at least.
+        batch: samples.
+        problem: the losses.
+        stepper: takes the steps.
+        networks: policy and value functions.
+        passes: largest number of passes, static.
+        size: samples in a minibatch, static.
+        kl_limit: `[]`, or None to make all passes.
+
+    Returns:
+        Parameters, optimiser states, and the metrics `passes` (made), `kl` (mean divergence of the new policy from
+        `batch.acting`, after the last pass) and `skipped` (steps dropped because a gradient was not finite).
+    """
+    samples = batch.log_prob.shape[0]
+    row_weights = weights(samples, size)
+    prepared = stepper.prepare(batch)
+
+    def step(carry: Any, rows: tuple[Batch, jax.Array]) -> tuple[Any, None]:
+        inner, skipped = carry
+        inner, finite = stepper.step(inner, *rows, problem)
+        return (inner, skipped + ~finite), None
+
+    def one_pass(carry: Any) -> Any:
+        number, _, key, inner = carry
+        key, shuffle_key = jax.random.split(key)
+        rows = take(prepared, shuffled(shuffle_key, samples, size))
+        inner, _ = jax.lax.scan(step, inner, (rows, row_weights))
+        kl = jnp.zeros((), jnp.float32)
+        if kl_limit is not None:
+            kl = divergence(stepper.finish(inner[0])[0], params, batch, networks)
+        return number + 1, kl, key, inner
+
+    def unfinished(carry: Any) -> jax.Array:
+        number, kl, *_ = carry
+        return (number < passes) & (True if kl_limit is None else ~(kl > kl_limit))
+
+    zero = jnp.zeros((), jnp.int32)
+    start = (zero, jnp.zeros((), jnp.float32), key, (stepper.start(params, optimizer), zero))
+    made, kl, _, (inner, skipped) = jax.lax.while_loop(unfinished, one_pass, start)
+    new, moments = stepper.finish(inner)
+    if kl_limit is None:
+        kl = divergence(new, params, batch, networks)
+    return {**params, **new}, {**optimizer, **moments}, {"passes": made, "kl": kl, "skipped": skipped}
+
+
+def divergence(new: dict[str, Any], old: dict[str, Any], batch: Batch, networks: Networks) -> jax.Array:
+    """Mean divergence of a policy from `batch.acting`; the policy is that of `new`, or of `old` if `new` has none."""
+    policy = networks.policy.apply({**old, **new}["policy"], batch.obs)
+    return jnp.mean(batch.acting.kl(policy))
 
 
 def grad_scales(
@@ -121,5 +190,5 @@ def permutation(key: jax.Array, samples: int) -> jax.Array:
 
 
 def take(batch: Batch, index: jax.Array) -> Batch:
-    """Select samples by indices of any shape; `log_std` belongs to all samples and is left out."""
-    return jax.tree.map(lambda x: x[index], dataclasses.replace(batch, log_std=None))
+    """Select samples by indices of any shape."""
+    return jax.tree.map(lambda x: x[index], batch)

@@ -1,9 +1,8 @@
-"""Hyper-parameters of the on-policy family; each algorithm's class is a union of the parts it is made of."""
+"""Hyper-parameters that many on-policy algorithms share; those of a single part stand beside it."""
 
 from __future__ import annotations
 
 from algorithms.hyper import Hyper, hyperparameters, option
-from jsafe.multipliers import NO_LIMIT
 from jsafe.networks import ACTIVATIONS, INITIALIZERS
 
 
@@ -22,6 +21,8 @@ class OnPolicy(Hyper):
     episode_window: int = option("finished episodes over which return and cost are averaged", default=100, low=1)
     normalize_observations: bool = option("scale observations by their running mean and deviation", default=True)
     observation_clip: float = option("bound on the absolute value of a normalised observation", default=5.0, above=0)
+    normalize_rewards: bool = option("learn from rewards scaled by their running mean and deviation", default=False)
+    normalize_costs: bool = option("learn from costs scaled by their running mean and deviation", default=False)
     discount: float = option("discount of rewards", default=0.99, traced=True, low=0, high=1)
     cost_discount: float = option("discount of costs", default=0.99, traced=True, low=0, high=1)
     gae_lambda: float = option(
@@ -33,6 +34,8 @@ class OnPolicy(Hyper):
     hidden_sizes: tuple[int, ...] = option("widths of the hidden layers of policy and values", default=(64, 64), low=1)
     activation: str = option("nonlinearity between layers", default="tanh", choices=tuple(ACTIVATIONS))
     initializer: str = option("how weights are drawn", default="kaiming_uniform", choices=tuple(INITIALIZERS))
+    squash: bool = option("squash continuous actions to their bounds by tanh instead of clipping them", default=False)
+    initial_log_std: float = option("log standard deviation of a continuous policy before training", default=0.0)
 
     def __post_init__(self) -> None:
         """Check each option, and that the environments share an iteration evenly."""
@@ -54,24 +57,17 @@ class OnPolicy(Hyper):
 
 
 @hyperparameters
-class FirstOrder(OnPolicy):
+class Minibatched(OnPolicy):
     """What algorithms share that take many small gradient steps on one batch."""
 
     passes: int = option("passes over the batch, at most", default=40, low=1)
     minibatch_size: int = option("samples in one gradient step; the last of a pass may be smaller", default=64, low=1)
-    kl_stop: bool = option("end the passes once the policy has moved by target_kl", default=True)
-    target_kl: float = option(
-        "mean KL divergence from the acting policy that ends the passes", default=0.02, traced=True, above=0
-    )
-    learning_rate: float = option("Adam's step size for the policy", default=3e-4, traced=True, low=0)
     value_learning_rate: float = option("Adam's step size for the value functions", default=3e-4, traced=True, low=0)
-    learning_rate_decay: bool = option("let the policy's step size fall linearly to 0 over total_steps", default=True)
     max_grad_norm: float = option("largest norm of a gradient", default=40.0, traced=True, above=0)
     joint_grad_norm: bool = option("bound the norm of all networks together instead of each one's", default=False)
     value_l2: float = option(
         "weight of the sum of squared parameters in a value loss", default=1e-3, traced=True, low=0
     )
-    entropy_coefficient: float = option("weight of the policy's entropy", default=0.0, traced=True, low=0)
 
     def __post_init__(self) -> None:
         """Check each option, and that a minibatch fits into an iteration."""
@@ -84,50 +80,13 @@ class FirstOrder(OnPolicy):
 
 
 @hyperparameters
-class PPO(FirstOrder):
-    """Proximal policy optimisation."""
+class FirstOrder(Minibatched):
+    """What algorithms share whose policy takes those small steps too."""
 
-    clip_ratio: float = option("how far the probability ratio may move from 1", default=0.2, traced=True, above=0)
-
-
-@hyperparameters
-class Constrained(Hyper):
-    """One cost, `State.cost_sum`, whose undiscounted sum over an episode is to stay below a limit on average."""
-
-    cost_limit: float = option(
-        "largest allowed mean of an episode's undiscounted cost", default=25.0, traced=True, low=0
+    kl_stop: bool = option("end the passes once the policy has moved by target_kl", default=True)
+    target_kl: float = option(
+        "mean KL divergence from the acting policy that ends the passes", default=0.02, traced=True, above=0
     )
-    multiplier_max: float = option("upper bound of the multiplier", default=NO_LIMIT, traced=True, low=0)
-    multiplier_init: float = option("multiplier before the first update", default=0.001, traced=True, low=0)
-
-
-@hyperparameters
-class Lagrange(Constrained):
-    """A multiplier that follows the gradient."""
-
-    multiplier_optimizer: str = option("gradient method of the multiplier", default="adam", choices=("adam", "sgd"))
-    multiplier_learning_rate: float = option("step size of the multiplier", default=0.035, traced=True, low=0)
-
-
-@hyperparameters
-class PID(Constrained):
-    """A multiplier set by a PID controller."""
-
-    pid_kp: float = option("gain of the smoothed violation", default=0.1, traced=True, low=0)
-    pid_ki: float = option("gain of the accumulated violation", default=0.01, traced=True, low=0)
-    pid_kd: float = option("gain of the growth of the cost", default=0.01, traced=True, low=0)
-    pid_p_smoothing: float = option(
-        "weight of the past in the smoothed violation", default=0.95, traced=True, low=0, high=1
-    )
-    pid_d_smoothing: float = option("weight of the past in the smoothed cost", default=0.95, traced=True, low=0, high=1)
-    pid_delay: int = option("updates over which the growth of the cost is taken", default=10, low=1)
-
-
-@hyperparameters
-class PPOLag(Lagrange, PPO):
-    """PPO with a gradient-following multiplier."""
-
-
-@hyperparameters
-class CPPOPID(PID, PPO):
-    """PPO with a PID-controlled multiplier."""
+    learning_rate: float = option("Adam's step size for the policy", default=3e-4, traced=True, low=0)
+    learning_rate_decay: bool = option("let the policy's step size fall linearly to 0 over total_steps", default=True)
+    entropy_coefficient: float = option("weight of the policy's entropy", default=0.0, traced=True, low=0)

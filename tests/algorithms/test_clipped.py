@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from algorithms.on_policy.parts import Batch, Signal
+from algorithms.on_policy.parts import Batch
 from algorithms.on_policy.updates import clipped
+from jsafe.distributions import Gaussian
+from tests.signals import signal
 
-SIGNAL = Signal(multiplier=jnp.zeros(()), episode_cost=jnp.zeros(()), progress=jnp.zeros(()))
+SIGNAL = signal()
 HYPER = {"clip_ratio": 0.2, "entropy_coefficient": 0.01}
 
 
@@ -45,19 +47,17 @@ def test_loss_and_gradient_equal_a_derivation_by_hand():
         obs=jnp.zeros((50, 1)),
         action=jnp.asarray(action),
         log_prob=jnp.asarray(log_density(action, old_mean, old_log_std)),
-        mean=jnp.asarray(old_mean),
-        log_std=jnp.asarray(old_log_std),
+        acting=Gaussian(jnp.asarray(old_mean), jnp.asarray(old_log_std)),
         advantage=jnp.asarray(advantage),
         reward_advantage=jnp.asarray(advantage),
-        cost_advantage=jnp.zeros(50),
+        cost_advantages=jnp.zeros((50, 0)),
         targets={},
     )
     weights = jnp.full(50, 1 / 50)
-    value, (d_mean, d_log_std) = jax.value_and_grad(clipped.loss, argnums=(0, 1))(
-        jnp.asarray(mean), jnp.asarray(log_std), batch, weights, SIGNAL, HYPER
-    )
+    policy = Gaussian(jnp.asarray(mean), jnp.asarray(log_std))
+    value, slope = jax.value_and_grad(clipped.loss)(policy, batch, weights, SIGNAL, HYPER)
     expected, expected_d_mean, expected_d_log_std, stopped = numpy_loss_and_gradient(*case)
     assert 5 < stopped.sum() < 45
     np.testing.assert_allclose(value, expected, rtol=1e-5)
-    np.testing.assert_allclose(d_mean, expected_d_mean, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(d_log_std, expected_d_log_std, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(slope.mean, expected_d_mean, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(slope.log_std, expected_d_log_std, rtol=1e-4, atol=1e-6)

@@ -9,19 +9,22 @@ import optax
 import pytest
 
 from algorithms.on_policy import first_order, fused, minibatch
-from algorithms.on_policy.options import PPOLag
-from algorithms.on_policy.parts import Batch, Networks, Signal
+from algorithms.on_policy.parts import Batch, Networks
 from algorithms.on_policy.updates import clipped
-from jsafe import PolicySpec, distributions, networks
+from algorithms.registry import options_of
+from jsafe import PolicySpec, networks
+from tests.signals import signal
 
 SAMPLES, OBS, ACTIONS = 90, 5, 2
 VALUES = ("reward_value", "cost_value")
-SIGNAL = Signal(multiplier=jnp.ones(()), episode_cost=jnp.zeros(()), progress=jnp.float32(0.25))
+SIGNAL = signal(progress=0.25)
 
 
 def options(**changes):
     small = {"num_envs": 1, "steps_per_iteration": SAMPLES, "minibatch_size": 20, "passes": 2, "kl_stop": False}
-    return PPOLag(**{**small, "learning_rate": 3e-3, "value_learning_rate": 1e-3, "value_l2": 0.1, **changes})
+    return options_of("ppo_lag")(
+        **{**small, "learning_rate": 3e-3, "value_learning_rate": 1e-3, "value_l2": 0.1, **changes}
+    )
 
 
 def built_in(hidden=(16, 16), activation="tanh"):
@@ -46,19 +49,18 @@ def start(nets, values=VALUES):
     params = {name: getattr(nets, name).init(k) for name, k in zip(("policy", *values), keys, strict=True)}
     keys = jax.random.split(jax.random.key(4), 4)
     obs = jax.random.normal(keys[0], (SAMPLES, OBS))
-    mean, log_std = nets.policy.apply(params["policy"], obs)
-    action = distributions.sample(keys[1], mean, log_std)
+    acting = nets.policy.apply(params["policy"], obs)
+    action = acting.sample(keys[1])
     advantage = jax.random.normal(keys[2], (SAMPLES,))
     targets = dict(zip(values, 3.0 * jax.random.normal(keys[3], (len(values), SAMPLES)), strict=True))
     return params, Batch(
         obs=obs,
         action=action,
-        log_prob=distributions.log_prob(action, mean, log_std),
-        mean=mean,
-        log_std=log_std,
+        log_prob=acting.log_prob(action),
+        acting=acting.per_sample(),
         advantage=advantage,
         reward_advantage=advantage,
-        cost_advantage=advantage,
+        cost_advantages=advantage[:, None],
         targets=targets,
     )
 
@@ -79,8 +81,7 @@ def by_plain_loop(nets, opts, params, batch, key=0):
     states = {n: chains[n].init(params[n]) for n in rates}
 
     def policy_loss(p, rows):
-        mean, log_std = nets.policy.apply(p, batch.obs[rows])
-        ratio = jnp.exp(distributions.log_prob(batch.action[rows], mean, log_std) - batch.log_prob[rows])
+        ratio = jnp.exp(nets.policy.apply(p, batch.obs[rows]).log_prob(batch.action[rows]) - batch.log_prob[rows])
         a = batch.advantage[rows]
         return -jnp.mean(jnp.minimum(ratio * a, jnp.clip(ratio, 0.8, 1.2) * a))
 
@@ -194,7 +195,8 @@ def test_policy_rate_decays_and_value_rates_do_not():
 )
 def test_stacked_networks_are_trained_like_separate_ones(values, hidden, activation):
     nets = built_in(hidden, activation)
-    assert fused.fits(nets, values) and not fused.fits(foreign(nets), values)
+    trained = ("policy", *values)
+    assert fused.fits(nets, trained) and not fused.fits(foreign(nets), trained)
     params, batch = start(nets, values)
     opts = options(max_grad_norm=0.5, entropy_coefficient=0.01)
     new, moments, metrics = update(nets, opts, params, batch, values)
@@ -215,17 +217,18 @@ def test_gradient_by_hand_equals_automatic_differentiation():
 
     def total(p):
         outputs = {name: getattr(nets, name).apply(p[name], batch.obs) for name in VALUES}
-        mean, log_std = nets.policy.apply(p["policy"], batch.obs)
-        loss = minibatch.output_loss(mean, log_std, outputs, batch, weights, problem)
+        policy = nets.policy.apply(p["policy"], batch.obs)
+        loss = minibatch.output_loss(policy, outputs, batch, weights, problem)
         return loss + opts.value_l2 * sum(jnp.sum(x * x) for x in jax.tree.leaves([p[name] for name in VALUES]))
 
     sizes = fused.Sizes(OBS, (16, 12), ACTIONS, 3)
-    rows = fused.stepper(nets, VALUES).prepare(batch)
     names = ("policy", *VALUES)
+    rows = fused.stepper(nets, names).prepare(batch)
+    layout = nets.policy.layout
 
     def by_hand(p):
         stacked = fused.stack(p, names, sizes)
-        return fused.unstack(fused.gradients(stacked, rows, weights, problem, VALUES, sizes, "tanh"), names, sizes)
+        return fused.unstack(fused.gradients(stacked, rows, weights, problem, names, sizes, layout), names, sizes)
 
     assert_close(jax.jit(by_hand)(moved), jax.jit(jax.grad(total))(moved), rtol=1e-3, atol=1e-5)
 

@@ -8,12 +8,13 @@ import pytest
 import algorithms
 import jsafe
 from algorithms import Networks
-from algorithms.on_policy import loop
+from algorithms.on_policy import constraints, loop
+from algorithms.on_policy.advantages import make_batch
 from algorithms.on_policy.parts import Update
-from algorithms.registry import TABLE
-from jsafe import multipliers, rollout
+from algorithms.registry import options_of
+from jsafe import rollout
 from jsafe.networks import Network
-from tests.toys import Counter, PointMass, Throttle
+from tests.toys import Counter, Lever, PointMass, Throttle
 
 TINY = {"num_envs": 4, "steps_per_iteration": 80, "minibatch_size": 20, "passes": 2, "hidden_sizes": (8, 8)}
 
@@ -49,7 +50,7 @@ def test_both_values_are_bootstrapped_at_time_limits_and_neither_at_terminations
     value = constant_value(level)
 
     def targets(env):
-        nets = loop.default_networks(env, TABLE["ppo_lag"].options())
+        nets = loop.default_networks(env, options_of("ppo_lag")())
         nets = Networks(nets.policy, value, value)
 
         hyper = {"discount": 0.9, "cost_discount": 0.8, "gae_lambda": 1.0, "cost_gae_lambda": 1.0}
@@ -60,12 +61,17 @@ def test_both_values_are_bootstrapped_at_time_limits_and_neither_at_terminations
 
             def act(obs, key):
                 del key
-                mean, _ = nets.policy.apply(params["policy"], obs)
-                return mean, {"mean": mean, "log_prob": jnp.zeros(obs.shape[0])}
+                acting = nets.policy.apply(params["policy"], obs).per_sample()
+                action = acting.mode()
+                return action, {"action": action, "log_prob": acting.log_prob(action), "acting": acting}
 
             _, t = rollout.unroll(env, act, rollout.init(env, key, 1), key, 6)
             names = ("reward_value", "cost_value")
-            return loop.make_batch(t.obs, t.next_obs, t, params, nets, names, jnp.zeros(()), hyper).targets
+            made = make_batch(
+                t.obs, t.next_obs, t, t.reward, t.cost[..., None], params, nets, names, jnp.zeros(1),
+                constraints.weighted, hyper,
+            )  # fmt: skip
+            return made.targets
 
         return {k: np.asarray(v) for k, v in run(jax.random.key(0)).items()}
 
@@ -85,7 +91,7 @@ def test_a_whole_iteration_hands_the_update_what_the_formulas_say():
         return Network(init=lambda key: {"slope": jnp.float32(level)}, apply=lambda p, x: p["slope"] * x[..., 0])
 
     env = Counter(episode_length=5)
-    options = TABLE["ppo_lag"].options(
+    options = options_of("ppo_lag")(
         num_envs=1, steps_per_iteration=8, minibatch_size=8, normalize_observations=False, discount=0.9,
         cost_discount=0.8, gae_lambda=0.7, cost_gae_lambda=0.6, multiplier_init=2.0, multiplier_learning_rate=0.0,
     )  # fmt: skip
@@ -97,7 +103,7 @@ def test_a_whole_iteration_hands_the_update_what_the_formulas_say():
 
     trainer = loop.build(
         algorithm="ppo_lag", env=env, options=options, networks=nets, update=Update(lambda params: (), apply),
-        values=("reward_value", "cost_value"), multiplier=multipliers.lagrange("adam"), policy=None,
+        constraint=constraints.LAGRANGE, policy=None,
     )  # fmt: skip
     _, seen = jax.jit(trainer.step)(trainer.init(jax.random.key(0)))
 
@@ -175,7 +181,7 @@ def test_observations_are_not_rescaled_before_the_first_iteration_ends(lag):
 
 def test_a_network_of_the_users_takes_the_place_of_a_built_in_one():
     env = PointMass()
-    options = TABLE["ppo_lag"].options()
+    options = options_of("ppo_lag")()
     nets = loop.default_networks(env, options)._replace(cost_value=constant_value(1.0))
     trainer = algorithms.make("ppo_lag", env, networks=nets, total_steps=160, **TINY)
     state, metrics = jax.jit(lambda k: jsafe.run(trainer, k, 2))(jax.random.key(0))
@@ -219,3 +225,29 @@ def test_a_constrained_method_brings_the_cost_to_its_limit(name, rates):
     np.testing.assert_allclose(late.mean(), 4.0, atol=1.5)  # 10 without the constraint
     assert (found["multiplier"][:, 75:].mean(1) > 0.5).all()
     assert found["return"][:, 75:].mean() > -8.0  # the best action within the limit gives -3.6
+
+
+@pytest.mark.parametrize("name", ["ppo_lag", "cppo_pid"])
+def test_each_of_several_costs_has_its_own_limit_and_multiplier(name):
+    """The first cost is far above its limit and the second far below: only the first multiplier rises."""
+    trainer = algorithms.make(name, Lever(), cost_limit=(0.0, 100.0), total_steps=240, **TINY)
+    state, metrics = jax.jit(lambda k: jsafe.run(trainer, k, 3))(jax.random.key(0))
+    wear, noise = metrics["multiplier_wear"], metrics["multiplier_noise"]
+    assert (np.diff(wear) > 0).all() and (noise <= 0.001).all()
+    np.testing.assert_allclose(metrics["cost"], metrics["cost_wear"] + metrics["cost_noise"], rtol=1e-5)
+    np.testing.assert_allclose(metrics["multiplier"], wear + noise, rtol=1e-6)
+    assert {"reward_value", "cost_value_0", "cost_value_1"} <= set(state.params)
+
+
+def test_limits_of_several_costs_may_differ_across_a_population():
+    trainer = algorithms.make("ppo_lag", Lever(), cost_limit=(0.0, 100.0), total_steps=240, **TINY)
+    limits = jnp.array([[0.0, 100.0], [100.0, 0.0]])
+    run = jax.jit(jax.vmap(lambda limit: jsafe.run(trainer, jax.random.key(0), 3, {"cost_limit": limit})[1]))
+    rises = np.stack([run(limits)[f"multiplier_{n}"][:, -1] for n in ("wear", "noise")], axis=1) > 0.01
+    np.testing.assert_array_equal(rises, [[True, False], [False, True]])
+
+
+def test_a_discrete_policy_learns_the_best_choice():
+    trainer = algorithms.make("ppo", Lever(), total_steps=2000, **{**TINY, "learning_rate": 0.02, "passes": 8})
+    _, metrics = jax.jit(lambda k: jsafe.run(trainer, k, 25))(jax.random.key(0))
+    assert float(metrics["return"][0]) < 7.0 and float(metrics["return"][-1]) > 9.0  # of 10

@@ -9,7 +9,7 @@ import pytest
 
 import algorithms
 from algorithms import hyper
-from algorithms.registry import TABLE
+from algorithms.registry import TABLE, options_of
 from tests.toys import PointMass
 
 
@@ -88,7 +88,10 @@ def test_every_preset_builds_and_its_description_is_json(name, preset):
         ({"cost_limt": 3.0}, TypeError, "no option 'cost_limt'; did you mean 'cost_limit'"),
         ({"cost_limit": -1.0}, ValueError, r"cost_limit must be at least 0, got -1\.0"),
         ({"cost_limit": float("nan")}, ValueError, "cost_limit must be a finite number, got nan"),
-        ({"cost_limit": "low"}, TypeError, "cost_limit must be a number, got 'low'"),
+        ({"cost_limit": "low"}, TypeError, "cost_limit must be a number or a list of numbers, got 'low'"),
+        ({"cost_limit": (1.0, 2.0)}, ValueError, r"or 1 numbers, one for each of .*costs \(.*\); got 2"),
+        ({"cost_limit": ()}, ValueError, "cost_limit must be a number or a list of numbers, got an empty list"),
+        ({"cost_limit": (-1.0,)}, ValueError, "cost_limit must be at least 0"),
         ({"passes": 0}, ValueError, "passes must be at least 1, got 0"),
         ({"passes": 1.5}, TypeError, "passes must be a whole number, got 1.5"),
         ({"kl_stop": 1}, TypeError, "kl_stop must be True or False, got 1"),
@@ -129,6 +132,6 @@ def test_traced_options_are_checked_when_they_are_plain_numbers_only():
 
 
 def test_every_option_is_documented_in_its_class():
-    for row in TABLE.values():
-        for o in hyper.describe(row.options):
-            assert f"{o['name']}: {o['help']}" in (row.options.__doc__ or "")
+    for name in TABLE:
+        for o in hyper.describe(options_of(name)):
+            assert f"{o['name']}: {o['help']}" in (options_of(name).__doc__ or "")

@@ -5,13 +5,21 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from algorithms.on_policy.parts import Batch, Hyper, Signal
-from jsafe import distributions
+from algorithms.hyper import hyperparameters, option
+from algorithms.on_policy import first_order
+from algorithms.on_policy.options import FirstOrder
+from algorithms.on_policy.parts import Batch, Hyper, Signal, UpdatePart
+from jsafe.distributions import Distribution
 
 
-def loss(
-    mean: jax.Array, log_std: jax.Array, batch: Batch, weights: jax.Array, signal: Signal, hyper: Hyper
-) -> jax.Array:
+@hyperparameters
+class PPO(FirstOrder):
+    """Proximal policy optimisation."""
+
+    clip_ratio: float = option("how far the probability ratio may move from 1", default=0.2, traced=True, above=0)
+
+
+def loss(policy: Distribution, batch: Batch, weights: jax.Array, signal: Signal, hyper: Hyper) -> jax.Array:
     """Negative clipped surrogate, minus the entropy bonus.
 
     With the probability ratio `rho` of the new policy to the acting one,
@@ -19,8 +27,7 @@ def loss(
         L = -E[ min(rho * A, clip(rho, 1 - clip_ratio, 1 + clip_ratio) * A) ] - entropy_coefficient * H
 
     Args:
-        mean: `[B, A]`, of the new policy.
-        log_std: `[A]`, of the new policy.
+        policy: the new policy at the samples.
         batch: samples of the acting policy.
         weights: `[B]`, sum to 1; 0 for padding.
         signal: not used.
@@ -30,7 +37,10 @@ def loss(
         `[]`.
     """
     del signal
-    ratio = jnp.exp(distributions.log_prob(batch.action, mean, log_std) - batch.log_prob)
+    ratio = jnp.exp(policy.log_prob(batch.action) - batch.log_prob)
     clipped = jnp.clip(ratio, 1.0 - hyper["clip_ratio"], 1.0 + hyper["clip_ratio"])
     surrogate = jnp.minimum(ratio * batch.advantage, clipped * batch.advantage)
-    return -jnp.sum(weights * surrogate) - hyper["entropy_coefficient"] * distributions.entropy(log_std)
+    return -jnp.sum(weights * (surrogate + hyper["entropy_coefficient"] * policy.entropy()))
+
+
+PART = UpdatePart(PPO, first_order.maker(loss))

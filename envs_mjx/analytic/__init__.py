@@ -1,0 +1,51 @@
+"""Small CMDPs whose constrained optimum is known exactly: oracles for whatever claims to find one.
+
+Every problem ends, as a termination, after a fixed number of steps and shows the time in its observation, so that sums
+over an episode without any discount are the exact objective. `CASES` names the problems and their limits, and
+`optimum` solves them. Methods that solve another problem instead have their own answers: `early_termination_optimum`,
+`saute_optimum`, `penalty_optimum` and `barrier_optimum`.
+"""
+
+from envs_mjx.analytic.biased import (
+    MemoryOptimum,
+    MemoryPolicy,
+    barrier_optimum,
+    early_termination_optimum,
+    penalty_optimum,
+    saute_optimum,
+)
+from envs_mjx.analytic.cases import CART, CASES, STRESS, STRESS_AND_FUEL, optimum
+from envs_mjx.analytic.finite import FiniteCMDP, Optimum, Tables, evaluate, finite_optimum, least_cost, tables
+from envs_mjx.analytic.linear_quadratic import (
+    LinearPolicy,
+    LinearQuadratic,
+    evaluate_linear,
+    lagrangian_policy,
+    linear_quadratic_optimum,
+)
+
+__all__ = [
+    "CART",
+    "CASES",
+    "STRESS",
+    "STRESS_AND_FUEL",
+    "FiniteCMDP",
+    "LinearPolicy",
+    "LinearQuadratic",
+    "MemoryOptimum",
+    "MemoryPolicy",
+    "Optimum",
+    "Tables",
+    "barrier_optimum",
+    "early_termination_optimum",
+    "evaluate",
+    "evaluate_linear",
+    "finite_optimum",
+    "lagrangian_policy",
+    "least_cost",
+    "linear_quadratic_optimum",
+    "optimum",
+    "penalty_optimum",
+    "saute_optimum",
+    "tables",
+]
