@@ -1,6 +1,6 @@
 """Safe reinforcement learning on any CMDP: `make(name, env)` gives a `jsafe.Trainer`."""
 
 from algorithms.on_policy.parts import Networks
-from algorithms.registry import describe, make, names, resolve
+from algorithms.registry import describe, make, names, resolve, rewrite
 
-__all__ = ["Networks", "describe", "make", "names", "resolve"]
+__all__ = ["Networks", "describe", "make", "names", "resolve", "rewrite"]

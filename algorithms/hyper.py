@@ -94,9 +94,8 @@ def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
     if listed and not converted:
         raise ValueError(f"{name} must be a number or a list of numbers, got an empty list")
     if rules["choices"] is not None and converted not in rules["choices"]:
-        raise ValueError(
-            f"{name} must be one of {sorted(rules['choices'])}, got {value!r}{nearest(str(converted), rules['choices'])}"
-        )
+        near = nearest(str(converted), rules["choices"])
+        raise ValueError(f"{name} must be one of {sorted(rules['choices'])}, got {value!r}{near}")
     numbers = converted if isinstance(converted, tuple) else (converted,)
     for number in numbers:
         if isinstance(number, str):
@@ -154,7 +153,7 @@ def refuse_unknown(kind: str, given: Iterable[str], known: Iterable[str], owner:
 
 
 def describe(cls: type[Hyper]) -> list[dict[str, Any]]:
-    """List the options of a class: name, type, default, help, traced and choices."""
+    """List the options of a class: name, type, default, help, traced, choices and bounds (see `option`)."""
     return [
         {
             "name": f.name,
@@ -163,6 +162,7 @@ def describe(cls: type[Hyper]) -> list[dict[str, Any]]:
             "help": f.metadata["help"],
             "traced": f.metadata["traced"],
             "choices": list(f.metadata["choices"]) if f.metadata["choices"] else None,
+            **{bound: f.metadata[bound] for bound in ("low", "high", "above")},
         }
         for f in dataclasses.fields(cls)  # type: ignore[arg-type]
     ]

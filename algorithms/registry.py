@@ -1,83 +1,20 @@
-"""The table of algorithms: each row is a product of parts with its published hyper-parameters.
-
-Presets:
-
-- `paper` (the default): the method as its paper writes it, with the sizes and rates the benchmarks published for it.
-  Episodes run on across iterations.
-- `omnisafe`: as OmniSafe runs it. Every iteration starts from fresh resets.
-- `safepo`: as SafePO runs it. Ten environments, one bound on the gradient of all networks together, and a mean over
-  50 episodes.
-
-A preset replaces defaults of the options class; what the user passes replaces both.
-"""
+"""Look algorithms up by name, describe them, and bind them to an environment."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from algorithms import hyper
 from algorithms.on_policy import loop, options
-from algorithms.on_policy.constraints import LAGRANGE, PID_CONTROL
-from algorithms.on_policy.parts import ConstraintPart, Networks, TransformPart, UpdatePart, value_names
-from algorithms.on_policy.updates import clipped
+from algorithms.on_policy.parts import Networks, value_names
+from algorithms.on_policy.transforms import wrapper
+from algorithms.table import TABLE
 from jsafe import Env, Trainer
+from jsafe.history import History
 
 DEFAULT_PRESET = "paper"
-
-
-class Row(NamedTuple):
-    """One on-policy algorithm.
-
-    Attributes:
-        aliases: other names, compared without case.
-        summary: one sentence.
-        paper: where the method comes from.
-        update: how the policy is updated.
-        constraint: how costs weigh on it, None for a method that does not look at them.
-        transform: how the decision process is rewritten first, None if it is not.
-        presets: name to replaced defaults.
-    """
-
-    aliases: tuple[str, ...]
-    summary: str
-    paper: str
-    update: UpdatePart
-    constraint: ConstraintPart | None = None
-    transform: TransformPart | None = None
-    presets: Mapping[str, Mapping[str, Any]] = {}
-
-
-_OMNISAFE = {"reset_at_iteration_start": True}
-_SAFEPO = {"num_envs": 10, "joint_grad_norm": True, "episode_window": 50}
-_FIRST_ORDER_PRESETS = {"paper": {}, "omnisafe": _OMNISAFE, "safepo": _SAFEPO}
-
-TABLE: dict[str, Row] = {
-    "ppo": Row(
-        aliases=("PPO",),
-        summary="Clipped policy gradient that does not look at costs.",
-        paper="Schulman et al. 2017, arXiv:1707.06347",
-        update=clipped.PART,
-        presets=_FIRST_ORDER_PRESETS,
-    ),
-    "ppo_lag": Row(
-        aliases=("PPOLag", "PPO-Lag"),
-        summary="PPO with a Lagrange multiplier that follows the cost by gradient steps.",
-        paper="Ray, Achiam and Amodei 2019, Benchmarking safe exploration in deep reinforcement learning",
-        update=clipped.PART,
-        constraint=LAGRANGE,
-        presets=_FIRST_ORDER_PRESETS,
-    ),
-    "cppo_pid": Row(
-        aliases=("CPPOPID", "CPPO-PID", "ppo_pid"),
-        summary="PPO with a multiplier set by a PID controller of the cost.",
-        paper="Stooke, Achiam and Abbeel 2020, arXiv:2007.03964",
-        update=clipped.PART,
-        constraint=PID_CONTROL,
-        presets=_FIRST_ORDER_PRESETS,
-    ),
-}
 
 
 @functools.cache
@@ -109,9 +46,10 @@ def resolve(name: str) -> str:
 
 
 def describe(name: str) -> dict[str, Any]:
-    """Say what an algorithm is: `name`, `aliases`, `summary`, `paper`, `default_preset`, `presets` and `options`.
+    """Say what an algorithm is: `name`, `aliases`, `summary`, `paper`, `parts`, `default_preset`, `presets`, `options`.
 
-    Each option is a dict with `name`, `type`, `default`, `help`, `traced` and `choices`.
+    The parts are the names of `update`, `constraint` and `transform`, None for one it lacks. Each option is a dict with
+    `name`, `type`, `default`, `help`, `traced`, `choices` and the bounds `low`, `high` and `above`.
 
     Raises:
         ValueError: for an unknown name.
@@ -123,6 +61,9 @@ def describe(name: str) -> dict[str, Any]:
         "aliases": list(row.aliases),
         "summary": row.summary,
         "paper": row.paper,
+        "parts": {
+            axis: part.name if (part := getattr(row, axis)) else None for axis in ("update", "constraint", "transform")
+        },
         "default_preset": DEFAULT_PRESET,
         "presets": {k: dict(v) for k, v in row.presets.items()},
         "options": hyper.describe(options_of(name)),
@@ -154,8 +95,13 @@ def make(
     known = options_of(name)
     hyper.refuse_unknown("option", options_given, [o["name"] for o in hyper.describe(known)], name)
     chosen = known(**{**row.presets[preset], **options_given})
+    schedule = None
     if row.transform:
         env = row.transform.make(env, chosen)
+        schedule = row.transform.schedule(env, chosen) if row.transform.schedule else None
+    if chosen.history > 1:
+        env = History(env, chosen.history)
+        schedule = wrapper.in_history(env, schedule) if schedule else None
     built_in = networks is None
     networks = loop.default_networks(env, chosen) if networks is None else networks
     constraints = loop.count_constraints(env, chosen, name) if row.constraint else 0
@@ -167,4 +113,23 @@ def make(
         update=row.update.make(networks, value_names(constraints), chosen),
         constraint=row.constraint,
         policy=loop.policy_spec(env, chosen) if built_in else None,
+        schedule=schedule,
     )
+
+
+def rewrite(name: str, env: Env, config: Mapping[str, Any]) -> Env:
+    """The environment as an algorithm rewrites it, for its policies to act in.
+
+    Args:
+        name: registered name or alias.
+        env: the CMDP.
+        config: recorded options, `TrainerInfo.config`; missing ones have their defaults.
+
+    Returns:
+        The rewritten environment, or `env` itself for an algorithm that does not rewrite it.
+    """
+    transform = TABLE[resolve(name)].transform
+    if transform is None:
+        return env
+    own = [option["name"] for option in hyper.describe(transform.options)]
+    return transform.make(env, transform.options(**{k: config[k] for k in own if k in config}))

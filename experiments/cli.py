@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from experiments.outcome import CommandError, Outcome, note, to_json
+from experiments.words import integer, key_value, not_negative, positive
 
 USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 2, 1, 130
 
@@ -28,48 +29,6 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(USER_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
-
-
-def integer(text: str) -> int:
-    """A whole number as people write it: `4096`, `10_000_000`, `1e7`."""
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        value = float(text)
-        if value == int(value):
-            return int(value)
-    except (ValueError, OverflowError):
-        pass
-    raise argparse.ArgumentTypeError(f"expected a whole number such as 4096, 10_000_000 or 1e7, got {text!r}")
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    value = integer(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
-
-
-def not_negative(text: str) -> float:
-    """A finite number of at least 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}") from None
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a finite number of at least 0, got {text}")
-    return value
-
-
-def key_value(text: str) -> tuple[str, str]:
-    """`name=value`, split."""
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
-    return name.strip(), value.strip()
 
 
 def _device_count(text: str) -> int | None:
@@ -257,6 +216,23 @@ def _add_listing(parser: argparse.ArgumentParser) -> None:
     _add_runtime(parser)
 
 
+def _add_optimum(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="*", metavar="ALGO", help="which algorithms (default: all)")
+    parser.add_argument("--case", action="append", metavar="NAME", help="which problem; may be repeated (default: all)")
+    parser.add_argument("--iterations", type=positive, default=400, metavar="N", help="of training (default 400)")
+    parser.add_argument("--seed", type=integer, default=0, metavar="ROOT", help="root seed (default 0)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the table there, as Markdown")
+    _add_json(parser)
+    _add_runtime(parser)
+
+
+def _add_algorithms(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="list the hyper-parameters of this one instead, with each preset's"
+    )
+    _add_listing(parser)
+
+
 COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] = {
     "train": (
         "train an algorithm on an environment, or go on with a run",
@@ -268,7 +244,16 @@ COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] 
     "report": ("write a self-contained HTML page about one or several runs", "experiments.report:report", _add_report),
     "demo": ("train, evaluate and report in about five minutes", "experiments.demo:demo", _add_demo),
     "envs": ("list the environments", "experiments.listings:envs", _add_listing),
-    "algorithms": ("list the algorithms and their presets", "experiments.listings:algorithms", _add_listing),
+    "algorithms": (
+        "list the algorithms, or the hyper-parameters of one",
+        "experiments.listings:algorithms",
+        _add_algorithms,
+    ),
+    "optimum": (
+        "train algorithms where the optimum is known exactly, and say how near they come",
+        "experiments.optimum:optimum",
+        _add_optimum,
+    ),
     "throughput": (
         "measure environment steps per second, beside the bare simulator",
         "experiments.throughput:throughput",

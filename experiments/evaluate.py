@@ -120,7 +120,7 @@ def run_episodes(
     all are, without counting, which is cheaper than stopping it.
 
     Args:
-        env: the CMDP.
+        env: the CMDP, without the window of policies that see a history.
         policies: S trained policies.
         key: typed PRNG key; layouts depend on it and the number of the episode alone.
         episodes: E.
@@ -130,6 +130,7 @@ def run_episodes(
     Returns:
         The sums `[M, S, E]`, and `compile` and `run` seconds.
     """
+    env = policies.view(env)
     explore = jnp.asarray([float(mode == "stochastic") for mode in modes], jnp.float32)
     reset_key, act_key = jax.random.split(key)
 
@@ -152,9 +153,10 @@ def run_episodes(
             state, alive, (returns, costs, lengths, finite) = carry
             step_keys = jax.random.split(step_key, alive.shape[:2])
             state = one_step(state, every_mode(params, state.obs, step_keys, explore))
-            good = jnp.isfinite(state.reward) & jnp.isfinite(state.cost_sum)
+            reward = state.original_reward
+            good = jnp.isfinite(reward) & jnp.isfinite(state.cost_sum)
             sums = (
-                returns + jnp.where(alive & good, state.reward, 0.0).astype(jnp.float32),
+                returns + jnp.where(alive & good, reward, 0.0).astype(jnp.float32),
                 costs + jnp.where(alive & good, state.cost_sum, 0.0).astype(jnp.float32),
                 lengths + alive,
                 finite & (good | ~alive),

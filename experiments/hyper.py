@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import algorithms
-from experiments.outcome import CommandError, unknown
+from experiments.outcome import CommandError, unknown, value_text
+from experiments.words import integer
 
 
 def resolve(name: str) -> str:
@@ -83,9 +84,9 @@ def preset_of(name: str, preset: str | None) -> str:
 def _add_option(group: Any, option: dict[str, Any], facts: dict[str, Any]) -> None:
     default_preset = facts["presets"][facts["default_preset"]]
     default = default_preset.get(option["name"], option["default"])
-    said = [f"default {_text(default)}"]
+    said = [f"default {value_text(default)}"]
     said += [
-        f"{preset}: {_text(values[option['name']])}"
+        f"{preset}: {value_text(values[option['name']])}"
         for preset, values in facts["presets"].items()
         if preset != facts["default_preset"] and values.get(option["name"], default) != default
     ]
@@ -126,27 +127,11 @@ def _numbers(text: str) -> float | tuple[float, ...]:
     return parts[0] if len(parts) == 1 else tuple(parts)
 
 
-def _whole(text: str) -> int:
-    from experiments.cli import integer
-
-    return integer(text)
-
-
 def _sizes(text: str) -> tuple[int, ...]:
-    return tuple(_whole(part) for part in text.replace("x", ",").split(",") if part)
+    return tuple(integer(part) for part in text.replace("x", ",").split(",") if part)
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, list | tuple):
-        return ",".join(str(entry) for entry in value)
-    if isinstance(value, float) and value > 1e30:
-        return "none"
-    return f"{value:,}".replace(",", "_") if isinstance(value, int) else str(value)
-
-
-_READERS = {"int": _whole, "float": _number, "str": str, "tuple": _sizes, "numbers": _numbers}
+_READERS = {"int": integer, "float": _number, "str": str, "tuple": _sizes, "numbers": _numbers}
 _METAVARS = {"int": "N", "float": "X", "str": "NAME", "tuple": "N,N", "numbers": "X[,X]"}
 
 

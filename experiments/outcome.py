@@ -85,6 +85,17 @@ def seconds_text(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def value_text(value: Any) -> str:
+    """A hyper-parameter as one would write it on the command line."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, list | tuple):
+        return ",".join(str(entry) for entry in value) or "none"
+    if isinstance(value, float) and value > 1e30:
+        return "none"
+    return f"{value:,}".replace(",", "_") if isinstance(value, int) else str(value)
+
+
 def table(header: list[str], rows: list[list[str]]) -> str:
     """Aligned columns of text; numbers to the right, words to the left."""
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]

@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 import jax
 
+import algorithms
 from experiments.context import configure, make_env, read_overrides
 from experiments.outcome import CommandError
 from experiments.runs import Run
 from jsafe import policy
+from jsafe.history import History
 
 
 class Policies(NamedTuple):
@@ -21,11 +23,17 @@ class Policies(NamedTuple):
         act: `(params of one seed, obs [..., observation_size], key, explore) -> action [..., action_size]`; `explore`
             is 0 for the deterministic action, 1 for a sample.
         seeds: their names, in order.
+        history: observations that they see at once, see `jsafe.history`.
     """
 
     params: Any
     act: Callable[[Any, jax.Array, jax.Array, Any], jax.Array]
     seeds: list[int]
+    history: int = 1
+
+    def view(self, env: Any) -> Any:
+        """The environment as these policies see it; `inner` of its states gives those of `env`."""
+        return History(env, self.history) if self.history > 1 else env
 
 
 def load_policies(run: Run, seeds: Sequence[int] | None = None) -> Policies:
@@ -51,7 +59,7 @@ def load_policies(run: Run, seeds: Sequence[int] | None = None) -> Policies:
         drawn, best = (stored.apply(weights, normalizer, obs, k) for k in (key, None))
         return jax.numpy.where(explore > 0, drawn, best)
 
-    return Policies(params, act, chosen)
+    return Policies(params, act, chosen, stored.spec.history)
 
 
 def prepare_for(platform: str | None, devices: int | None) -> None:
@@ -60,11 +68,15 @@ def prepare_for(platform: str | None, devices: int | None) -> None:
 
 
 def env_of(run: Run, physics: str | None = None, overrides: Any = ()) -> Any:
-    """The environment of a run, with the settings it was trained with, or another simulator or other settings."""
+    """The environment of a run, with the settings it was trained with, or another simulator or other settings.
+
+    It is rewritten as the algorithm of the run does it.
+    """
     kept = run.facts.get("environment", {})
     changes = read_overrides(overrides) if not isinstance(overrides, dict) else overrides
     merged = dict(kept.get("overrides") or {})
     for name, value in changes.items():
         both = isinstance(value, dict) and isinstance(merged.get(name), dict)
         merged[name] = {**merged[name], **value} if both else value
-    return make_env(run.env_id, physics or kept.get("physics"), merged)
+    env = make_env(run.env_id, physics or kept.get("physics"), merged)
+    return algorithms.rewrite(run.algorithm, env, run.info.get("config", {}))

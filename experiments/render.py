@@ -143,25 +143,29 @@ def play(env: Any, policies: Any, steps: int | None, episode_seed: int, stochast
 
     length = min(steps or env.spec.episode_length, env.spec.episode_length)
     explore = float(stochastic)
+    seen = policies.view(env)
+
+    def drawn(state: Any) -> Any:
+        return state if seen is env else seen.inner(state)
 
     def step(carry: Any, key: jax.Array) -> tuple[Any, Any]:
-        state = env.step(
+        state = seen.step(
             carry, policies.act(jax.tree.map(lambda leaf: leaf[0], policies.params), carry.obs, key, explore)
         )
-        return state, state
+        return state, drawn(state)
 
     @jax.jit
     def run(key: jax.Array) -> tuple[Any, Any]:
         reset_key, act_key = jax.random.split(key)
-        start = env.reset(reset_key)
-        return start, jax.lax.scan(step, start, jax.random.split(act_key, length))[1]
+        start = seen.reset(reset_key)
+        return drawn(start), jax.lax.scan(step, start, jax.random.split(act_key, length))[1]
 
     start, rest = run(jax.random.key(episode_seed))
     states = jax.tree.map(lambda first, later: jax.numpy.concatenate([first[None], later]), start, rest)
     ended = np.flatnonzero(np.asarray(states.terminated)[1:])
     last = int(ended[0]) + 2 if len(ended) else length + 1
     states = jax.tree.map(lambda leaf: leaf[:last], states)
-    return Episode(env, states, np.asarray(states.reward, float), np.asarray(states.cost_sum, float))
+    return Episode(env, states, np.asarray(states.original_reward, float), np.asarray(states.cost_sum, float))
 
 
 def _draw(episode: Episode, stride: int, pixels: int, view: str, title: str) -> tuple[list[Image.Image], str]:

@@ -64,7 +64,8 @@ class State(struct.PyTreeNode):
         cost_sum: `[]`, the scalar cost a single-constraint method sees; an environment says how it is formed.
         terminated: `[]` bool, the episode is over for a reason inside the task; a time limit is not one.
         metrics: name to `[]` float; the same names at reset and step.
-        info: name to array; the same names at reset and step.
+        info: name to array; the same names at reset and step. An environment that rewrites the reward of another one
+            keeps that under `original_reward`.
     """
 
     data: Any
@@ -75,6 +76,11 @@ class State(struct.PyTreeNode):
     terminated: jax.Array
     metrics: dict[str, jax.Array]
     info: dict[str, jax.Array]
+
+    @property
+    def original_reward(self) -> jax.Array:
+        """The reward to report; `reward` is the one to learn from."""
+        return self.info.get("original_reward", self.reward)
 
 
 @runtime_checkable

@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jsafe import distributions
+from jsafe import distributions, torsos
 from jsafe.trainer import PolicySpec
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -147,10 +147,41 @@ def make_mlp(
     )
 
 
+class Headed(nn.Module):
+    """A perceptron on top of a torso."""
+
+    torso: nn.Module
+    head: MLP
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Map `[..., input_size]` to `[..., output_size]`."""
+        return self.head(self.torso(x))
+
+
+def make_body(spec: PolicySpec, output_size: int, initializer: str = "kaiming_uniform") -> Network:
+    """Build what a policy and a value function share: the torso, if there is one, and a perceptron.
+
+    Returns:
+        A network `[..., observation_size] -> [..., output_size]`; only a perceptron without a torso has a layout.
+
+    Raises:
+        ValueError: see `make_mlp` and `jsafe.torsos.of`.
+    """
+    mlp = make_mlp(spec.observation_size, spec.hidden_sizes, output_size, spec.activation, initializer)
+    torso = torsos.of(spec, INITIALIZERS[initializer])
+    if torso is None:
+        return mlp
+    module = Headed(torso, MLP(tuple(spec.hidden_sizes), output_size, spec.activation, initializer))
+    return Network(
+        init=lambda key: module.init(key, jnp.zeros((1, spec.observation_size), jnp.float32))["params"],
+        apply=lambda params, x: module.apply({"params": params}, x),
+    )
+
+
 def make_value(spec: PolicySpec, initializer: str = "kaiming_uniform") -> Network:
-    """Build a value function with the policy's hidden layers: `[..., observation_size] -> [...]`."""
-    mlp = make_mlp(spec.observation_size, spec.hidden_sizes, 1, spec.activation, initializer)
-    return Network(init=mlp.init, apply=lambda params, x: mlp.apply(params, x)[..., 0], layout=mlp.layout)
+    """Build a value function with the policy's torso and hidden layers: `[..., observation_size] -> [...]`."""
+    body = make_body(spec, 1, initializer)
+    return Network(init=body.init, apply=lambda params, x: body.apply(params, x)[..., 0], layout=body.layout)
 
 
 def make_policy(spec: PolicySpec, initializer: str = "kaiming_uniform") -> Network:
@@ -160,16 +191,15 @@ def make_policy(spec: PolicySpec, initializer: str = "kaiming_uniform") -> Netwo
 
     Returns:
         A network whose `apply(params, obs [..., O])` gives a distribution (`jsafe.distributions`). The params are
-        `{"mean": perceptron, "log_std": [action_size]}`, or `{"logits": perceptron}` for discrete actions.
+        `{"mean": body, "log_std": [action_size]}`, or `{"logits": body}` for discrete actions; see `make_body`.
     """
     if spec.num_actions is not None:
-        logits = make_mlp(spec.observation_size, spec.hidden_sizes, spec.num_actions, spec.activation, initializer)
+        logits = make_body(spec, spec.num_actions, initializer)
         return Network(
             init=lambda key: {"logits": logits.init(key)},
             apply=lambda params, obs: distributions.Categorical(logits.apply(params["logits"], obs)),
         )
-    mlp = make_mlp(spec.observation_size, spec.hidden_sizes, spec.action_size, spec.activation, initializer)
-    assert mlp.layout is not None
+    body = make_body(spec, spec.action_size, initializer)
 
     def gaussian(mean: jax.Array, log_std: jax.Array) -> distributions.Gaussian:
         if spec.squash:
@@ -177,9 +207,9 @@ def make_policy(spec: PolicySpec, initializer: str = "kaiming_uniform") -> Netwo
         return distributions.Gaussian(mean, log_std)
 
     def init(key: jax.Array) -> dict[str, Any]:
-        return {"mean": mlp.init(key), "log_std": jnp.full(spec.action_size, spec.initial_log_std, jnp.float32)}
+        return {"mean": body.init(key), "log_std": jnp.full(spec.action_size, spec.initial_log_std, jnp.float32)}
 
     def apply(params: dict[str, Any], obs: jax.Array) -> distributions.Gaussian:
-        return gaussian(mlp.apply(params["mean"], obs), params["log_std"])
+        return gaussian(body.apply(params["mean"], obs), params["log_std"])
 
-    return Network(init=init, apply=apply, layout=mlp.layout._replace(gaussian=gaussian))
+    return Network(init=init, apply=apply, layout=body.layout and body.layout._replace(gaussian=gaussian))

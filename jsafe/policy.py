@@ -41,7 +41,8 @@ class Policies(NamedTuple):
 class Policy:
     """A trained policy: `policy(obs)` is its deterministic action, `policy(obs, key)` a sampled one.
 
-    Actions of a plain Gaussian are unclipped: the environment clips to its bounds, as in training.
+    Actions of a plain Gaussian are unclipped: the environment clips to its bounds, as in training. A policy with
+    `spec.history` above 1 acts on what `jsafe.history.History(env, spec.history)` shows.
 
     Attributes:
         spec: sizes and bounds, `jsafe.trainer.PolicySpec`.
@@ -72,9 +73,10 @@ class Policy:
         """
         shape = np.shape(obs)
         if not shape or shape[-1] != self.spec.observation_size:
+            window = f" (a window: jsafe.history.History(env, {self.spec.history}))" if self.spec.history > 1 else ""
             raise ValueError(
                 f"the policy takes observations of size {self.spec.observation_size} in the last axis, "
-                f"got shape {shape}"
+                f"got shape {shape}{window}"
             )
         action = self._jitted(self.params, self.normalizer, jnp.asarray(obs), key)
         return action if isinstance(obs, jax.Array) else np.asarray(action)

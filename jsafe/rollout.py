@@ -56,7 +56,7 @@ class RolloutState:
     Attributes:
         env: state of the environments, leading axis `[N]`.
         steps: `[N]` int32, steps of the running episode.
-        episode_return: `[N]`, rewards of the running episode so far.
+        episode_return: `[N]`, rewards (`State.original_reward`) of the running episode so far.
         episode_cost: `[N]`, costs of the running episode so far.
         episode_costs: `[N, num_costs]`, the same for each constraint.
         reset_keys: `[N]` typed keys; with `resets` they give each start state its own key.
@@ -81,13 +81,13 @@ class Transition:
     Attributes:
         obs: observation the action was chosen from.
         action: as given to the environment, which clips it.
-        reward: `[T, N]`.
+        reward: `[T, N]`, to learn from.
         cost: `[T, N]`, `State.cost_sum`, the scalar cost of single-constraint methods.
         costs: `[T, N, num_costs]`, one entry per constraint.
         terminated: bool, the task ended the episode: bootstrap nothing.
         truncated: bool, the time limit cut it: bootstrap from `next_obs`.
         next_obs: observation after the step and before any reset.
-        episode_return: rewards of the episode up to and including this step.
+        episode_return: rewards (`State.original_reward`) of the episode up to and including this step.
         episode_cost: the same for `cost`.
         episode_costs: the same for `costs`.
         episode_length: int32, steps of the episode up to and including this one.
@@ -194,7 +194,7 @@ def unroll(env: Env, act: Act, state: RolloutState, key: jax.Array, num_steps: i
         terminated = after.terminated
         truncated = (steps >= env.spec.episode_length) & ~terminated
         done = terminated | truncated
-        episode_return = carry.episode_return + after.reward.astype(jnp.float32)
+        episode_return = carry.episode_return + after.original_reward.astype(jnp.float32)
         episode_cost = carry.episode_cost + after.cost_sum.astype(jnp.float32)
         episode_costs = carry.episode_costs + after.cost.astype(jnp.float32)
         transition = Transition(

@@ -62,6 +62,10 @@ class PolicySpec:
         squash: whether a continuous action is squashed to its bounds by tanh instead of left to be clipped.
         initial_log_std: log standard deviation of a continuous policy before training.
         fixed_scale: entries at the end of the observation that are not normalised.
+        torso: what reads the observation before the perceptron, a name in `jsafe.torsos.TORSOS`.
+        history: length of the window that the observation is (`jsafe.history`), 1 for an observation that is none.
+        recurrent_size: width of a recurrent torso.
+        image_shape: height, width and channels of the image at the start of each observation, for torso `cnn`.
     """
 
     observation_size: int
@@ -75,6 +79,10 @@ class PolicySpec:
     squash: bool = False
     initial_log_std: float = 0.0
     fixed_scale: int = 0
+    torso: str = "mlp"
+    history: int = 1
+    recurrent_size: int = 64
+    image_shape: tuple[int, ...] = ()
 
     @property
     def action_size(self) -> int:

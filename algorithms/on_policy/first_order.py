@@ -44,6 +44,8 @@ def make(loss: PolicyLoss, networks: Networks, values: tuple[str, ...], options:
         key: jax.Array, params: dict[str, Any], optimizer: dict[str, Any], batch: Batch, signal: Signal, hyper: Hyper
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, jax.Array]]:
         rates = learning_rates(trained, options, signal, hyper)
+        if options.entropy_per_dimension:
+            hyper = {**hyper, "entropy_coefficient": hyper["entropy_coefficient"] / batch.action[0].size}
         problem = Problem(loss, signal, hyper, rates, options.joint_grad_norm)
         params, optimizer, metrics = minibatch.run_passes(
             key,

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from algorithms.hyper import merged_traced
 from algorithms.on_policy.advantages import make_batch
 from algorithms.on_policy.options import OnPolicy
-from algorithms.on_policy.parts import ConstraintPart, Networks, Signal, Update, value_names
+from algorithms.on_policy.parts import ConstraintPart, Networks, Schedule, Signal, Update, value_names
 from jsafe import Env, Metrics, PolicySpec, Trainer, TrainerInfo, TrainState, normalize, rollout
 from jsafe.networks import make_policy, make_value
 
@@ -36,11 +36,15 @@ def policy_spec(env: Env, options: OnPolicy) -> PolicySpec:
         squash=options.squash,
         initial_log_std=options.initial_log_std,
         fixed_scale=env.spec.fixed_scale,
+        torso=options.torso,
+        history=options.history,
+        recurrent_size=options.recurrent_size,
+        image_shape=options.image_shape,
     )
 
 
 def default_networks(env: Env, options: OnPolicy) -> Networks:
-    """The built-in perceptrons, three of the same shape."""
+    """The built-in networks, three of the same shape."""
     spec = policy_spec(env, options)
     value = make_value(spec, options.initializer)
     return Networks(policy=make_policy(spec, options.initializer), reward_value=value, cost_value=value)
@@ -74,6 +78,7 @@ def build(
     update: Update,
     constraint: ConstraintPart | None,
     policy: PolicySpec | None,
+    schedule: Schedule | None = None,
 ) -> Trainer:
     """Bind an algorithm's parts to an environment.
 
@@ -85,6 +90,7 @@ def build(
         update: how the networks change.
         constraint: how costs weigh on the policy; None for a method that does not look at costs.
         policy: how to rebuild the policy, None if it is not a built-in one.
+        schedule: what a rewritten environment is told between iterations; takes the place of a constraint.
     """
     defaults = options.traced()
     num_constraints = count_constraints(env, options, algorithm) if constraint else 0
@@ -99,6 +105,9 @@ def build(
     def with_limits(hyper: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         return {**hyper, "cost_limit": jnp.atleast_1d(hyper["cost_limit"])} if num_constraints else dict(hyper)
 
+    def tell(dual: Any, envs: rollout.RolloutState) -> rollout.RolloutState:
+        return dataclasses.replace(envs, env=schedule.write(dual, envs.env)) if schedule else envs
+
     def init(key: jax.Array, hyper: Mapping[str, Any] | None = None) -> TrainState:
         traced = _traced(options, defaults, hyper, algorithm)
         k_params, k_envs, key = jax.random.split(key, 3)
@@ -106,12 +115,13 @@ def build(
         keys = jax.random.split(k_params, len(names))
         params = {name: networks.named(name).init(k) for name, k in zip(names, keys, strict=True)}
         size = env.spec.observation_size - env.spec.fixed_scale
+        dual = multiplier.init(with_limits(traced)) if multiplier else schedule.init(traced) if schedule else ()
         return TrainState(
             params=params,
             optimizer=update.init(params),
-            dual=multiplier.init(with_limits(traced)) if multiplier else (),
+            dual=dual,
             normalizer=normalize.init(size) if options.normalize_observations else (),
-            rollout=rollout.init(env, k_envs, options.num_envs, options.episode_window),
+            rollout=tell(dual, rollout.init(env, k_envs, options.num_envs, options.episode_window)),
             key=key,
             iteration=jnp.zeros((), jnp.int32),
             skipped=jnp.zeros((), jnp.int32),
@@ -146,6 +156,8 @@ def build(
         if multiplier:
             dual = multiplier.update(state.dual, episode_costs, hyper)
             weights = multiplier.value(dual)
+        elif schedule:
+            dual = schedule.update(state.dual, episodes["cost"], hyper)
 
         signal = Signal(
             weights=weights,
@@ -154,10 +166,14 @@ def build(
             episode_length=episodes["length"],
             progress=jnp.minimum(1.0, state.iteration / options.iterations).astype(jnp.float32),
         )
+        bootstrap_obs = observe(state, transitions.next_obs)
+        if options.raw_final_observation:
+            cut = transitions.truncated.reshape(*transitions.truncated.shape, *(1,) * (bootstrap_obs.ndim - 2))
+            bootstrap_obs = jnp.where(cut, transitions.next_obs, bootstrap_obs)
         scales, rewards, costs = _scale(options, state.scales, transitions.reward, costs)
         batch = make_batch(
             observe(state, transitions.obs),
-            observe(state, transitions.next_obs),
+            bootstrap_obs,
             transitions,
             rewards,
             costs,
@@ -185,6 +201,8 @@ def build(
         if each:
             for i, name in enumerate(env.spec.cost_names):
                 metrics |= {f"cost_{name}": episode_costs[i], f"multiplier_{name}": weights[i]}
+        if schedule:
+            metrics |= schedule.metrics(dual) | {"step_reward": jnp.mean(transitions.reward)}
         if "bad_action" in transitions.metrics:
             metrics["bad_action"] = jnp.sum(transitions.metrics["bad_action"])
         state = dataclasses.replace(
@@ -193,7 +211,7 @@ def build(
             optimizer=optimizer,
             dual=dual,
             normalizer=normalizer,
-            rollout=envs,
+            rollout=tell(dual, envs),
             key=key,
             iteration=iteration,
             skipped=skipped,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from algorithms.hyper import Hyper, hyperparameters, option
+from jsafe import torsos
 from jsafe.networks import ACTIVATIONS, INITIALIZERS
+from jsafe.torsos import TORSOS
 
 
 @hyperparameters
@@ -21,6 +23,9 @@ class OnPolicy(Hyper):
     episode_window: int = option("finished episodes over which return and cost are averaged", default=100, low=1)
     normalize_observations: bool = option("scale observations by their running mean and deviation", default=True)
     observation_clip: float = option("bound on the absolute value of a normalised observation", default=5.0, above=0)
+    raw_final_observation: bool = option(
+        "bootstrap at a time limit from the observation as it is, not normalised, as SafePO does", default=False
+    )
     normalize_rewards: bool = option("learn from rewards scaled by their running mean and deviation", default=False)
     normalize_costs: bool = option("learn from costs scaled by their running mean and deviation", default=False)
     discount: float = option("discount of rewards", default=0.99, traced=True, low=0, high=1)
@@ -34,12 +39,21 @@ class OnPolicy(Hyper):
     hidden_sizes: tuple[int, ...] = option("widths of the hidden layers of policy and values", default=(64, 64), low=1)
     activation: str = option("nonlinearity between layers", default="tanh", choices=tuple(ACTIVATIONS))
     initializer: str = option("how weights are drawn", default="kaiming_uniform", choices=tuple(INITIALIZERS))
+    torso: str = option(
+        "what reads an observation before the hidden layers: cnn an image, gru a history", default="mlp", choices=TORSOS
+    )
+    history: int = option("observations the policy sees, the present one included", default=1, low=1)
+    recurrent_size: int = option("width of the recurrent layer of torso gru", default=64, low=1)
+    image_shape: tuple[int, ...] = option(
+        "height, width and channels of the image at the start of an observation, for torso cnn", default=(), low=1
+    )
     squash: bool = option("squash continuous actions to their bounds by tanh instead of clipping them", default=False)
     initial_log_std: float = option("log standard deviation of a continuous policy before training", default=0.0)
 
     def __post_init__(self) -> None:
-        """Check each option, and that the environments share an iteration evenly."""
+        """Check each option, that the environments share an iteration evenly, and that the torso has what it needs."""
         super().__post_init__()
+        torsos.check(self.torso, self.history, self.image_shape)
         if self.steps_per_iteration % self.num_envs:
             raise ValueError(
                 f"steps_per_iteration must be a multiple of num_envs ({self.num_envs}), got {self.steps_per_iteration}"
@@ -90,3 +104,6 @@ class FirstOrder(Minibatched):
     learning_rate: float = option("Adam's step size for the policy", default=3e-4, traced=True, low=0)
     learning_rate_decay: bool = option("let the policy's step size fall linearly to 0 over total_steps", default=True)
     entropy_coefficient: float = option("weight of the policy's entropy", default=0.0, traced=True, low=0)
+    entropy_per_dimension: bool = option(
+        "average the entropy over action dimensions, as OmniSafe does, instead of summing", default=False
+    )

@@ -14,7 +14,7 @@ import jax
 from flax import struct
 
 from algorithms.hyper import Hyper as Options
-from jsafe import Env
+from jsafe import Env, State
 from jsafe.distributions import Distribution
 from jsafe.multipliers import Multiplier
 from jsafe.networks import Network
@@ -119,10 +119,12 @@ class UpdatePart(NamedTuple):
     """The first axis: how the policy is updated.
 
     Attributes:
+        name: how listings call it.
         options: class of its hyper-parameters, a kind of `options.OnPolicy`.
         make: `(networks, names of the value networks, options) -> Update`.
     """
 
+    name: str
     options: type[Options]
     make: Callable[[Networks, tuple[str, ...], Any], Update]
 
@@ -131,25 +133,45 @@ class ConstraintPart(NamedTuple):
     """The second axis: how costs weigh on the policy.
 
     Attributes:
+        name: how listings call it.
         options: class of its hyper-parameters, a kind of `constraints.Limited`.
         make: `options -> Multiplier`, whose value becomes `Signal.weights`; None for limits that only the update reads.
         combine: makes `Batch.advantage` from rewards, costs and weights.
     """
 
+    name: str
     options: type[Options]
     make: Callable[[Any], Multiplier] | None
     combine: Combine
+
+
+class Schedule(NamedTuple):
+    """What a rewritten process is told between iterations, a limit for example; it may differ across a population.
+
+    Attributes:
+        init: `hyper -> state`; the state is kept in `TrainState.dual`.
+        update: `(state, episode cost [], hyper) -> state`, once in each iteration, before the update of the policy.
+        write: `(state, environments [N]) -> environments [N]`, running episodes included.
+        metrics: `state -> metrics`.
+    """
+
+    init: Callable[[Hyper], Any]
+    update: Callable[[Any, jax.Array, Hyper], Any]
+    write: Callable[[Any, State], State]
+    metrics: Callable[[Any], dict[str, jax.Array]] = lambda state: {}
 
 
 class TransformPart(NamedTuple):
     """The third axis: how the decision process is rewritten before learning.
 
     Attributes:
+        name: how listings call it.
         options: class of its hyper-parameters.
         make: `(env, options) -> env`.
-        schedule: None, or what moves the rewritten process between iterations (see `transforms`).
+        schedule: `(rewritten env, all options) -> Schedule`, or None if there is nothing to tell it.
     """
 
+    name: str
     options: type[Options]
     make: Callable[[Env, Any], Env]
-    schedule: Any = None
+    schedule: Callable[[Any, Any], Schedule] | None = None

@@ -43,4 +43,4 @@ def loss(policy: Distribution, batch: Batch, weights: jax.Array, signal: Signal,
     return -jnp.sum(weights * (surrogate + hyper["entropy_coefficient"] * policy.entropy()))
 
 
-PART = UpdatePart(PPO, first_order.maker(loss))
+PART = UpdatePart("clipped", PPO, first_order.maker(loss))

@@ -34,4 +34,4 @@ def loss(policy: Distribution, batch: Batch, weights: jax.Array, signal: Signal,
     return -jnp.sum(weights * (ratio * batch.advantage + hyper["entropy_coefficient"] * policy.entropy()))
 
 
-PART = UpdatePart(FirstOrder, first_order.maker(loss))
+PART = UpdatePart("policy_gradient", FirstOrder, first_order.maker(loss))

@@ -1,0 +1,65 @@
+"""Constrained policy optimisation (Achiam et al. 2017, "Constrained policy optimization", algorithm 1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from algorithms.hyper import hyperparameters, option
+from algorithms.on_policy import constraints, second_order
+from algorithms.on_policy.parts import Hyper, Signal, UpdatePart
+from algorithms.on_policy.second_order import Measured, Proposal, Region, Searched
+from jsafe import trust_region
+
+
+@hyperparameters
+class ProjectedOptions(constraints.Slack, Searched):
+    """What CPO and PCPO share."""
+
+
+@hyperparameters
+class CPO(ProjectedOptions):
+    """Constrained policy optimisation."""
+
+    line_search_tries: int = option("how often the step may be shortened", default=20, low=1)
+    dual: str = option(
+        "how the step is solved for; 'library' repeats the wrong dual of OmniSafe and SafePO for one constraint "
+        "(see jsafe.trust_region.cpo_step)",
+        default="paper",
+        choices=("paper", "library"),
+    )
+
+
+def rule(region: Region, signal: Signal, hyper: Hyper, options: Any) -> Proposal:
+    """The best step within the trust region and the linearised constraints, or back towards them.
+
+    Any number of constraints. A step is shortened until the divergence is within the radius, no cost has grown by more
+    than the room that is left below its limit, and, unless the policy is recovering, the surrogate has not fallen.
+    """
+    slack = constraints.slack(signal, hyper, options)
+    solved = trust_region.cpo_step(
+        region.gradient,
+        region.cost_gradients(),
+        slack,
+        region.product,
+        region.radius,
+        dual=options.dual,
+        cg_iterations=options.cg_iterations,
+    )
+    improving = solved.case > 1
+
+    def accept(found: Measured) -> jax.Array:
+        improved = ~improving | (found.surrogate >= region.start.surrogate)
+        return improved & costs_hold(found, region, slack) & (found.kl <= region.radius)
+
+    return Proposal(solved.step, accept, {"case": solved.case, "price": jnp.sum(solved.multiplier)})
+
+
+def costs_hold(found: Measured, region: Region, slack: jax.Array) -> jax.Array:
+    """Whether no cost has grown by more than the room below its limit, or at all where there is none."""
+    return jnp.all(found.costs - region.start.costs <= jnp.maximum(-slack, 0.0))
+
+
+PART = UpdatePart("cpo", CPO, second_order.maker(rule))

@@ -1,0 +1,64 @@
+"""First order constrained optimisation in policy space (Zhang, Vuong and Ross 2020, arXiv:2002.06506, algorithm 1)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from algorithms.hyper import hyperparameters, option
+from algorithms.on_policy import constraints, first_order
+from algorithms.on_policy.options import FirstOrder
+from algorithms.on_policy.parts import Batch, Hyper, Networks, Signal, Update, UpdatePart
+from jsafe.distributions import Distribution
+
+
+@hyperparameters
+class FOCOPS(FirstOrder):
+    """First order constrained optimisation in policy space."""
+
+    focops_temperature: float = option(
+        "lambda of the paper: how dear divergence is beside advantage", default=1.5, traced=True, above=0
+    )
+    focops_kl_bound: float = option(
+        "eta of the paper: samples whose divergence exceeds it are left out", default=0.02, traced=True, above=0
+    )
+    focops_mask: str = option(
+        "leave out single samples, or, as the libraries' shapes do, scale the advantages of all by the share kept",
+        default="sample",
+        choices=("sample", "share"),
+    )
+    focops_scaled: bool = option("divide the advantage by one plus the multipliers, as the libraries do", default=False)
+
+
+def make_loss(options: FOCOPS):
+    """The loss for these options.
+
+    With `kl_i` the divergence of the new policy from the acting one at sample i (in that order), summed over action
+    dimensions, `rho` the ratio of probabilities and `A = A_reward - sum_j w_j A_cost_j`,
+
+        L = E[ 1(kl_i <= eta) (kl_i - rho_i A_i / temperature) ] - entropy_coefficient * H
+
+    `focops_mask="share"` is what OmniSafe and SafePO compute, where a mask of shape `[B, 1]` meets ratios of shape
+    `[B]`: `E[1 kl] - E[1] E[rho A] / temperature`.
+    """
+    combine = constraints.weighted if options.focops_scaled else constraints.penalized
+
+    def loss(policy: Distribution, batch: Batch, weights: jax.Array, signal: Signal, hyper: Hyper) -> jax.Array:
+        divergence = policy.kl(batch.acting)
+        kept = jax.lax.stop_gradient((divergence <= hyper["focops_kl_bound"]).astype(jnp.float32))
+        ratio = jnp.exp(policy.log_prob(batch.action) - batch.log_prob)
+        gain = ratio * combine(batch.reward_advantage, batch.cost_advantages, signal.weights)
+        gain = gain / hyper["focops_temperature"]
+        kept_gain = kept * gain if options.focops_mask == "sample" else jnp.sum(weights * kept) * gain
+        bonus = hyper["entropy_coefficient"] * policy.entropy()
+        return jnp.sum(weights * (kept * divergence - kept_gain - bonus))
+
+    return loss
+
+
+def make(networks: Networks, values: tuple[str, ...], options: FOCOPS) -> Update:
+    """Build the update."""
+    return first_order.make(make_loss(options), networks, values, options)
+
+
+PART = UpdatePart("focops", FOCOPS, make)

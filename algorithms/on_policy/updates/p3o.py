@@ -1,0 +1,56 @@
+"""Penalized proximal policy optimisation (Zhang et al. 2022, arXiv:2205.11814, equation 17)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from algorithms.hyper import hyperparameters, option
+from algorithms.on_policy import constraints, first_order
+from algorithms.on_policy.parts import Batch, Hyper, Networks, Signal, Update, UpdatePart
+from algorithms.on_policy.updates import clipped
+from jsafe.distributions import Distribution
+
+
+@hyperparameters
+class P3O(constraints.Slack, clipped.PPO):
+    """Penalized proximal policy optimisation."""
+
+    passes: int = option("passes over the batch, at most", default=10, low=1)
+    penalty_coefficient: float = option(
+        "kappa of the paper: price of a violation; exact where it exceeds the optimal multiplier",
+        default=20.0,
+        traced=True,
+        low=0,
+    )
+    penalty_clipped: bool = option("clip the ratio in the cost surrogate from above and below too", default=True)
+
+
+def make_loss(options: P3O):
+    """The loss for these options: the clipped surrogate of rewards, and a penalty of each violated constraint.
+
+        L = L_clip(A_reward) + kappa * sum_j max(0, E[ max(rho A_j, clip(rho) A_j) ] + slack_j)
+
+    The slack is in the unit of the advantages (`cost_units`). The published libraries do not clip the ratio of the
+    second term (`penalty_clipped=False`) and add the violation of a whole episode (`cost_units="episode"`).
+    """
+
+    def loss(policy: Distribution, batch: Batch, weights: jax.Array, signal: Signal, hyper: Hyper) -> jax.Array:
+        ratio = jnp.exp(policy.log_prob(batch.action) - batch.log_prob)[:, None]
+        surrogate = ratio * batch.cost_advantages
+        if options.penalty_clipped:
+            bounded = jnp.clip(ratio, 1.0 - hyper["clip_ratio"], 1.0 + hyper["clip_ratio"]) * batch.cost_advantages
+            surrogate = jnp.maximum(surrogate, bounded)
+        excess = weights @ surrogate + constraints.slack(signal, hyper, options)
+        penalty = hyper["penalty_coefficient"] * jnp.sum(jnp.maximum(excess, 0.0))
+        return clipped.loss(policy, batch, weights, signal, hyper) + penalty
+
+    return loss
+
+
+def make(networks: Networks, values: tuple[str, ...], options: P3O) -> Update:
+    """Build the update."""
+    return first_order.make(make_loss(options), networks, values, options)
+
+
+PART = UpdatePart("p3o", P3O, make)
