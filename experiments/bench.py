@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import algorithms
+from experiments import bench_algorithms
 from experiments.context import make_env, prepare
 from experiments.outcome import Outcome, note, to_json, writable_folder
 from experiments.throughput import CLOCK, FLOOR, bare_loop, machine_line, measure, quiet_measure
@@ -46,10 +47,13 @@ def bench(args: argparse.Namespace) -> Outcome:
         "clock": CLOCK,
         "floor": FLOOR,
     }
-    if args.only != "training":
+    if args.only in (None, "throughput"):
         data["throughput"], data["failed"] = measure_throughput(args.quick)
-    if args.only != "throughput":
+    if args.only in (None, "training"):
         data["training"] = measure_training(args.seeds, args.quick)
+    if args.only in (None, "algorithms"):
+        data["algorithms"] = bench_algorithms.measure_algorithms(["cpo"] if args.quick else None, args.quick)
+        data["seeds"] = bench_algorithms.measure_seeds(args.quick)
     text = markdown(data)
     (folder / "bench.json").write_text(to_json(data))
     (folder / "bench.md").write_text(text)
@@ -252,6 +256,8 @@ def markdown(data: dict[str, Any]) -> str:
             lines += ["", f"Failed: {'; '.join(data['failed'])}."]
     if "training" in data:
         lines += ["", "## Training", "", *_training_lines(data["training"])]
+    if "algorithms" in data:
+        lines += ["", "## Algorithms", "", *bench_algorithms.lines(data["algorithms"], data["seeds"])]
     return "\n".join(lines) + "\n"
 
 

@@ -172,7 +172,7 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds", type=positive, default=4, metavar="N", help="seeds in the training measurement (default 4)"
     )
-    parser.add_argument("--only", choices=("throughput", "training"), help="one half of the benchmark")
+    parser.add_argument("--only", choices=("throughput", "training", "algorithms"), help="one part of the benchmark")
     _add_json(parser)
     _add_runtime(parser)
 

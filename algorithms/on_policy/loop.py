@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from algorithms.hyper import merged_traced
 from algorithms.on_policy.advantages import make_batch
@@ -237,8 +238,8 @@ def _traced(
     values = merged_traced(defaults, replaced, algorithm)
     dataclasses.replace(options, **{k: v for k, v in values.items() if isinstance(v, int | float | tuple)})
     for name, value in values.items():
-        if jnp.shape(value) != jnp.shape(defaults[name]):
-            raise ValueError(f"{name} must have shape {jnp.shape(defaults[name])}, got {jnp.shape(value)}")
+        if np.shape(value) != np.shape(defaults[name]):
+            raise ValueError(f"{name} must have shape {np.shape(defaults[name])}, got {np.shape(value)}")
     return {k: jnp.asarray(v, jnp.float32) for k, v in values.items()}
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from algorithms.hyper import hyperparameters, option
 from algorithms.on_policy import constraints, second_order
-from algorithms.on_policy.parts import Hyper, Signal, UpdatePart
+from algorithms.on_policy.parts import Hyper, Networks, Signal, Update, UpdatePart
 from algorithms.on_policy.second_order import Measured, Proposal, Region, Searched
 from jsafe import trust_region
 
@@ -62,4 +62,17 @@ def costs_hold(found: Measured, region: Region, slack: jax.Array) -> jax.Array:
     return jnp.all(found.costs - region.start.costs <= jnp.maximum(-slack, 0.0))
 
 
-PART = UpdatePart("cpo", CPO, second_order.maker(rule))
+def make(networks: Networks, values: tuple[str, ...], options: CPO) -> Update:
+    """Build the update.
+
+    Raises:
+        ValueError: for several constraints with the dual of the libraries, or more than the exact one holds.
+    """
+    count, most = len(values) - 1, 1 if options.dual == "library" else trust_region.MAX_CONSTRAINTS
+    if count > most:
+        word = "one constraint" if most == 1 else f"{most} constraints"
+        raise ValueError(f"cpo with dual={options.dual!r} holds {word}, and cost_limit gives {count}")
+    return second_order.make(rule, networks, values, options)
+
+
+PART = UpdatePart("cpo", CPO, make)

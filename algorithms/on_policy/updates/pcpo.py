@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from algorithms.hyper import hyperparameters, option
 from algorithms.on_policy import constraints, second_order
-from algorithms.on_policy.parts import Hyper, Signal, UpdatePart
+from algorithms.on_policy.parts import Hyper, Networks, Signal, Update, UpdatePart
 from algorithms.on_policy.second_order import Measured, Proposal, Region
 from algorithms.on_policy.updates.cpo import ProjectedOptions, costs_hold
 from jsafe import trust_region
@@ -51,4 +51,15 @@ def rule(region: Region, signal: Signal, hyper: Hyper, options: Any) -> Proposal
     return Proposal(solved.step, accept, {"case": solved.case, "price": jnp.sum(solved.multiplier)})
 
 
-PART = UpdatePart("pcpo", PCPO, second_order.maker(rule))
+def make(networks: Networks, values: tuple[str, ...], options: PCPO) -> Update:
+    """Build the update.
+
+    Raises:
+        ValueError: for several constraints.
+    """
+    if len(values) > 2:
+        raise ValueError(f"pcpo holds one constraint, and cost_limit gives {len(values) - 1}")
+    return second_order.make(rule, networks, values, options)
+
+
+PART = UpdatePart("pcpo", PCPO, make)
