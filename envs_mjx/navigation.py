@@ -19,6 +19,7 @@ from envs_mjx.config import Config
 from envs_mjx.costs import cost_names, raw_costs
 from envs_mjx.objects import Buttons, Gremlins
 from envs_mjx.perception import lidars
+from envs_mjx.scene import scene
 from envs_mjx.tasks import TASKS, Data, View
 from envs_mjx.world import SUBSTEPS, World, bodies_of, build, touchable_of
 from jsafe.cmdp import Spec, State
@@ -71,7 +72,7 @@ class Navigation:
             yaw = yaw.at[0].set(self.config.agent_rot)
         if self._task.relocates == "goal":  # the reference draws the goal twice: this is the second draw
             goal, _ = layout.sample_goal(keys[2], self.config, placed, feasible)
-            placed = placed.at[self._index("goal")].set(goal)
+            placed = placed.at[self.index("goal")].set(goal)
         button = jax.random.randint(keys[3], (), 0, self._buttons, jnp.int32)
         data = self.place(placed, yaw, button, keys[4])
         return self._state(data, terminated=~feasible)
@@ -160,7 +161,7 @@ class Navigation:
         dtype = placed.dtype
         parts = [AGENTS[self.config.agent].place(placed[0], yaw[0])]
         for body in self.world.free:
-            i = self._index(body.things.name) + body.number
+            i = self.index(body.things.name) + body.number
             z = body.things.size if body.things.kind == "driven" else body.things.height
             parts.append(jnp.concatenate([placed[i], jnp.array([z], dtype), quaternion_about_z(yaw[i])]))
         qpos = jnp.concatenate(parts)
@@ -191,7 +192,7 @@ class Navigation:
         position, rotation = agent.pose(data.qpos[: agent.nq])
         points, heights, speeds, touched = {}, {}, {}, {}
         for things in config.of_kind("ghost", "fixture"):
-            first = self._index(things.name)
+            first = self.index(things.name)
             points[things.name] = data.layout[first : first + things.num]
             heights[things.name] = jnp.full(things.num, things.height, data.qpos.dtype)
         adr, dof = agent.nq, agent.nv
@@ -229,49 +230,7 @@ class Navigation:
 
     def scene(self, state: State) -> list[dict[str, Any]]:
         """What stands where in one unbatched state, for drawing from above; positions in metres, angles in radians."""
-        data: Data = state.data
-        view = self.view(data)
-        shown = []
-        for things in self.config.objects:
-            points = np.asarray(view.points[things.name])
-            first = self._index(things.name)
-            for i in range(things.num):
-                size: Any = things.size if things.shape == "circle" else [things.size, things.size]
-                yaw = float(2 * np.arctan2(data.turn[first + i, 1], data.turn[first + i, 0]))
-                if things.name == "sigwalls":
-                    size, yaw = [0.05, things.size], (0.0 if i < 2 else np.pi / 2)
-                elif things.kind in ("free", "driven"):
-                    adr = AGENTS[self.config.agent].nq + 7 * self._free_number(things.name, i)
-                    w, x, y, z = np.asarray(data.qpos[adr + 3 : adr + 7])
-                    yaw = float(np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z)))
-                rgba = list(things.rgba)
-                if things.name == "buttons" and i == int(data.goal_button):
-                    rgba = [0.0, 0.8, 0.0, 1.0]
-                kind = things.body_name(0).rstrip("0123456789")
-                shown.append(
-                    {
-                        "kind": kind,
-                        "position": points[i].tolist(),
-                        "yaw": yaw,
-                        "size": size,
-                        "shape": things.shape,
-                        "rgba": rgba,
-                    }
-                )
-        rotation = np.asarray(view.rotation)
-        heading = np.arctan2(rotation[1, 0], rotation[0, 0])
-        heading += -np.pi / 2 if self.config.agent == "Car" else 0.0  # the car's front is its -y side
-        shown.append(
-            {
-                "kind": "agent",
-                "position": np.asarray(view.position[:2]).tolist(),
-                "yaw": float(heading),
-                "size": 0.1,
-                "shape": "circle",
-                "rgba": [0.74, 0.04, 0.18, 1.0],
-            }
-        )
-        return shown
+        return scene(self, state)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -308,10 +267,10 @@ class Navigation:
         )
         return AGENTS[self.config.agent].observed + lidars
 
-    def _index(self, name: str) -> int:
+    def index(self, name: str) -> int:
         return layout.plan(self.config).start[name]
 
-    def _free_number(self, name: str, i: int) -> int:
+    def free_number(self, name: str, i: int) -> int:
         return next(k for k, b in enumerate(self.world.free) if b.things.name == name and b.number == i)
 
     def _mocap_rest(self, data: Data) -> tuple[jax.Array, jax.Array]:
@@ -319,7 +278,7 @@ class Navigation:
         bodies = bodies_of(self.config, "driven") + bodies_of(self.config, "fixture")
         if not bodies:
             return jnp.zeros((0, 3), data.qpos.dtype), jnp.zeros((0, 4), data.qpos.dtype)
-        index = np.array([self._index(b.things.name) + b.number for b in bodies])
+        index = np.array([self.index(b.things.name) + b.number for b in bodies])
         z = [b.things.size if b.things.kind == "driven" else b.things.height for b in bodies]
         pos = jnp.concatenate([data.layout[index], jnp.asarray(z, data.qpos.dtype)[:, None]], axis=1)
         zero = jnp.zeros((len(index), 1), pos.dtype)
@@ -348,8 +307,8 @@ class Navigation:
     def _goal_onto_button(self, data: Data) -> Data:
         if self._task.relocates != "button":
             return data
-        button = data.layout[self._index("buttons") + data.goal_button]
-        return data.replace(layout=data.layout.at[self._index("goal")].set(button))
+        button = data.layout[self.index("buttons") + data.goal_button]
+        return data.replace(layout=data.layout.at[self.index("goal")].set(button))
 
     def _relocate(self, data: Data, success: jax.Array) -> tuple[Data, jax.Array]:
         """Put the goal elsewhere after a success; also whether there was room.
@@ -365,7 +324,7 @@ class Navigation:
                 lambda c: c[1], lambda c: (jax.random.split(c[0])[0], jnp.bool_(False)), (data.key, success)
             )[0]
             goal, found = layout.sample_goal(key, self.config, self._current(data), success)
-            data = data.replace(key=key, layout=data.layout.at[self._index("goal")].set(goal))
+            data = data.replace(key=key, layout=data.layout.at[self.index("goal")].set(goal))
             found = found | ~success
         else:
 
@@ -387,7 +346,7 @@ class Navigation:
         view = self.view(data)
         current = data.layout.at[0].set(view.position[:2])
         for things in self.config.of_kind("free"):
-            first = self._index(things.name)
+            first = self.index(things.name)
             current = current.at[first : first + things.num].set(view.points[things.name])
         return current
 

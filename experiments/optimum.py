@@ -66,10 +66,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "lagrange": {"multiplier_optimizer": "sgd", "multiplier_learning_rate": 0.1, "multiplier_max": 1e8},
     "lagrange@linear_quadratic": {"multiplier_learning_rate": 0.05},
     "pid": {"pid_kp": 0.1, "pid_ki": 0.01, "pid_kd": 0.0},
+    "pid@linear_quadratic": {"pid_kp": 0.3, "pid_ki": 0.1},
     "trust_region": {"trust_region_radius": 0.004},
     "trust_region@finite_two_costs": {"trust_region_radius": 0.001, "multiplier_learning_rate": 0.03},
+    "trust_region@linear_quadratic": {"trust_region_radius": 0.02, "multiplier_learning_rate": 0.3},
     "natural_gradient": {"trust_region_radius": 0.004},
     "natural_gradient@finite_two_costs": {"trust_region_radius": 0.001, "multiplier_learning_rate": 0.03},
+    "natural_gradient@linear_quadratic": {"trust_region_radius": 0.02, "multiplier_learning_rate": 0.3},
     "saute": {"saute_discount": 1.0},
     "simmer": {"saute_discount": 1.0, "initial_budget": 0.8, "budget_levels": 2, "budget_kp": 0.3},
     "cup": {"learning_rate": 3e-4, "target_kl": 0.001},
@@ -127,7 +130,7 @@ def settings_for(name: str, case: str) -> dict[str, Any]:
     facts = algorithms.describe(name)
     known = {option["name"] for option in facts["options"]}
     chosen = dict(BASE)
-    parts = [part for part in facts["parts"].values() if part]
+    parts = [part for axis in ("transform", "constraint", "update") if (part := facts["parts"][axis])]
     for key in (case, *parts, *(f"{part}@{case}" for part in parts)):
         chosen |= SETTINGS.get(key, {})
     horizon = env.spec.episode_length

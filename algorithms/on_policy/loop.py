@@ -64,7 +64,7 @@ def count_constraints(env: Env, options: Any, algorithm: str) -> int:
         raise ValueError(f"{algorithm} needs an environment with at least one cost, and {env.spec.id} has none")
     if isinstance(limit, tuple) and len(limit) != len(costs):
         raise ValueError(
-            f"cost_limit must be one number for the sum of the costs, or {len(costs)} numbers, one for each of "
+            f"cost_limit must be one number for the scalar cost, or {len(costs)} numbers, one for each of "
             f"{env.spec.id}'s costs ({', '.join(costs)}); got {len(limit)}"
         )
     return len(limit) if isinstance(limit, tuple) else 1

@@ -78,7 +78,7 @@ def test_touching_the_goal_button_pays_and_touching_another_costs():
 def test_gremlins_hover_at_twice_their_size_and_lag_by_three_centimetres():
     env = envs_mjx.make("SafetyPointButton1-v0")
     start, states = drive(env, np.zeros((150, 2)))
-    home = start.data.layout[env._index("gremlins")]
+    home = start.data.layout[env.index("gremlins")]
     data = jax.tree.map(lambda x: x[-1], states.data)
     view = env.view(data)
     t = 150 * 10 * 0.002
@@ -91,9 +91,9 @@ def test_gremlins_hover_at_twice_their_size_and_lag_by_three_centimetres():
 def test_a_hazard_costs_within_its_radius(distance, cost):
     env = envs_mjx.make("SafetyPointGoal1-v0")
     start = env.reset(jax.random.key(0))
-    hazard = start.data.layout[env._index("hazards")]
+    hazard = start.data.layout[env.index("hazards")]
     qpos = start.data.qpos.at[:2].set(hazard + jnp.array([distance, 0.0]))
-    far = start.data.layout.at[env._index("hazards") + 1 :].add(50.0)
+    far = start.data.layout.at[env.index("hazards") + 1 :].add(50.0)
     after = jax.jit(env.step)(start.replace(data=start.data.replace(qpos=qpos, layout=far)), jnp.zeros(2))
     assert float(after.cost[0]) == cost
 
@@ -118,7 +118,7 @@ def test_walls_cost_beyond_them(env_id, position, cost):
 def test_costs_are_indicators_and_so_is_their_sum():
     env = envs_mjx.make("SafetyPointGoal2-v0")
     start = env.reset(jax.random.key(0))
-    hazard, vase = env._index("hazards"), 3
+    hazard, vase = env.index("hazards"), 3
     xy = start.data.layout[hazard]
     qpos = start.data.qpos.at[:2].set(xy).at[vase : vase + 2].set(xy + 0.12)
     after = jax.jit(env.step)(start.replace(data=start.data.replace(qpos=qpos)), jnp.zeros(2))
@@ -150,7 +150,7 @@ def test_goals_move_only_after_a_success_and_never_onto_something():
     start = env.reset(jax.random.key(0))
     step = jax.jit(env.step)
     rested = step(start, jnp.zeros(2))
-    goal = env._index("goal")
+    goal = env.index("goal")
     np.testing.assert_array_equal(rested.data.layout[goal], start.data.layout[goal])
     data = start.data.replace(qpos=start.data.qpos.at[:2].set(start.data.layout[goal]))
     reached = jax.jit(jax.vmap(lambda k: env.step(start.replace(data=data.replace(key=k)), jnp.zeros(2))))(
