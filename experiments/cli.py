@@ -216,6 +216,12 @@ def _add_listing(parser: argparse.ArgumentParser) -> None:
     _add_runtime(parser)
 
 
+def _add_published(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", type=Path, metavar="DIR", help="folders of runs")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the table there, as Markdown")
+    _add_json(parser)
+
+
 def _add_optimum(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="ALGO", help="which algorithms (default: all)")
     parser.add_argument("--case", action="append", metavar="NAME", help="which problem; may be repeated (default: all)")
@@ -253,6 +259,11 @@ COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] 
         "train algorithms where the optimum is known exactly, and say how near they come",
         "experiments.optimum:optimum",
         _add_optimum,
+    ),
+    "published": (
+        "put what runs reached beside what OmniSafe published",
+        "experiments.published:published",
+        _add_published,
     ),
     "throughput": (
         "measure environment steps per second, beside the bare simulator",

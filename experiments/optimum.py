@@ -65,6 +65,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "linear_quadratic": {"learning_rate": 3e-4, "entropy_coefficient": 0.0},
     "lagrange": {"multiplier_optimizer": "sgd", "multiplier_learning_rate": 0.1, "multiplier_max": 1e8},
     "lagrange@linear_quadratic": {"multiplier_learning_rate": 0.05},
+    "barrier@linear_quadratic": {"barrier_max": 20.0},
     "pid": {"pid_kp": 0.1, "pid_ki": 0.01, "pid_kd": 0.0},
     "pid@linear_quadratic": {"pid_kp": 0.3, "pid_ki": 0.1},
     "trust_region": {"trust_region_radius": 0.004},
@@ -76,6 +77,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "saute": {"saute_discount": 1.0},
     "simmer": {"saute_discount": 1.0, "initial_budget": 0.8, "budget_levels": 2, "budget_kp": 0.3},
     "cup": {"learning_rate": 3e-4, "target_kl": 0.001},
+    "cup@linear_quadratic": {"learning_rate": 1e-3, "target_kl": 0.004, "multiplier_learning_rate": 0.1},
     "p3o": {"penalty_coefficient": 5.0, "passes": 40, "minibatch_size": WHOLE},
 }
 """Settings by case, by the name of a part, or both; the latter win, and the rest is that of the `paper` preset.
