@@ -54,6 +54,7 @@ _SAFEPO = {
     "episode_window": 50,
     "observation_clip": 1e6,
     "raw_final_observation": True,
+    "smooth_costs_twice": True,
 }
 _SCALED = {"normalize_rewards": True, "normalize_costs": True}
 

@@ -41,7 +41,7 @@ def row_of(run: Run, results: dict[str, dict[str, Sequence[float]]]) -> dict[str
     entry = results.get(run.env_id, {}).get(run.algorithm)
     training = {}
     for name in ("return", "cost"):
-        each = run.final(name, SHARE)
+        each = run.final(name, SHARE) if run.seeds else np.full(1, np.nan)
         center, low, high = (float(x[0]) for x in mean_and_interval(each[:, None]))
         training[name] = {"mean": center, "interval": [low, high], "seeds": each.tolist()}
     test = _test_episodes(run.path)

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jsafe import episodes
 from jsafe.cmdp import Env, State
 
 Act = Callable[[jax.Array, jax.Array], tuple[jax.Array, Any]]
@@ -28,25 +29,6 @@ Act = Callable[[jax.Array, jax.Array], tuple[jax.Array, Any]]
 
 RESET_CHUNKS = 64
 """A full batch is reset in this many chunks; one environment costs one chunk."""
-
-
-@struct.dataclass
-class EpisodeWindow:
-    """The most recent finished episodes, as a ring buffer of `W` entries.
-
-    Attributes:
-        returns: `[W]`, undiscounted sums of rewards.
-        costs: `[W]`, undiscounted sums of `State.cost_sum`.
-        each_cost: `[W, num_costs]`, undiscounted sums of `State.cost`.
-        lengths: `[W]`, in steps.
-        count: `[]` int32, episodes finished so far; the next one is written at `count % W`.
-    """
-
-    returns: jax.Array
-    costs: jax.Array
-    each_cost: jax.Array
-    lengths: jax.Array
-    count: jax.Array
 
 
 @struct.dataclass
@@ -71,7 +53,7 @@ class RolloutState:
     episode_costs: jax.Array
     reset_keys: jax.Array
     resets: jax.Array
-    window: EpisodeWindow
+    window: episodes.EpisodeWindow
 
 
 @struct.dataclass
@@ -135,7 +117,6 @@ def init(env: Env, key: jax.Array, num_envs: int, window: int = 100) -> RolloutS
     keys = jax.random.split(key, num_envs)
     resets = jnp.zeros(num_envs, jnp.int32)
     states = jax.vmap(lambda k, n: env.reset(jax.random.fold_in(k, n)))(keys, resets)
-    empty = jnp.zeros(window, jnp.float32)
     num_costs = env.spec.num_costs
     return RolloutState(
         env=states,
@@ -145,13 +126,7 @@ def init(env: Env, key: jax.Array, num_envs: int, window: int = 100) -> RolloutS
         episode_costs=jnp.zeros((num_envs, num_costs), jnp.float32),
         reset_keys=keys,
         resets=resets + 1,
-        window=EpisodeWindow(
-            returns=empty,
-            costs=empty,
-            each_cost=jnp.zeros((window, num_costs), jnp.float32),
-            lengths=empty,
-            count=jnp.zeros((), jnp.int32),
-        ),
+        window=episodes.empty(window, num_costs),
     )
 
 
@@ -225,74 +200,7 @@ def unroll(env: Env, act: Act, state: RolloutState, key: jax.Array, num_steps: i
         return carry, transition
 
     state, transitions = jax.lax.scan(step, state, jax.random.split(key, num_steps))
-    return dataclasses.replace(state, window=remember(state.window, transitions)), transitions
-
-
-# --- finished episodes ------------------------------------------------------------------------------------------
-
-
-def remember(window: EpisodeWindow, transitions: Transition) -> EpisodeWindow:
-    """Write the episodes that finished in `transitions` into the window, the earliest first."""
-    size = window.costs.shape[0]
-    done = transitions.done.reshape(-1)
-    rank = jnp.cumsum(done, dtype=jnp.int32) - 1
-    finished = jnp.sum(done, dtype=jnp.int32)
-    kept = done & (rank >= finished - size)
-    slot = jnp.where(kept, (window.count + rank) % size, size)
-
-    def write(buffer: jax.Array, values: jax.Array) -> jax.Array:
-        flat = values.reshape(-1, *buffer.shape[1:]).astype(buffer.dtype)
-        return buffer.at[slot].set(flat, mode="drop")
-
-    return EpisodeWindow(
-        returns=write(window.returns, transitions.episode_return),
-        costs=write(window.costs, transitions.episode_cost),
-        each_cost=write(window.each_cost, transitions.episode_costs),
-        lengths=write(window.lengths, transitions.episode_length),
-        count=window.count + finished,
-    )
-
-
-def episode_means(window: EpisodeWindow, transitions: Transition) -> dict[str, jax.Array]:
-    """Mean return, cost and length of recent episodes.
-
-    The mean is over the window, or over every episode of these transitions when they finished more than the window
-    holds: with thousands of environments a fixed window would see only the last few steps.
-
-    Returns:
-        `return`, `cost`, `length`: `[]`, NaN while no episode has ever finished; `episodes`: `[]` int32, finished in
-        these transitions.
-    """
-    mean = _mean_over_episodes(window, transitions)
-    return {
-        "return": mean(window.returns, transitions.episode_return),
-        "cost": mean(window.costs, transitions.episode_cost),
-        "length": mean(window.lengths, transitions.episode_length),
-        "episodes": jnp.sum(transitions.done, dtype=jnp.int32),
-    }
-
-
-def episode_costs(window: EpisodeWindow, transitions: Transition) -> jax.Array:
-    """Mean cost `[num_costs]` of recent episodes for each constraint, over the same episodes as `episode_means`."""
-    return _mean_over_episodes(window, transitions)(window.each_cost, transitions.episode_costs)
-
-
-def _mean_over_episodes(window: EpisodeWindow, transitions: Transition) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    size = window.costs.shape[0]
-    done = transitions.done
-    finished = jnp.sum(done, dtype=jnp.int32)
-    held = jnp.minimum(window.count, size)
-    valid = jnp.arange(size) < held
-
-    def total(values: jax.Array, counted: jax.Array) -> jax.Array:
-        axes = tuple(range(counted.ndim))
-        mask = counted.reshape(*counted.shape, *(1,) * (values.ndim - counted.ndim))
-        return jnp.sum(jnp.where(mask, values, 0).astype(jnp.float32), axis=axes)
-
-    def mean(values: jax.Array, recent: jax.Array) -> jax.Array:
-        return jnp.where(finished > size, total(recent, done) / finished, total(values, valid) / held)
-
-    return mean
+    return dataclasses.replace(state, window=episodes.remember(state.window, transitions)), transitions
 
 
 # --- resets -----------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Time limits, resets and episode sums, seen from outside the loop."""
 
+import collections
 import dataclasses
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsafe import rollout
+from jsafe import episodes, rollout
 from tests.toys import Counter, PointMass
 
 
@@ -82,7 +83,7 @@ def test_episode_sums_equal_a_plain_loop():
                 finished.append(totals[i].copy())
                 totals[i] = 0
     finished = np.array(finished)
-    means = rollout.episode_means(state.window, t)
+    means = episodes.means(state.window, t)
     window = finished[-100:]
     assert int(means["episodes"]) == len(finished) == int(state.window.count) <= 100
     np.testing.assert_allclose([means[k] for k in ("return", "cost", "length")], window.mean(0), rtol=1e-5)
@@ -98,20 +99,20 @@ def test_window_holds_the_last_episodes_only():
     np.testing.assert_array_equal(state.window.costs, [5, 5, 5, 5])
     state, t = unroll(Counter(episode_length=2), no_op, state, jax.random.key(1), 2)
     np.testing.assert_array_equal(np.sort(state.window.costs), [2, 2, 2, 5])
-    assert float(rollout.episode_means(state.window, t)["cost"]) == pytest.approx((2 * 3 + 5) / 4)
+    assert float(episodes.means(state.window, t)["cost"]) == pytest.approx((2 * 3 + 5) / 4)
 
 
 def test_mean_covers_the_whole_batch_when_it_finished_more_than_the_window_holds():
     env = PointMass(episode_length=3)
     state, t = unroll(env, random_walk, start(env, jax.random.key(0), 8, window=4), jax.random.key(1), 9)
     expected = float((t.episode_return * t.done).sum() / t.done.sum())
-    assert float(rollout.episode_means(state.window, t)["return"]) == pytest.approx(expected, rel=1e-5)
+    assert float(episodes.means(state.window, t)["return"]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_means_are_nan_before_the_first_episode_ends():
     env = Counter(episode_length=50)
     state, t = unroll(env, no_op, start(env, jax.random.key(0), 2), jax.random.key(1), 10)
-    means = rollout.episode_means(state.window, t)
+    means = episodes.means(state.window, t)
     assert all(np.isnan(means[k]) for k in ("return", "cost", "length")) and int(means["episodes"]) == 0
 
 
@@ -186,3 +187,22 @@ def test_bad_sizes_are_refused():
         start(Counter(), jax.random.key(0), 0)
     with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
         unroll(Counter(), no_op, start(Counter(), jax.random.key(0), 1), jax.random.key(0), 0)
+
+
+def test_running_means_are_those_of_a_deque_that_is_read_at_each_end_of_an_episode():
+    env = PointMass(terminates=True, episode_length=7)
+    state = rollout.init(env, jax.random.key(0), 3, window=4)
+    deque: collections.deque = collections.deque(maxlen=4)
+
+    @jax.jit
+    def go(state, key):
+        after, t = rollout.unroll(env, random_walk, state, key, 15)
+        return after, t, episodes.running_mean_costs(state.window, t)
+
+    for i in range(3):
+        state, t, found = go(state, jax.random.key(i))
+        seen = []
+        for step, column in zip(*np.nonzero(np.asarray(t.done)), strict=True):
+            deque.append(float(t.episode_cost[step, column]))
+            seen.append(np.mean(deque))
+        np.testing.assert_allclose(found, np.mean(seen), rtol=1e-5)  # the scalar cost, and the only one

@@ -19,7 +19,7 @@ from algorithms.hyper import merged_traced
 from algorithms.on_policy.advantages import make_batch
 from algorithms.on_policy.options import OnPolicy
 from algorithms.on_policy.parts import ConstraintPart, Networks, Schedule, Signal, Update, value_names
-from jsafe import Env, Metrics, PolicySpec, Trainer, TrainerInfo, TrainState, normalize, rollout
+from jsafe import Env, Metrics, PolicySpec, Trainer, TrainerInfo, TrainState, episodes, normalize, rollout
 from jsafe.networks import make_policy, make_value
 
 
@@ -139,10 +139,11 @@ def build(
     def step(state: TrainState) -> tuple[TrainState, Metrics]:
         key, k_rollout, k_update = jax.random.split(state.key, 3)
         envs = rollout.restart(env, state.rollout) if options.reset_at_iteration_start else state.rollout
+        before = envs.window
         envs, transitions = rollout.unroll(
             env, lambda obs, k: act(state, obs, k), envs, k_rollout, options.steps_per_env
         )
-        episodes = rollout.episode_means(envs.window, transitions)
+        recent = episodes.means(envs.window, transitions)
         hyper = with_limits(state.hyper)
 
         if not num_constraints:
@@ -150,21 +151,23 @@ def build(
             episode_costs = limits = jnp.zeros(0, jnp.float32)
         else:
             costs = transitions.costs if each else transitions.cost[..., None]
-            each_cost = rollout.episode_costs(envs.window, transitions)
-            episode_costs = each_cost if each else episodes["cost"][None]
+            episode_costs = episodes.mean_costs(envs.window, transitions) if each else recent["cost"][None]
+            if options.smooth_costs_twice:
+                twice = episodes.running_mean_costs(before, transitions)
+                episode_costs = jnp.where(state.iteration == 0, 0.0, twice[1:] if each else twice[:1])
             limits = jnp.broadcast_to(hyper["cost_limit"], (num_constraints,))
         dual, weights = state.dual, jnp.zeros(num_constraints, jnp.float32)
         if multiplier:
             dual = multiplier.update(state.dual, episode_costs, hyper)
             weights = multiplier.value(dual)
         elif schedule:
-            dual = schedule.update(state.dual, episodes["cost"], hyper)
+            dual = schedule.update(state.dual, recent["cost"], hyper)
 
         signal = Signal(
             weights=weights,
             episode_costs=episode_costs,
             limits=limits,
-            episode_length=episodes["length"],
+            episode_length=recent["length"],
             progress=jnp.minimum(1.0, state.iteration / options.iterations).astype(jnp.float32),
         )
         bootstrap_obs = observe(state, transitions.next_obs)
@@ -194,7 +197,7 @@ def build(
         iteration = state.iteration + 1
         metrics = {
             **update_metrics,
-            **episodes,
+            **recent,
             "env_steps": iteration * options.steps_per_iteration,
             "multiplier": jnp.sum(weights),
             "skipped": skipped,

@@ -21,6 +21,11 @@ class OnPolicy(Hyper):
     )
     reset_at_iteration_start: bool = option("abandon running episodes when an iteration starts", default=False)
     episode_window: int = option("finished episodes over which return and cost are averaged", default=100, low=1)
+    smooth_costs_twice: bool = option(
+        "let limits see the mean of the window's means at each end of an episode, and 0 in the first iteration, as "
+        "SafePO does",
+        default=False,
+    )
     normalize_observations: bool = option("scale observations by their running mean and deviation", default=True)
     observation_clip: float = option("bound on the absolute value of a normalised observation", default=5.0, above=0)
     raw_final_observation: bool = option(
