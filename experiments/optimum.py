@@ -39,6 +39,7 @@ BASE: dict[str, Any] = {
     "entropy_coefficient": 0.003,
     "initial_log_std": -0.5,
     "switch_tolerance": 0.0,
+    "cg_damping": 0.01,
 }
 """Settings for all: true finite horizons, so no discount; one episode of each environment in an iteration."""
 
@@ -84,8 +85,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 Multipliers follow the plain gradient, which settles where Adam's steps of equal length go on circling. Steps are small
 where nothing but the size of the step keeps a policy random: one that has become deterministic at a wrong place tells
-trust-region methods of nothing better. The penalty of P3O is paid on whole batches, because the mean over a small
-minibatch violates a limit by chance, and pays for it.
+trust-region methods of nothing better. For the same reason the Fisher matrix is damped less than published: where an
+action has become rare its curvature is small, and damping decides whether it can come back. The penalty of P3O is paid
+on whole batches, because the mean over a small minibatch violates a limit by chance, and pays for it.
 """
 
 
