@@ -77,8 +77,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "natural_gradient@linear_quadratic": {"trust_region_radius": 0.02, "multiplier_learning_rate": 0.3},
     "saute": {"saute_discount": 1.0},
     "simmer": {"saute_discount": 1.0, "initial_budget": 0.8, "budget_levels": 2, "budget_kp": 0.3},
-    "cup": {"learning_rate": 3e-4, "target_kl": 0.001},
-    "cup@linear_quadratic": {"learning_rate": 1e-3, "target_kl": 0.004, "multiplier_learning_rate": 0.1},
+    "cup": {"learning_rate": 3e-4, "target_kl": 0.0005, "multiplier_learning_rate": 0.4},
+    "cup@linear_quadratic": {"learning_rate": 1e-3, "target_kl": 0.01, "multiplier_learning_rate": 0.2},
     "p3o": {"penalty_coefficient": 5.0, "passes": 40, "minibatch_size": WHOLE},
 }
 """Settings by case, by the name of a part, or both; the latter win, and the rest is that of the `paper` preset.
@@ -113,9 +113,9 @@ def optimum(args: argparse.Namespace) -> Outcome:
         for case in cases:
             rows.append(row := measure(name, case, args.iterations, args.seed))
             note(f"{name} on {case}: {row['verdict']}" + (f", {row['seconds']:.0f} s" if "seconds" in row else ""))
+            if args.out:
+                args.out.write_text(as_table(rows) + "\n")
     text = as_table(rows)
-    if args.out:
-        args.out.write_text(text + "\n")
     return Outcome({"rows": rows, "seeds": SEEDS, "iterations": args.iterations, "settings": _plain(BASE)}, text)
 
 
