@@ -146,16 +146,9 @@ def build(
         recent = episodes.means(envs.window, transitions)
         hyper = with_limits(state.hyper)
 
-        if not num_constraints:
-            costs = jnp.zeros((*transitions.reward.shape, 0), jnp.float32)
-            episode_costs = limits = jnp.zeros(0, jnp.float32)
-        else:
-            costs = transitions.costs if each else transitions.cost[..., None]
-            episode_costs = episodes.mean_costs(envs.window, transitions) if each else recent["cost"][None]
-            if options.smooth_costs_twice:
-                twice = episodes.running_mean_costs(before, transitions)
-                episode_costs = jnp.where(state.iteration == 0, 0.0, twice[1:] if each else twice[:1])
-            limits = jnp.broadcast_to(hyper["cost_limit"], (num_constraints,))
+        costs, episode_costs = _bounded_costs(options, num_constraints, each, before, envs.window, transitions)
+        if options.smooth_costs_twice:
+            episode_costs = jnp.where(state.iteration == 0, 0.0, episode_costs)
         dual, weights = state.dual, jnp.zeros(num_constraints, jnp.float32)
         if multiplier:
             dual = multiplier.update(state.dual, episode_costs, hyper)
@@ -166,18 +159,18 @@ def build(
         signal = Signal(
             weights=weights,
             episode_costs=episode_costs,
-            limits=limits,
+            limits=jnp.broadcast_to(hyper["cost_limit"], (num_constraints,)) if num_constraints else episode_costs,
             episode_length=recent["length"],
             progress=jnp.minimum(1.0, state.iteration / options.iterations).astype(jnp.float32),
         )
-        bootstrap_obs = observe(state, transitions.next_obs)
+        next_obs = observe(state, transitions.next_obs)
         if options.raw_final_observation:
-            cut = transitions.truncated.reshape(*transitions.truncated.shape, *(1,) * (bootstrap_obs.ndim - 2))
-            bootstrap_obs = jnp.where(cut, transitions.next_obs, bootstrap_obs)
+            raw = transitions.next_obs.astype(next_obs.dtype)
+            next_obs = jnp.where(transitions.truncated[..., None], raw, next_obs)
         scales, rewards, costs = _scale(options, state.scales, transitions.reward, costs)
         batch = make_batch(
             observe(state, transitions.obs),
-            bootstrap_obs,
+            next_obs,
             transitions,
             rewards,
             costs,
@@ -244,6 +237,35 @@ def _traced(
         if np.shape(value) != np.shape(defaults[name]):
             raise ValueError(f"{name} must have shape {np.shape(defaults[name])}, got {np.shape(value)}")
     return {k: jnp.asarray(v, jnp.float32) for k, v in values.items()}
+
+
+def _bounded_costs(
+    options: OnPolicy,
+    num_constraints: int,
+    each: bool,
+    before: episodes.EpisodeWindow,
+    window: episodes.EpisodeWindow,
+    transitions: rollout.Transition,
+) -> tuple[jax.Array, jax.Array]:
+    """The costs that have limits, C of them: of each step `[T, N, C]`, and of an episode `[C]`.
+
+    Args:
+        options: hyper-parameters.
+        num_constraints: C.
+        each: whether each cost of the environment has a limit, instead of their one scalar.
+        before: finished episodes before these transitions.
+        window: and after.
+        transitions: of the iteration.
+    """
+    if not num_constraints:
+        return jnp.zeros((*transitions.reward.shape, 0), jnp.float32), jnp.zeros(0, jnp.float32)
+    costs = transitions.costs if each else transitions.cost[..., None]
+    if options.smooth_costs_twice:
+        twice = episodes.running_mean_costs(before, transitions)
+        return costs, twice[1:] if each else twice[:1]
+    if each:
+        return costs, episodes.mean_costs(window, transitions)
+    return costs, episodes.means(window, transitions)["cost"][None]
 
 
 def _scale(options: OnPolicy, scales: Any, rewards: jax.Array, costs: jax.Array) -> tuple[Any, jax.Array, jax.Array]:
