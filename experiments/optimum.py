@@ -91,10 +91,6 @@ on whole batches, because the mean over a small minibatch violates a limit by ch
 """
 
 
-KNOWN_MISSES: dict[tuple[str, str], str] = {}
-"""Algorithm and case to the reason found for missing the claim."""
-
-
 def optimum(args: argparse.Namespace) -> Outcome:
     """Run `jsafe optimum [NAME ...]`."""
     prepare(args)

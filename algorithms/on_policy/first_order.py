@@ -47,21 +47,35 @@ def make(loss: PolicyLoss, networks: Networks, values: tuple[str, ...], options:
         if options.entropy_per_dimension:
             hyper = {**hyper, "entropy_coefficient": hyper["entropy_coefficient"] / batch.action[0].size}
         problem = Problem(loss, signal, hyper, rates, options.joint_grad_norm)
-        params, optimizer, metrics = minibatch.run_passes(
-            key,
-            params,
-            optimizer,
-            batch,
-            problem,
-            stepper,
-            networks,
-            passes=options.passes,
-            size=options.minibatch_size,
-            kl_limit=hyper["target_kl"] if options.kl_stop else None,
-        )
+        params, optimizer, metrics = descend(key, params, optimizer, batch, problem, stepper, networks, options)
         return params, optimizer, {**metrics, **evaluate(params, batch, problem, networks, values)}
 
     return Update(init, apply)
+
+
+def descend(
+    key: jax.Array,
+    params: dict[str, Any],
+    optimizer: dict[str, Any],
+    batch: Batch,
+    problem: Problem,
+    stepper: Stepper,
+    networks: Networks,
+    options: FirstOrder,
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, jax.Array]]:
+    """Pass over the batch as the options of a first-order algorithm say; see `minibatch.run_passes`."""
+    return minibatch.run_passes(
+        key,
+        params,
+        optimizer,
+        batch,
+        problem,
+        stepper,
+        networks,
+        passes=options.passes,
+        size=options.minibatch_size,
+        kl_limit=problem.hyper["target_kl"] if options.kl_stop else None,
+    )
 
 
 def learning_rates(trained: tuple[str, ...], options: FirstOrder, signal: Signal, hyper: Hyper) -> dict[str, jax.Array]:

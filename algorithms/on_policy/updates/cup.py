@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from algorithms.hyper import hyperparameters, option
-from algorithms.on_policy import first_order, minibatch
+from algorithms.on_policy import first_order
 from algorithms.on_policy.minibatch import Problem
 from algorithms.on_policy.parts import Batch, Hyper, Networks, Signal, Update, UpdatePart
 from algorithms.on_policy.updates import clipped
@@ -61,17 +61,9 @@ def make(networks: Networks, values: tuple[str, ...], options: CUP) -> Update:
         halfway = networks.policy.apply(params["policy"], batch.obs).per_sample()
         rates = first_order.learning_rates(("policy",), options, signal, hyper)
         problem = Problem(projection_loss, signal, hyper, rates, options.joint_grad_norm)
-        params, optimizer, second = minibatch.run_passes(
-            k_second,
-            params,
-            optimizer,
-            dataclasses.replace(batch, acting=halfway),
-            problem,
-            stepper,
-            networks,
-            passes=options.passes,
-            size=options.minibatch_size,
-            kl_limit=hyper["target_kl"] if options.kl_stop else None,
+        projected = dataclasses.replace(batch, acting=halfway)
+        params, optimizer, second = first_order.descend(
+            k_second, params, optimizer, projected, problem, stepper, networks, options
         )
         metrics |= {
             "projection_passes": second["passes"],
