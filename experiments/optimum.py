@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.context import prepare
-from experiments.outcome import CommandError, Outcome, note, unknown
+from experiments.hyper import resolve
+from experiments.outcome import CommandError, Outcome, note, seconds_text, unknown
 
 SEEDS = 5
 NEAR = 0.05
@@ -97,21 +98,26 @@ def optimum(args: argparse.Namespace) -> Outcome:
     import algorithms
     from envs_mjx import analytic
 
-    names = [algorithms.resolve(name) for name in args.names] or list(algorithms.names())
+    names = [resolve(name) for name in args.names] or list(algorithms.names())
     cases = args.case or list(analytic.CASES)
     for case in cases:
         if case not in analytic.CASES:
             raise unknown("case", case, list(analytic.CASES))
     if args.iterations < 2:
         raise CommandError("iterations must be at least 2: figures are means over the second half")
-    rows = []
+    if args.out and not args.out.parent.is_dir():
+        raise CommandError(f"cannot write {args.out}: there is no folder {args.out.parent}")
+    rows: list[dict[str, Any]] = []
     for name in names:
         for case in cases:
             rows.append(row := measure(name, case, args.iterations, args.seed))
             note(f"{name} on {case}: {row['verdict']}" + (f", {row['seconds']:.0f} s" if "seconds" in row else ""))
             if args.out:
                 args.out.write_text(as_table(rows) + "\n")
-    text = as_table(rows)
+    counts = ", ".join(f"{sum(r['verdict'] == v for r in rows)} {v}" for v in ("holds", "misses", "not claimed"))
+    took = seconds_text(sum(row.get("seconds", 0.0) for row in rows))
+    text = f"{as_table(rows)}\n\n{counts}; {SEEDS} seeds of {args.iterations} iterations each, {took}"
+    text += f"; written to {args.out}" if args.out else ""
     return Outcome({"rows": rows, "seeds": SEEDS, "iterations": args.iterations, "settings": _plain(BASE)}, text)
 
 

@@ -76,7 +76,7 @@ def test_the_step_stays_in_the_trust_region_and_pays(name, num_actions):
 
 
 @pytest.mark.parametrize("costs", [1, 2])
-def test_a_violated_cost_falls_and_one_with_room_may_rise(costs):
+def test_a_cost_too_far_above_its_limit_falls_whatever_the_others_do(costs):
     nets, params, batch = setting(costs=costs)
     limits, over = np.full(costs, 25.0), np.full(costs, 10.0)
     over[0] = 40.0

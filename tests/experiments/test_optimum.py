@@ -47,6 +47,11 @@ def test_the_command_prints_its_table_as_json_and_markdown(tmp_path, capsys):
     assert lines[0].startswith("| algorithm |") and len(lines) == 4
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_training(capsys, tmp_path):
+    assert cli.main(["optimum", "cpo", "--out", str(tmp_path / "none" / "table.md")]) == 2
+    assert "there is no folder" in capsys.readouterr().err
+
+
 def test_unknown_cases_are_refused_by_name(capsys):
     assert cli.main(["optimum", "cpo", "--case", "finit"]) == 2
     assert "did you mean finite" in capsys.readouterr().err.replace("'", "")
