@@ -80,7 +80,7 @@ def conjugate_gradient(
     """Solve `A x = b` for a symmetric positive definite A known by its products (Hestenes and Stiefel 1952).
 
     Stops early once the residual is below `tolerance` times the size of `b`. A zero `b` gives zero, and a direction
-    without curvature ends the search where it stands.
+    without curvature ends the search where it stands, a guard that `jax.scipy.sparse.linalg.cg` lacks.
 
     Args:
         product: `v [n] -> A v [n]`.
