@@ -1,0 +1,121 @@
+"""Advantages, multipliers and violations of every on-policy algorithm, against NumPy."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from algorithms.on_policy import constraints
+from algorithms.on_policy.advantages import make_batch
+from algorithms.registry import TABLE
+from jsafe.distributions import Gaussian
+from jsafe.rollout import Transition
+from tests.algorithms.by_hand import ACTIONS, ELSEWHERE, LIMITS, MULTIPLIERS, OBS, VALUES, draw, shared
+from tests.algorithms.by_library import NETWORKS, as_value, hyper_of, options, weights_of
+from tests.signals import signal
+
+# --- advantages ------------------------------------------------------------------------------------------------------
+
+
+def test_reward_advantages_are_standardised_and_cost_advantages_only_centred():
+    steps, envs = 8, 3
+    rng = np.random.default_rng(11)
+    obs, next_obs = rng.normal(size=(2, steps, envs, OBS))
+    reward, cost = rng.normal(size=(steps, envs)), 5.0 * rng.uniform(size=(steps, envs))
+    terminated, truncated = np.zeros((2, steps, envs), bool)
+    terminated[2, 0] = truncated[4, 1] = True
+    action = rng.normal(size=(steps, envs, ACTIONS))
+    acting = Gaussian(jnp.asarray(action, jnp.float32), jnp.zeros((steps, envs, ACTIONS)))
+    extras = {"action": jnp.asarray(action), "log_prob": jnp.zeros((steps, envs)), "acting": acting}
+    blank = dict.fromkeys(Transition.__dataclass_fields__)
+    seen = Transition(
+        **{**blank, "terminated": jnp.asarray(terminated), "truncated": jnp.asarray(truncated), "extras": extras}
+    )
+
+    chosen = options("ppo_lag", "omnisafe")
+    params = {"reward_value": as_value(VALUES[0]), "cost_value": as_value(VALUES[1])}
+    single = [jnp.asarray(x, jnp.float32) for x in (obs, next_obs, reward, cost[..., None])]
+    batch = make_batch(
+        *single[:2],
+        seen,
+        *single[2:],
+        params,
+        NETWORKS,
+        ("reward_value", "cost_value"),
+        jnp.array([0.5]),
+        TABLE["ppo_lag"].constraint.combine,
+        hyper_of(chosen),
+    )
+
+    def estimated(signals, w):
+        """A_t = sum_k (gamma lambda)^k delta_{t+k} within an episode; bootstrapped unless it terminated."""
+        value, later = obs @ w[:OBS] + w[OBS], next_obs @ w[:OBS] + w[OBS]
+        delta = signals + 0.99 * later * ~terminated - value
+        found = np.zeros((steps, envs))
+        for t in range(steps):
+            for n in range(envs):
+                for k in range(t, steps):
+                    found[t, n] += (0.99 * 0.95) ** (k - t) * delta[k, n]
+                    if terminated[k, n] or truncated[k, n]:
+                        break
+        return found.ravel(), (found + value).ravel()
+
+    rewards, reward_targets = estimated(reward, VALUES[0])
+    costs, cost_targets = estimated(cost, VALUES[1])
+    rewards = (rewards - rewards.mean()) / (np.sqrt(np.mean((rewards - rewards.mean()) ** 2)) + 1e-8)
+    costs = costs - costs.mean()
+    assert costs.std() > 2.0
+    np.testing.assert_allclose(batch.reward_advantage, rewards, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(batch.cost_advantages[:, 0], costs, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(batch.advantage, (rewards - 0.5 * costs) / 1.5, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(batch.targets["reward_value"], reward_targets, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(batch.targets["cost_value"], cost_targets, rtol=1e-4, atol=1e-4)
+
+
+# --- constraints -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("name, preset", MULTIPLIERS)
+def test_multipliers_follow_their_recursion_and_ignore_unknown_costs(name, preset, count):
+    by_hand, combine, episodes = MULTIPLIERS[name, preset]
+    expected = by_hand(episodes[:, :count], np.array(LIMITS[:count]))
+    found = weights_of(name, preset, episodes, count)
+    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-6)
+    unknown = np.isnan(episodes[:, 0]).nonzero()[0]
+    assert len(unknown) and all(np.array_equal(found[i], found[i - 1]) for i in unknown if i)
+    assert len(np.unique(expected)) > 1
+
+    data = draw(ELSEWHERE, count)
+    for weights in expected:
+        combined = TABLE[name].constraint.combine(jnp.asarray(data.reward), jnp.asarray(data.costs), weights)
+        # FOCOPS of the paper combines inside its loss, without the denominator; test_golden_first_order.py sees it.
+        wanted = combine if (name, preset) != ("focops", "paper") else shared
+        np.testing.assert_allclose(combined, wanted(data.reward, data.costs, weights), rtol=1e-4, atol=1e-5)
+
+
+def test_one_unknown_cost_of_two_leaves_both_multipliers():
+    known, half = np.array([[40.0, 5.0]]), np.array([[40.0, np.nan]])
+    for name in ("ppo_lag", "cppo_pid", "crpo"):
+        found = weights_of(name, "omnisafe", np.concatenate([known, half, half, known]), 2)
+        np.testing.assert_array_equal(found[0], found[2])
+        np.testing.assert_array_equal(found[3], weights_of(name, "omnisafe", np.concatenate([known, known]), 2)[1])
+
+
+def test_multipliers_are_capped_at_two_for_focops_and_cup_only():
+    high = np.full((80, 1), 1000.0)
+    assert weights_of("focops", "omnisafe", high)[-1] == weights_of("cup", "omnisafe", high)[-1] == 2.0
+    assert weights_of("focops", "paper", high)[-1] == weights_of("cup", "paper", high)[-1] == 2.0
+    assert weights_of("ppo_lag", "omnisafe", high)[-1] == pytest.approx(0.001 + 80 * 0.035, rel=1e-4)
+
+
+def test_violations_count_per_episode_as_in_omnisafe_or_per_step():
+    told = signal(episode_costs=[31.0, 9.0], limits=LIMITS, weights=[0.0, 0.0], episode_length=200.0)
+    unknown = signal(episode_costs=[np.nan, np.nan], limits=LIMITS, weights=[0.0, 0.0], episode_length=np.nan)
+    for name in ("cpo", "pcpo", "p3o"):
+        for units, factor in (({}, None), ({"cost_units": "discounted"}, 0.01)):
+            for preset, default in (("omnisafe", 1.0), ("paper", 1 / 200.0)):
+                chosen = options(name, preset, 2 if name != "pcpo" else 1, **units)
+                found = constraints.slack(told, hyper_of(chosen), chosen)
+                np.testing.assert_allclose(found, np.array([6.0, -1.0]) * (factor or default), rtol=1e-4)
+        chosen = options(name, "omnisafe")
+        np.testing.assert_allclose(constraints.slack(unknown, hyper_of(chosen), chosen), [-25.0, -10.0])
