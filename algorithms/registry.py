@@ -83,8 +83,8 @@ def make(
         **options_given: hyper-parameters to replace, by name; see `describe`.
 
     Raises:
-        ValueError: for an unknown algorithm or preset, a value out of range, or a constrained method on an
-            environment without costs.
+        ValueError: for an unknown algorithm or preset, a value out of range, an option that has no effect beside the
+            others, or a constrained method on an environment without costs.
         TypeError: for an unknown option, or a value of the wrong type.
     """
     name = resolve(name)
@@ -95,6 +95,7 @@ def make(
     known = options_of(name)
     hyper.refuse_unknown("option", options_given, [o["name"] for o in hyper.describe(known)], name)
     chosen = known(**{**row.presets[preset], **options_given})
+    _refuse_idle(options_given, chosen, env, networks is not None)
     schedule = None
     if row.transform:
         env = row.transform.make(env, chosen)
@@ -115,6 +116,24 @@ def make(
         policy=loop.policy_spec(env, chosen) if built_in else None,
         schedule=schedule,
     )
+
+
+OF_NETWORKS = (
+    "hidden_sizes", "activation", "initializer", "torso", "recurrent_size", "image_shape", "squash", "initial_log_std",
+)  # fmt: skip
+"""Options that describe the built-in networks."""
+
+
+def _refuse_idle(given: Mapping[str, Any], chosen: options.OnPolicy, env: Env, own_networks: bool) -> None:
+    """Refuse options that would change nothing: whoever gives them expects something of them."""
+    idle = dict.fromkeys(OF_NETWORKS, "the networks are given") if own_networks else {}
+    if env.spec.num_actions is not None:
+        idle |= dict.fromkeys(("squash", "initial_log_std"), f"the actions of {env.spec.id} are discrete")
+    if chosen.torso != "gru":
+        idle |= {"recurrent_size": f"torso is {chosen.torso!r}, not 'gru'"}
+    for option in given:
+        if option in idle:
+            raise ValueError(f"{option} has no effect: {idle[option]}")
 
 
 def rewrite(name: str, env: Env, config: Mapping[str, Any]) -> Env:

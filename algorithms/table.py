@@ -54,8 +54,8 @@ _SAFEPO = {
     "episode_window": 50,
     "observation_clip": 1e6,
     "raw_final_observation": True,
-    "smooth_costs_twice": True,
 }
+_SAFEPO_LIMITED = {**_SAFEPO, "smooth_costs_twice": True}
 _SCALED = {"normalize_rewards": True, "normalize_costs": True}
 
 
@@ -65,28 +65,42 @@ def _presets(
     paper: Mapping[str, Any] | None = None,
     *,
     in_safepo: bool = True,
+    limited: bool = True,
 ) -> dict[str, Mapping[str, Any]]:
-    """Presets of a row: what an algorithm changes beyond what each library changes for all of them."""
+    """Presets of a row: what an algorithm changes beyond what each library changes for all of them.
+
+    Args:
+        omnisafe: changes of that preset.
+        safepo: changes of that preset.
+        paper: changes of that preset.
+        in_safepo: whether SafePO has the algorithm.
+        limited: whether the algorithm has limits on costs.
+    """
     found: dict[str, Mapping[str, Any]] = {"paper": paper or {}, "omnisafe": {**_OMNISAFE, **(omnisafe or {})}}
-    return {**found, "safepo": {**_SAFEPO, **(safepo or {})}} if in_safepo else found
+    for_all = _SAFEPO_LIMITED if limited else _SAFEPO
+    return {**found, "safepo": {**for_all, **(safepo or {})}} if in_safepo else found
 
 
 def _first_order(
-    omnisafe: Mapping[str, Any] | None = None, *others: Mapping[str, Any], in_safepo: bool = True
+    omnisafe: Mapping[str, Any] | None = None, *others: Mapping[str, Any], in_safepo: bool = True, limited: bool = True
 ) -> dict[str, Mapping[str, Any]]:
     """Presets of a row whose policy takes gradient steps."""
-    return _presets({"entropy_per_dimension": True, **(omnisafe or {})}, *others, in_safepo=in_safepo)
+    omnisafe = {"entropy_per_dimension": True, **(omnisafe or {})}
+    return _presets(omnisafe, *others, in_safepo=in_safepo, limited=limited)
 
 
 _PER_DIMENSION = {"kl_per_dimension": True}
 _SECOND_ORDER = _presets(_PER_DIMENSION, _PER_DIMENSION)
 _CAP_2 = {"multiplier_max": 2.0}
+_PLAIN_ASCENT = {"multiplier_optimizer": "sgd", "multiplier_learning_rate": 0.01, "multiplier_init": 0.0}
 _FOCOPS_LIBRARY = {**_CAP_2, "focops_mask": "share", "focops_scaled": True}
 _CPO_LIBRARY = {**_PER_DIMENSION, "dual": "library", "cost_units": "episode"}
 _PCPO_LIBRARY = {**_PER_DIMENSION, "projection": "library", "cost_units": "episode"}
 _RAY = "Ray, Achiam and Amodei 2019, Benchmarking safe exploration in deep reinforcement learning"
 _STOOKE = "Stooke, Achiam and Abbeel 2020, arXiv:2007.03964"
-_EARLY_TERMINATION_LIBRARY = {"observe_budget": False, "keep_counting": True}
+# OmniSafe runs early termination in one environment, where fresh starts cut one episode in an iteration. Side by side
+# they would cut one in each environment, the long ones more often, and leave a mean over short episodes.
+_EARLY_TERMINATION_LIBRARY = {"observe_budget": False, "keep_counting": True, "reset_at_iteration_start": False}
 _SAUTE_LIBRARY = {"final_budget_is_reset": True}
 _SIMMER_LIBRARY = {
     **_SAUTE_LIBRARY,
@@ -107,28 +121,28 @@ TABLE: dict[str, Row] = {
         summary="Policy gradient that does not look at costs.",
         paper="Sutton et al. 1999, Policy gradient methods for reinforcement learning with function approximation",
         update=plain.PART,
-        presets=_first_order({"passes": 10, "episode_window": 50}),
+        presets=_first_order({"passes": 10, "episode_window": 50}, limited=False),
     ),
     "natural_pg": Row(
         aliases=("NaturalPG",),
         summary="Natural policy gradient that does not look at costs.",
         paper="Kakade 2001, A natural policy gradient",
         update=natural.PART,
-        presets=_SECOND_ORDER,
+        presets=_presets(_PER_DIMENSION, _PER_DIMENSION, limited=False),
     ),
     "trpo": Row(
         aliases=("TRPO",),
         summary="Trust-region policy optimisation that does not look at costs.",
         paper="Schulman et al. 2015, arXiv:1502.05477",
         update=trust_region.PART,
-        presets=_SECOND_ORDER,
+        presets=_presets(_PER_DIMENSION, _PER_DIMENSION, limited=False),
     ),
     "ppo": Row(
         aliases=("PPO",),
         summary="Clipped policy gradient that does not look at costs.",
         paper="Schulman et al. 2017, arXiv:1707.06347",
         update=clipped.PART,
-        presets=_first_order(),
+        presets=_first_order(limited=False),
     ),
     "ppo_lag": Row(
         aliases=("PPOLag", "PPO-Lag"),
@@ -203,7 +217,7 @@ TABLE: dict[str, Row] = {
         presets=_first_order(
             _FOCOPS_LIBRARY,
             _FOCOPS_LIBRARY,
-            {**_CAP_2, "multiplier_optimizer": "sgd", "multiplier_learning_rate": 0.01, "multiplier_init": 0.0},
+            {**_CAP_2, **_PLAIN_ASCENT},
         ),
     ),
     "cup": Row(
@@ -212,7 +226,7 @@ TABLE: dict[str, Row] = {
         paper="Yang et al. 2022, arXiv:2209.07089",
         update=cup.PART,
         constraint=LAGRANGE_APART,
-        presets=_first_order(_CAP_2, {"multiplier_max": 0.2, "target_kl": 0.02}, _CAP_2),
+        presets=_first_order(_CAP_2, {"multiplier_max": 0.2, "target_kl": 0.02}, {**_CAP_2, **_PLAIN_ASCENT}),
     ),
     "ipo": Row(
         aliases=("IPO",),

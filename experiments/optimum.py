@@ -147,6 +147,8 @@ def settings_for(name: str, case: str) -> dict[str, Any]:
     if facts["parts"]["transform"]:
         chosen["cost_limit"] = budget
     chosen["minibatch_size"] = chosen["minibatch_size"] or chosen["steps_per_iteration"]
+    if env.spec.num_actions is not None:
+        del chosen["initial_log_std"]
     return {key: value for key, value in chosen.items() if key in known}
 
 

@@ -1,6 +1,8 @@
 """The episodes that finished lately: how they are remembered, and their means.
 
-A multiplier follows the mean cost of an episode, and everything printed about a run is such a mean.
+A multiplier follows the mean cost of an episode, and everything printed about a run is such a mean. An episode whose
+return or cost is not a finite number is left out: one of them in a window would hide a cost from its limit for as long
+as it stays there. The steps that it spoiled are dropped and counted by the updates.
 """
 
 from __future__ import annotations
@@ -47,10 +49,16 @@ def empty(size: int, num_costs: int) -> EpisodeWindow:
     )
 
 
+def _counted(transitions: Finished) -> jax.Array:
+    """Where an episode finished whose sums are finite, in the shape of `done`."""
+    whole = jnp.isfinite(transitions.episode_return) & jnp.isfinite(transitions.episode_cost)
+    return transitions.done & whole & jnp.all(jnp.isfinite(transitions.episode_costs), axis=-1)
+
+
 def remember(window: EpisodeWindow, transitions: Finished) -> EpisodeWindow:
     """Write the episodes that finished in `transitions` into the window, the earliest first."""
     size = window.costs.shape[0]
-    done = transitions.done.reshape(-1)
+    done = _counted(transitions).reshape(-1)
     rank = jnp.cumsum(done, dtype=jnp.int32) - 1
     finished = jnp.sum(done, dtype=jnp.int32)
     kept = done & (rank >= finished - size)
@@ -77,7 +85,7 @@ def means(window: EpisodeWindow, transitions: Finished) -> dict[str, jax.Array]:
 
     Returns:
         `return`, `cost`, `length`: `[]`, NaN while no episode has ever finished; `episodes`: `[]` int32, finished in
-        these transitions.
+        these transitions, those with sums that are not finite included.
     """
     mean = _averager(window, transitions)
     return {
@@ -95,7 +103,7 @@ def mean_costs(window: EpisodeWindow, transitions: Finished) -> jax.Array:
 
 def _averager(window: EpisodeWindow, transitions: Finished) -> Callable[[jax.Array, jax.Array], jax.Array]:
     size = window.costs.shape[0]
-    done = transitions.done
+    done = _counted(transitions)
     finished = jnp.sum(done, dtype=jnp.int32)
     held = jnp.minimum(window.count, size)
     valid = jnp.arange(size) < held
@@ -124,7 +132,7 @@ def running_mean_costs(before: EpisodeWindow, transitions: Finished) -> jax.Arra
         NaN where no episode finished in the iteration.
     """
     size = before.costs.shape[0]
-    done = transitions.done.reshape(-1)
+    done = _counted(transitions).reshape(-1)
     finished = jnp.sum(done, dtype=jnp.int32)
     recent = jnp.concatenate([transitions.episode_cost[..., None], transitions.episode_costs], axis=-1)
     recent = recent.reshape(done.shape[0], -1).astype(jnp.float32)

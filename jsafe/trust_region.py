@@ -120,18 +120,17 @@ def cpo_step(
     """Improve the objective as much as the trust region and the linearised cost constraints allow.
 
     Achiam et al. 2017, "Constrained policy optimization", sections 6.1 and 6.2, for one or more constraints:
-
         maximise gradient . x   subject to   cost_gradient[i] . x + slack[i] <= 0   and   x^T F x / 2 <= radius
 
     In cases 1 to 4 (see `Step`) x is the maximiser, `(F^-1 gradient - sum_i multiplier[i] F^-1 cost_gradient[i]) /
     radius_multiplier`. In case 0 it descends the violated costs alone, to the boundary of the region:
-    `-sum_i multiplier[i] F^-1 cost_gradient[i]`, each gradient scaled to the same length in the metric of F^-1, so that
-    the unit of a cost does not matter.
+    `-sum_i multiplier[i] F^-1 cost_gradient[i]`, each gradient scaled to one length in the metric of F^-1.
 
-    Nothing finite gives NaN. A constraint without gradient is ignored where it holds; where it is violated no step can
-    repair it: case 0, without a step unless another violated constraint has a gradient. Without an objective gradient
-    x is the feasible point nearest to 0. Constraints may depend on one another. With a product instead of a matrix, x
-    is the best step in the span of what conjugate gradients find, within radius and constraints however rough that is.
+    Finite input gives a finite step, and anything else a step of NaN. A constraint without gradient is ignored where it
+    holds; where it is violated no step can repair it: case 0, without a step unless another violated constraint has a
+    gradient. Without an objective gradient x is the feasible point nearest to 0. Constraints may depend on one another.
+    With a product instead of a matrix, x is the best step in the span of what conjugate gradients find, within radius
+    and constraints however rough that is.
 
     `dual="library"` repeats OmniSafe 0.5 and SafePO, to compare with their results. Two defects: the closed forms of
     the paper get gradient . F^-1 cost_gradient with the wrong sign, and the price of the region is clipped to intervals
@@ -145,14 +144,14 @@ def cpo_step(
         cost_gradient: `[n]`, or `[K, n]`.
         slack: `[]`, or `[K]`: expected cost minus its limit, positive when violated, in the unit of the linearised
             cost (the mean of an advantage is a cost per step, not per episode).
-        fisher: matrix `[n, n]`, or the function `v -> F v`.
-        radius: `[]`, above 0.
+        fisher: matrix `[n, n]`, positive definite (not checked), or the function `v -> F v`.
+        radius: `[]`, above 0 and finite.
         dual: `"paper"` or `"library"`.
         cg_iterations: of conjugate gradients, where `fisher` is a function.
 
     Raises:
-        ValueError: for shapes that do not fit, a known radius of 0 or less, another dual, or more constraints than
-            `MAX_CONSTRAINTS` (for `"library"`: than one).
+        ValueError: for shapes that do not fit, a known radius that is not finite and above 0, another dual, or more
+            constraints than `MAX_CONSTRAINTS` (for `"library"`: than one).
     """
     if dual not in ("paper", "library"):
         raise ValueError(f"dual must be 'paper' or 'library', got {dual!r}")
@@ -268,12 +267,14 @@ def _reduce(gradient, cost_gradient, slack, fisher: Fisher, radius, cg_iteration
     if [gradient.ndim, cost_gradient.shape] != [1, slack.shape + n] or slack.ndim > 1 or shapes[3] not in (None, n * 2):
         raise ValueError(f"gradient, cost_gradient, slack and fisher have shapes that do not fit: {shapes}")
     if not 1 <= slack.size <= most:
-        raise ValueError(f"this step holds 1 to {most} constraints, cost_gradient has {slack.size}")
-    if jnp.ndim(radius) != 0 or (not isinstance(radius, Tracer) and not float(radius) > 0.0):
-        raise ValueError(f"radius must be a number above 0, got {radius}")
+        wanted = "one constraint" if most == 1 else f"1 to {most} constraints"
+        raise ValueError(f"this step holds {wanted}, cost_gradient has {slack.size}")
+    if jnp.ndim(radius) != 0 or (not isinstance(radius, Tracer) and not 0.0 < float(radius) < float("inf")):
+        raise ValueError(f"radius must be a finite number above 0, got {radius}")
 
     dtype = jnp.result_type(gradient, cost_gradient, jnp.float32)
-    slack, reach = jnp.atleast_1d(slack).astype(dtype), jnp.sqrt(2.0 * jnp.asarray(radius, dtype))
+    known = jnp.all(jnp.isfinite(jnp.concatenate([gradient, cost_gradient.ravel(), slack.ravel()])))  # else NaN
+    slack, reach = jnp.atleast_1d(slack).astype(dtype), jnp.where(known, jnp.sqrt(2.0 * radius), jnp.nan).astype(dtype)
     units, lengths = _unit(jnp.concatenate([jnp.atleast_2d(cost_gradient), gradient[None]]).astype(dtype))
     if callable(fisher):
         multiply = fisher

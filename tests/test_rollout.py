@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -107,6 +108,20 @@ def test_mean_covers_the_whole_batch_when_it_finished_more_than_the_window_holds
     state, t = unroll(env, random_walk, start(env, jax.random.key(0), 8, window=4), jax.random.key(1), 9)
     expected = float((t.episode_return * t.done).sum() / t.done.sum())
     assert float(episodes.means(state.window, t)["return"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_episode_with_a_sum_that_is_not_finite_is_left_out():
+    done = jnp.ones((4, 1), bool)
+    costs = jnp.array([[1.0], [jnp.nan], [3.0], [jnp.inf]])
+    ended = types.SimpleNamespace(
+        episode_return=costs, episode_cost=costs, episode_costs=costs[..., None], episode_length=costs, done=done
+    )
+    for size in (2, 10):
+        window = episodes.remember(episodes.empty(size, 1), ended)
+        means = episodes.means(window, ended)
+        assert float(means["cost"]) == 2.0 and int(window.count) == 2 and int(means["episodes"]) == 4
+        assert float(episodes.mean_costs(window, ended)[0]) == 2.0
+        assert np.isfinite(episodes.running_mean_costs(episodes.empty(size, 1), ended)).all()
 
 
 def test_means_are_nan_before_the_first_episode_ends():

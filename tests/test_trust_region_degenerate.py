@@ -147,6 +147,15 @@ def test_pcpo_without_gradients_does_nothing_or_only_projects():
         assert case == (4 if slack < 0 else 0)
 
 
+@pytest.mark.parametrize("step", [cpo_step, pcpo_step, partial(cpo_step, dual="library")])
+@pytest.mark.parametrize("which", range(3))
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
+def test_input_that_is_not_finite_gives_a_step_of_nan_and_no_plausible_one(step, which, bad):
+    problem = [jnp.array([1.0, 2.0, 3.0]), jnp.array([1.0, 0.0, -1.0]), jnp.array(0.01)]
+    problem[which] = problem[which].at[0].set(bad) if which < 2 else jnp.array(bad)
+    assert np.isnan(step(*problem, H, RADIUS).step).all()
+
+
 def test_wrong_arguments_are_named():
     wrong = [
         ("slack", lambda: cpo_step(G, B, [0.1, 0.2], H, RADIUS)),
@@ -156,10 +165,10 @@ def test_wrong_arguments_are_named():
         ("radius", lambda: cpo_step(G, B, 0.1, H, 0.0)),
         ("radius", lambda: pcpo_step(G, B, 0.1, H, jnp.float32(-1.0))),
         ("dual", lambda: cpo_step(G, B, 0.1, H, RADIUS, dual="primal")),
-        ("1 to 1 constraints", lambda: cpo_step(G, np.stack([B, B]), [0.1, 0.1], H, RADIUS, dual="library")),
+        ("holds one constraint", lambda: cpo_step(G, np.stack([B, B]), [0.1, 0.1], H, RADIUS, dual="library")),
         ("1 to 6 constraints", lambda: cpo_step(G, np.tile(B, (7, 1)), np.ones(7), H, RADIUS)),
         ("projection", lambda: pcpo_step(G, B, 0.1, H, RADIUS, projection="entropy")),
-        ("1 to 1 constraints", lambda: pcpo_step(G, np.stack([B, B]), [0.1, 0.1], H, RADIUS)),
+        ("holds one constraint", lambda: pcpo_step(G, np.stack([B, B]), [0.1, 0.1], H, RADIUS)),
         ("must be flat", lambda: conjugate_gradient(lambda v: v, jnp.ones((2, 2)))),
         ("iterations", lambda: conjugate_gradient(lambda v: v, G, iterations=0)),
         ("tries", lambda: line_search(lambda p: p, 0.0, 1.0, lambda m: m > 0, tries=0)),

@@ -24,7 +24,7 @@ from jsafe.multipliers import NO_LIMIT, Multiplier
 
 @hyperparameters
 class Limited(Hyper):
-    """Limits on costs."""
+    """Limits on costs, and what is learned of them."""
 
     cost_limit: float | tuple[float, ...] = option(
         "largest allowed mean of an episode's undiscounted cost: a number for the scalar cost, or one for each cost",
@@ -32,6 +32,16 @@ class Limited(Hyper):
         traced=True,
         low=0,
         vector=True,
+    )
+    cost_discount: float = option("discount of costs", default=0.99, traced=True, low=0, high=1)
+    cost_gae_lambda: float = option(
+        "weight of long-term estimates in cost advantages", default=0.95, traced=True, low=0, high=1
+    )
+    normalize_costs: bool = option("learn from costs scaled by their running mean and deviation", default=False)
+    smooth_costs_twice: bool = option(
+        "let limits see the mean of the window's means at each end of an episode, and 0 in the first iteration, as "
+        "SafePO does",
+        default=False,
     )
 
 
@@ -78,6 +88,19 @@ class Slack(Hyper):
 
 
 @hyperparameters
+class Margined(Limited):
+    """Limits that an update reads, with a margin that can learn."""
+
+    margin_rate: float = option(
+        "what is added, for each unit by which a cost exceeds its limit, to a margin that the update keeps below the "
+        "limit; 0 for none, as in the papers, 0.05 in Ray, Achiam and Amodei's code",
+        default=0.0,
+        traced=True,
+        low=0,
+    )
+
+
+@hyperparameters
 class Barrier(Limited):
     """A weight that grows without bound towards the limit."""
 
@@ -95,12 +118,12 @@ class Switch(Limited):
 
 
 def slack(signal: Signal, hyper: Mapping[str, Any], options: Any) -> jax.Array:
-    """Expected costs minus limits `[C]` in the unit of the mean of a cost advantage, by `Slack.cost_units`.
+    """Expected costs and margins minus limits `[C]` in the unit of the mean of a cost advantage, by `Slack.cost_units`.
 
     A policy's cost per episode changes by the sum over its steps of the advantages (Kakade and Langford 2002), so one
     unit per episode is `1 / length` per step. Episodes whose cost nobody knows yet count as free.
     """
-    excess = jnp.where(jnp.isfinite(signal.episode_costs), signal.violations, -signal.limits)
+    excess = jnp.where(jnp.isfinite(signal.episode_costs), signal.violations, -signal.limits) + signal.weights
     if options.cost_units == "step":
         return excess / jnp.where(jnp.isfinite(signal.episode_length), signal.episode_length, 1.0)
     return excess * (1.0 - hyper["cost_discount"]) if options.cost_units == "discounted" else excess
@@ -145,6 +168,27 @@ def barrier() -> Multiplier:
     return Multiplier(init, update, lambda state: state)
 
 
+def margin() -> Multiplier:
+    """What a policy is to stay below its limit by, which grows while the cost exceeds the limit and falls while not.
+
+        margin = max(0, margin + margin_rate * (episode cost - limit))
+
+    A linearised constraint that holds on a batch need not hold for the policy: with as many parameters as samples,
+    a step can lower the cost of a batch by following its noise, and then a method that solves each problem exactly
+    violates its limit for ever (Ray, Achiam and Amodei 2019, section 5, find CPO to do so; the margin is an option of
+    their code).
+    """
+
+    def init(hyper: Mapping[str, Any]) -> jax.Array:
+        return jnp.zeros(jnp.shape(hyper["cost_limit"]), jnp.float32)
+
+    def update(state: jax.Array, episode_cost: jax.Array, hyper: Mapping[str, Any]) -> jax.Array:
+        moved = jnp.maximum(state + hyper["margin_rate"] * (episode_cost - hyper["cost_limit"]), 0.0)
+        return jnp.where(jnp.isfinite(episode_cost), moved, state)
+
+    return Multiplier(init, update, lambda state: state)
+
+
 def switch() -> Multiplier:
     """Choose the cost to reduce: 1 for the one that exceeds its limit most, 0 for the others and if none does.
 
@@ -164,7 +208,7 @@ def switch() -> Multiplier:
     return Multiplier(init, update, lambda state: state)
 
 
-LIMITS = ConstraintPart("limits", Limited, None, rewards_only)
+LIMITS = ConstraintPart("limits", Margined, lambda chosen: margin(), rewards_only)
 LAGRANGE = ConstraintPart(
     "lagrange", Lagrange, lambda chosen: multipliers.lagrange(chosen.multiplier_optimizer), weighted
 )

@@ -64,8 +64,8 @@ def count_constraints(env: Env, options: Any, algorithm: str) -> int:
         raise ValueError(f"{algorithm} needs an environment with at least one cost, and {env.spec.id} has none")
     if isinstance(limit, tuple) and len(limit) != len(costs):
         raise ValueError(
-            f"cost_limit must be one number for the scalar cost, or {len(costs)} numbers, one for each of "
-            f"{env.spec.id}'s costs ({', '.join(costs)}); got {len(limit)}"
+            f"cost_limit must be one number for the scalar cost, or one for each of {env.spec.id}'s costs "
+            f"({', '.join(costs)}), which makes {len(costs)}; got {len(limit)}"
         )
     return len(limit) if isinstance(limit, tuple) else 1
 
@@ -98,7 +98,7 @@ def build(
     each = isinstance(getattr(options, "cost_limit", None), tuple)
     multiplier = constraint.make(options) if constraint and constraint.make else None
     values = value_names(num_constraints)
-    scaled = options.normalize_rewards or options.normalize_costs
+    scaled = options.normalize_rewards or _says(options, "normalize_costs")
 
     def observe(state: TrainState, obs: jax.Array) -> jax.Array:
         return normalize.apply(state.normalizer, obs, options.observation_clip)
@@ -147,7 +147,7 @@ def build(
         hyper = with_limits(state.hyper)
 
         costs, episode_costs = _bounded_costs(options, num_constraints, each, before, envs.window, transitions)
-        if options.smooth_costs_twice:
+        if _says(options, "smooth_costs_twice"):
             episode_costs = jnp.where(state.iteration == 0, 0.0, episode_costs)
         dual, weights = state.dual, jnp.zeros(num_constraints, jnp.float32)
         if multiplier:
@@ -227,12 +227,18 @@ def build(
     return Trainer(init=init, step=step, info=info)
 
 
+def _says(options: OnPolicy, switch: str) -> bool:
+    """A switch of `constraints.Limited`; off for an algorithm without limits."""
+    return bool(getattr(options, switch, False))
+
+
 def _traced(
     options: OnPolicy, defaults: Mapping[str, Any], replaced: Mapping[str, Any] | None, algorithm: str
 ) -> dict[str, jax.Array]:
     """Traced hyper-parameters as arrays; Python numbers among the replacements are checked, tracers cannot be."""
     values = merged_traced(defaults, replaced, algorithm)
-    dataclasses.replace(options, **{k: v for k, v in values.items() if isinstance(v, int | float | tuple)})
+    known = {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
+    dataclasses.replace(options, **{k: v for k, v in known.items() if isinstance(v, int | float | tuple)})
     for name, value in values.items():
         if np.shape(value) != np.shape(defaults[name]):
             raise ValueError(f"{name} must have shape {np.shape(defaults[name])}, got {np.shape(value)}")
@@ -260,7 +266,7 @@ def _bounded_costs(
     if not num_constraints:
         return jnp.zeros((*transitions.reward.shape, 0), jnp.float32), jnp.zeros(0, jnp.float32)
     costs = transitions.costs if each else transitions.cost[..., None]
-    if options.smooth_costs_twice:
+    if _says(options, "smooth_costs_twice"):
         twice = episodes.running_mean_costs(before, transitions)
         return costs, twice[1:] if each else twice[:1]
     if each:
@@ -270,10 +276,10 @@ def _bounded_costs(
 
 def _scale(options: OnPolicy, scales: Any, rewards: jax.Array, costs: jax.Array) -> tuple[Any, jax.Array, jax.Array]:
     """Rewards and costs to learn from, and the statistics that scale those of the next iteration."""
-    if not (options.normalize_rewards or options.normalize_costs):
+    if not (options.normalize_rewards or _says(options, "normalize_costs")):
         return scales, rewards, costs
     raw = jnp.concatenate([rewards[..., None], costs], axis=-1)
     scaled = normalize.apply(scales, raw, options.observation_clip)
     rewards = scaled[..., 0] if options.normalize_rewards else rewards
-    costs = scaled[..., 1:] if options.normalize_costs else costs
+    costs = scaled[..., 1:] if _says(options, "normalize_costs") else costs
     return normalize.update(scales, raw), rewards, costs

@@ -21,25 +21,15 @@ class OnPolicy(Hyper):
     )
     reset_at_iteration_start: bool = option("abandon running episodes when an iteration starts", default=False)
     episode_window: int = option("finished episodes over which return and cost are averaged", default=100, low=1)
-    smooth_costs_twice: bool = option(
-        "let limits see the mean of the window's means at each end of an episode, and 0 in the first iteration, as "
-        "SafePO does",
-        default=False,
-    )
     normalize_observations: bool = option("scale observations by their running mean and deviation", default=True)
     observation_clip: float = option("bound on the absolute value of a normalised observation", default=5.0, above=0)
     raw_final_observation: bool = option(
         "bootstrap at a time limit from the observation as it is, not normalised, as SafePO does", default=False
     )
     normalize_rewards: bool = option("learn from rewards scaled by their running mean and deviation", default=False)
-    normalize_costs: bool = option("learn from costs scaled by their running mean and deviation", default=False)
     discount: float = option("discount of rewards", default=0.99, traced=True, low=0, high=1)
-    cost_discount: float = option("discount of costs", default=0.99, traced=True, low=0, high=1)
     gae_lambda: float = option(
         "weight of long-term estimates in reward advantages", default=0.95, traced=True, low=0, high=1
-    )
-    cost_gae_lambda: float = option(
-        "weight of long-term estimates in cost advantages", default=0.95, traced=True, low=0, high=1
     )
     hidden_sizes: tuple[int, ...] = option("widths of the hidden layers of policy and values", default=(64, 64), low=1)
     activation: str = option("nonlinearity between layers", default="tanh", choices=tuple(ACTIVATIONS))

@@ -108,6 +108,20 @@ def test_multipliers_are_capped_at_two_for_focops_and_cup_only():
     assert weights_of("ppo_lag", "omnisafe", high)[-1] == pytest.approx(0.001 + 80 * 0.035, rel=1e-4)
 
 
+def test_a_margin_adds_up_violations_and_is_never_negative():
+    """With a rate of 0.5 and limits of 25 and 10: 31, 27, unknown, 15 and 9, 12, unknown, 2."""
+    chosen = options("cpo", "paper", 2, margin_rate=0.5)
+    hyper = hyper_of(chosen)
+    margin, seen = constraints.margin(), []
+    state = margin.init(hyper)
+    for cost in ([31.0, 9.0], [27.0, 12.0], [np.nan, np.nan], [15.0, 2.0]):
+        state = margin.update(state, jnp.asarray(cost), hyper)
+        seen.append(np.asarray(margin.value(state)))
+    np.testing.assert_allclose(seen, [[3, 0], [4, 1], [4, 1], [0, 0]], atol=1e-6)
+    told = signal(episode_costs=[31.0, 9.0], limits=LIMITS, weights=[3.0, 0.0], episode_length=200.0)
+    np.testing.assert_allclose(constraints.slack(told, hyper, chosen), np.array([9.0, -1.0]) / 200, rtol=1e-5)
+
+
 def test_violations_count_per_episode_as_in_omnisafe_or_per_step():
     told = signal(episode_costs=[31.0, 9.0], limits=LIMITS, weights=[0.0, 0.0], episode_length=200.0)
     unknown = signal(episode_costs=[np.nan, np.nan], limits=LIMITS, weights=[0.0, 0.0], episode_length=np.nan)

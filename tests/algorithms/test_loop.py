@@ -1,5 +1,7 @@
 """Whole training runs on small CMDPs with known answers."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ from algorithms.on_policy import constraints, loop
 from algorithms.on_policy.advantages import make_batch
 from algorithms.on_policy.parts import Update
 from algorithms.registry import options_of
+from algorithms.table import TABLE
 from jsafe import rollout
 from jsafe.networks import Network
 from tests.toys import Counter, Lever, PointMass, Throttle
@@ -183,11 +186,93 @@ def test_a_network_of_the_users_takes_the_place_of_a_built_in_one():
     env = PointMass()
     options = options_of("ppo_lag")()
     nets = loop.default_networks(env, options)._replace(cost_value=constant_value(1.0))
-    trainer = algorithms.make("ppo_lag", env, networks=nets, total_steps=160, **TINY)
+    own = {k: v for k, v in TINY.items() if k != "hidden_sizes"}
+    trainer = algorithms.make("ppo_lag", env, networks=nets, total_steps=160, **own)
     state, metrics = jax.jit(lambda k: jsafe.run(trainer, k, 2))(jax.random.key(0))
     assert trainer.info.policy is None
     assert set(state.params["cost_value"]) == {"level"} and float(state.params["cost_value"]["level"]) != 1.0
     assert np.isfinite(metrics["policy_loss"]).all()
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaking(Throttle):
+    """A throttle whose meter fails now and then: the cost of a step is NaN once in 300."""
+
+    def step(self, state, action):
+        after = super().step(state, action)
+        broken = jax.random.bernoulli(jax.random.fold_in(state.data, 1), 1 / 300)
+        cost = jnp.where(broken, jnp.nan, after.cost)
+        return dataclasses.replace(after, cost=cost, cost_sum=jnp.sum(cost))
+
+
+@pytest.mark.parametrize("name", ["cpo", "ppo_lag"])
+def test_a_meter_that_fails_now_and_then_does_not_switch_the_limit_off(name):
+    trainer = algorithms.make(name, Leaking(), total_steps=240 * 20, **{**TINY, "steps_per_iteration": 240})
+    state, metrics = jax.jit(lambda k: jsafe.run(trainer, k, 20))(jax.random.key(0))
+    assert int(state.skipped) > 0  # the steps on those batches are dropped and counted
+    assert np.isfinite(metrics["cost"]).all() and np.isfinite(metrics["return"]).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+
+
+def test_rewards_and_costs_are_scaled_by_what_was_seen_before():
+    """The first iteration learns from them as they are, the second from `(x - mean) / deviation`, both within 5."""
+    options = options_of("pdo")(
+        num_envs=2, steps_per_iteration=20, minibatch_size=20, normalize_rewards=True, normalize_costs=True,
+        discount=0.0, cost_discount=0.0, normalize_observations=False,
+    )  # fmt: skip
+
+    def apply(key, params, optimizer, batch, signal, hyper):
+        return params, optimizer, {**batch.targets, "skipped": jnp.zeros((), jnp.int32)}
+
+    env, zero = Throttle(), constant_value(0.0)
+    nets = loop.default_networks(env, options)._replace(reward_value=zero, cost_value=zero)
+    trainer = loop.build(
+        algorithm="pdo", env=env, options=options, networks=nets, update=Update(lambda params: (), apply),
+        constraint=constraints.LAGRANGE, policy=None,
+    )  # fmt: skip
+    step = jax.jit(trainer.step)
+    state, first = step(trainer.init(jax.random.key(0)))
+    _, second = step(state)
+    plain = loop.build(
+        algorithm="pdo", env=env, options=dataclasses.replace(options, normalize_rewards=False, normalize_costs=False),
+        networks=nets, update=Update(lambda params: (), apply), constraint=constraints.LAGRANGE, policy=None,
+    )  # fmt: skip
+    step = jax.jit(plain.step)
+    state, raw_first = step(plain.init(jax.random.key(0)))
+    _, raw_second = step(state)
+    for name in ("reward_value", "cost_value"):
+        np.testing.assert_array_equal(first[name], np.clip(raw_first[name], -5, 5))
+        before = np.asarray(raw_first[name])
+        wanted = np.clip((np.asarray(raw_second[name]) - before.mean()) / before.std(), -5, 5)
+        np.testing.assert_allclose(second[name], wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_the_safepo_preset_smooths_costs_twice_and_bootstraps_from_the_bare_observation():
+    """Two iterations of two episodes of `Counter`, whose cost is 1 a step and whose observation is its age."""
+
+    def apply(key, params, optimizer, batch, signal, hyper):
+        seen = {"episode_cost": signal.episode_costs[0], **batch.targets, "skipped": jnp.zeros((), jnp.int32)}
+        return params, optimizer, seen
+
+    def age(level):
+        return Network(init=lambda key: {"slope": jnp.float32(level)}, apply=lambda p, x: p["slope"] * x[..., 0])
+
+    env = Counter(episode_length=5)
+    settings = TABLE["ppo_lag"].presets["safepo"] | {"num_envs": 1, "steps_per_iteration": 10, "minibatch_size": 10}
+    options = options_of("ppo_lag")(**settings, discount=1.0, gae_lambda=0.0)
+    nets = loop.default_networks(env, options)._replace(reward_value=age(1.0), cost_value=age(1.0))
+    trainer = loop.build(
+        algorithm="ppo_lag", env=env, options=options, networks=nets, update=Update(lambda params: (), apply),
+        constraint=constraints.LAGRANGE, policy=None,
+    )  # fmt: skip
+    step = jax.jit(trainer.step)
+    state, first = step(trainer.init(jax.random.key(0)))
+    _, second = step(state)
+    assert float(first["episode_cost"]) == 0.0 and float(second["episode_cost"]) == pytest.approx(5.0)
+    # Ages 0 to 4 have mean 2 and deviation sqrt(2). One step ahead: reward 1 and the value of the next observation,
+    # normalised inside the episode, and the bare 5 at its end.
+    inside = 1 + (np.arange(1, 5) - 2) / np.sqrt(2)
+    np.testing.assert_allclose(second["reward_value"], np.tile([*inside, 1 + 5.0], 2), rtol=1e-4)
 
 
 LEARN = {

@@ -101,11 +101,13 @@ def test_presets_hold_what_omnisafe_publishes():
     budget = {"safety_budget": 25.0, "saute_discount": 0.999, "unsafe_reward": -1.0}
     gains = {"budget_kp": 5e-4, "budget_ki": 1e-5, "budget_kaw": 0.0, "budget_smoothing": 0.995, "budget_window": 10}
     for name, own in [
-        ("PPOEarlyTerminated", {"cost_limit": 25.0, "observe_budget": False, "keep_counting": True}),
-        ("PPOSaute", {**budget, "final_budget_is_reset": True}),
+        # One environment there, so that fresh starts cut one episode of an iteration; twenty of them would cut twenty.
+        ("PPOEarlyTerminated", {"cost_limit": 25.0, "observe_budget": False, "reset_at_iteration_start": False}),
+        ("PPOEarlyTerminated", {"keep_counting": True}),
+        ("PPOSaute", {**budget, "final_budget_is_reset": True, "reset_at_iteration_start": True}),
         ("PPOSimmerPID", {**budget, **gains, "initial_budget": 1.0, "divide_by_current": True, "start_full": True}),
     ]:
-        expected = {**published, **own, "reset_at_iteration_start": True}
+        expected = {**published, **own}
         config = algorithms.make(name, PointMass(), "omnisafe").info.config
         assert {k: config[k] for k in expected} == expected
 

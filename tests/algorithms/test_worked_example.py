@@ -1,6 +1,8 @@
 """The worked example of docs/algorithms.md: a new multiplier is one file and one row."""
 
 import re
+import sys
+import types
 from pathlib import Path
 
 import jax
@@ -9,7 +11,7 @@ import pytest
 
 import algorithms
 import jsafe
-from algorithms import table
+from algorithms import on_policy, table
 from algorithms.registry import options_of
 from tests.toys import Lever
 
@@ -18,11 +20,14 @@ PAGE = Path(__file__).parents[2] / "docs" / "algorithms.md"
 
 @pytest.fixture
 def bang_bang(monkeypatch):
-    """Run the module of the page, and put the row of the page into the table."""
-    module, row = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    made: dict = {}
-    exec(compile(module, str(PAGE), "exec"), made)
-    namespace = {**vars(table), "bang_bang": type("module", (), {"PART": made["PART"]})}
+    """Run the module of the page, the import it asks for, and put the row of the page into the table."""
+    source, importing, row = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    module = types.ModuleType("algorithms.on_policy.bang_bang")
+    exec(compile(source, str(PAGE), "exec"), vars(module))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(on_policy, "bang_bang", module, raising=False)
+    namespace = dict(vars(table))
+    exec(importing, namespace)
     rows = eval("{" + row.replace("\n    ", "\n") + "}", namespace)
     for name, value in rows.items():
         monkeypatch.setitem(table.TABLE, name, value)
