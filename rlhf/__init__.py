@@ -1,1 +1,1 @@
-"""Safe RLHF, BeaverTails and Baichuan 2: reserved for the language-model part; nothing is public yet."""
+"""Safe RLHF, BeaverTails and Baichuan 2: language models, their weights and losses. Training is not here yet."""

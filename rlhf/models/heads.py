@@ -1,0 +1,130 @@
+"""What stands on a decoder: logits of the next token, a score, or a score and logits of labels."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from rlhf.models.config import ModelConfig
+from rlhf.models.decoder import Cache, Decoder
+
+
+def unit_rows(weight: jax.Array) -> jax.Array:
+    """Rows of `[V, H]` scaled to length one, in float32 (Baichuan 2's NormHead; rows of zeros stay zero)."""
+    wide = weight.astype(jnp.float32)
+    return wide / jnp.maximum(jnp.linalg.norm(wide, axis=-1, keepdims=True), 1e-12)
+
+
+class LanguageModel(nn.Module):
+    """A decoder with an output layer over the vocabulary.
+
+    Attributes:
+        config: of the model.
+        dtype: of activations and matrix products.
+        param_dtype: of the parameters.
+        remat: see `Decoder`.
+        head_is_unit: the stored output layer has unit rows already, so that generation does not scale it at each token.
+    """
+
+    config: ModelConfig
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+    remat: bool = False
+    head_is_unit: bool = False
+
+    def setup(self) -> None:
+        """Name the parts."""
+        config = self.config
+        self.decoder = Decoder(config, self.dtype, self.param_dtype, self.remat)
+        if not config.tied:
+            # Kaiming uniform with a = sqrt(5), which is U(-1 / sqrt(H), 1 / sqrt(H)), for NormHead.
+            width = config.hidden_size**-0.5
+            init = _uniform(width) if config.norm_head else nn.initializers.normal(config.init_std)
+            self.head = self.param("head", init, (config.vocab_size, config.hidden_size), self.param_dtype)
+
+    def hidden(
+        self, ids: jax.Array, mask: jax.Array | None = None, cache: Cache | None = None
+    ) -> tuple[jax.Array, Cache | None]:
+        """Hidden states `[B, Q, H]` and the cache."""
+        return self.decoder(ids, mask, cache)
+
+    def logits(self, hidden: jax.Array) -> jax.Array:
+        """`[..., H] -> [..., V]`, in float32."""
+        return jnp.einsum(
+            "...h,vh->...v", hidden, self.output_layer().astype(self.dtype), preferred_element_type=jnp.float32
+        )
+
+    def output_layer(self) -> jax.Array:
+        """`[V, H]`, with unit rows if the model has them."""
+        weight = self.decoder.variables["params"]["embedding"] if self.config.tied else self.head
+        return unit_rows(weight) if self.config.norm_head and not self.head_is_unit else weight
+
+    def __call__(
+        self, ids: jax.Array, mask: jax.Array | None = None, cache: Cache | None = None
+    ) -> tuple[jax.Array, Cache | None]:
+        """Logits `[B, Q, V]` of the token after each, in float32, and the cache."""
+        hidden, cache = self.hidden(ids, mask, cache)
+        return self.logits(hidden), cache
+
+
+class Scores(NamedTuple):
+    """What a score model says.
+
+    Attributes:
+        scores: `[B, L, S]` float32, of each token.
+        end_scores: `[B, S]`, of the last token that is not padding.
+        end: `[B]` int32, where that token stands.
+    """
+
+    scores: jax.Array
+    end_scores: jax.Array
+    end: jax.Array
+
+
+class ScoreModel(nn.Module):
+    """A decoder with a linear layer: a reward or cost model, a critic, or a classifier of `size` labels.
+
+    Attributes:
+        config: of the model.
+        size: S, scores of each token.
+        bias: whether the linear layer has one.
+        dtype: of activations and matrix products.
+        param_dtype: of the parameters.
+        remat: see `Decoder`.
+    """
+
+    config: ModelConfig
+    size: int = 1
+    bias: bool = True
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, ids: jax.Array, mask: jax.Array) -> Scores:
+        """Score `ids [B, L]`; `mask [B, L]` is False for padding."""
+        config = self.config
+        hidden, _ = Decoder(config, self.dtype, self.param_dtype, self.remat, name="decoder")(ids, mask)
+        kernel = self.param(
+            "score_head", nn.initializers.normal(config.init_std), (config.hidden_size, self.size), self.param_dtype
+        )
+        scores = hidden.astype(jnp.float32) @ kernel.astype(jnp.float32)
+        if self.bias:
+            scores = scores + self.param("score_bias", nn.initializers.zeros, (self.size,), self.param_dtype)
+        end = last_token(mask)
+        return Scores(scores, jnp.take_along_axis(scores, end[:, None, None], axis=1)[:, 0], end)
+
+
+def last_token(mask: jax.Array) -> jax.Array:
+    """Column `[B]` of the last True of `[B, L]`; 0 in a row without any."""
+    return jnp.where(jnp.any(mask, axis=-1), mask.shape[-1] - 1 - jnp.argmax(mask[:, ::-1], axis=-1), 0)
+
+
+def _uniform(width: float) -> nn.initializers.Initializer:
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -width, width)
+
+    return init
