@@ -1,0 +1,1 @@
+"""Texts to learn from: which ones, in what mixture, and as which tokens."""

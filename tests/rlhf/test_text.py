@@ -1,0 +1,169 @@
+"""Templates, tokens, conversations and mixtures against the published ones."""
+
+import pytest
+
+from rlhf.chat import ASSISTANT, USER, Message, chat_example, chat_ids
+from rlhf.data import mixing
+from rlhf.models import PUBLISHED
+from rlhf.text import IGNORED, format_prompt
+from rlhf.tokens import load_tokenizer
+from tests.conftest import ROOT
+
+FILES = ROOT.parent / "shared" / "data" / "rlhf" / "tokenizers"
+needs_files = pytest.mark.skipif(not FILES.is_dir(), reason=f"the tokenizers' files are not at {FILES}")
+
+
+@pytest.fixture(scope="module")
+def llama():
+    return load_tokenizer(FILES / "llama_tokenizer.model", PUBLISHED["llama-7b"])
+
+
+@pytest.fixture(scope="module")
+def baichuan():
+    return load_tokenizer(FILES / "baichuan2_tokenizer.model", PUBLISHED["baichuan2-13b"])
+
+
+def test_prompts_of_one_and_of_three_turns():
+    assert format_prompt("hi", "</s>") == "BEGINNING OF CONVERSATION: USER: hi ASSISTANT:"
+    found = format_prompt(["a", "b", "c"], "</s>")
+    assert found == "BEGINNING OF CONVERSATION: USER: a ASSISTANT:b</s>USER: c ASSISTANT:"
+    with pytest.raises(ValueError, match="odd number of turns, got 2"):
+        format_prompt(["a", "b"], "</s>")
+
+
+PROMPT = [22815, 29940, 4214, 8079, 8707, 5348, 29903, 8098, 29901]
+PROMPT += [3148, 1001, 29901, 7251, 319, 1799, 9047, 13566, 29901]
+
+
+@needs_files
+def test_llama_tokens_of_a_prompt(llama):
+    text = format_prompt("hi", llama.eos_text)
+    assert llama.encode(text) == [1, *PROMPT] and llama.encode(text, start=False) == PROMPT
+    assert llama.size == 32_000 and llama.pad == 32_000  # the padding that Safe RLHF adds
+    assert llama.decode([*llama.encode(text), 2, 32_000]) == text
+    assert llama.encode("a</s>b", start=False) == [*llama.encode("a", start=False), 2, *llama.encode("b", start=False)]
+
+
+@needs_files
+@pytest.mark.parametrize(
+    "text, ids",
+    [
+        ("Hello world", [23160, 2063]),
+        ("BEGINNING OF CONVERSATION: USER: hi ASSISTANT:",
+         [16183, 61047, 40340, 8115, 14861, 43622, 11180, 92345, 2684, 2428, 92345, 53246, 62163, 15202, 21250, 92345]),
+        ("登鹳雀楼->王之涣\n夜雨寄北->",
+         [93198, 97845, 95008, 93084, 63, 92574, 92876, 92479, 97097, 5, 93199, 93142, 94115, 92683, 63, 92574]),
+        ("x = 12345\n    return  y",
+         [92365, 92311, 64, 92311, 92336, 92338, 92354, 92369, 92358, 5, 1411, 3509, 1373, 92330]),
+        ("😀", [98740]),
+        ("  two spaces", [92311, 1885, 11819]),
+    ],
+)  # fmt: skip
+def test_baichuan_tokens(baichuan, text, ids):
+    assert baichuan.encode(text) == ids
+    assert baichuan.decode(ids) == text
+    assert (baichuan.size, baichuan.bos, baichuan.eos, baichuan.pad) == (125_696, None, 2, 0)
+
+
+@needs_files
+def test_a_tokenizer_that_does_not_fit_the_model_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"baichuan2_tokenizer.model has 125696 tokens and the model embeds 32000"):
+        load_tokenizer(FILES / "baichuan2_tokenizer.model", PUBLISHED["llama-7b"])
+    with pytest.raises(FileNotFoundError, match=r"no tokenizer: expected tokenizer.json or tokenizer.model"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(ValueError, match=r"tokenizer.json is not a tokenizer that can be read"):
+        load_tokenizer(tmp_path)
+
+
+@needs_files
+def test_conversations_of_baichuan_keep_the_newest_round_and_older_ones_that_fit(baichuan):
+    def ids(text):
+        return baichuan.encode(text, start=False)
+
+    old = [USER, *ids("Hello world"), ASSISTANT, *ids("Hello")]
+    new = [USER, *ids("x = 1")]
+    messages = [Message("user", "Hello world"), Message("assistant", "Hello"), Message("user", "x = 1")]
+    assert chat_ids(messages, baichuan, 100) == [*old, *new, ASSISTANT]
+    assert chat_ids(messages, baichuan, len(old) + len(new) - 1) == [*new, ASSISTANT]
+    system = [Message("system", "Hello"), *messages]
+    assert chat_ids(system, baichuan, 100) == [*ids("Hello"), *old, *new, ASSISTANT]
+    assert chat_ids(system, baichuan, len(old) + len(new)) == [*ids("Hello"), *new, ASSISTANT]
+    assert chat_ids(messages[:2], baichuan, 100) == old
+    assert chat_ids(messages[2:], baichuan, 3) == [*new, ASSISTANT][-3:]
+    late, unknown = [messages[0], system[0]], [Message("bot", "")]
+    for wrong, message in (([], "turn of the user"), (late, "first"), (unknown, "role")):
+        with pytest.raises(ValueError, match=message):
+            chat_ids(wrong, baichuan, 10)
+
+
+@needs_files
+def test_answers_are_learned_and_so_is_the_end_before_the_users_turn(baichuan):
+    hello, more = baichuan.encode("Hello world", start=False), baichuan.encode("x = 1", start=False)
+    messages = [Message("user", "Hello world"), Message("assistant", "x = 1"), Message("user", "x = 1")]
+    ids, labels = chat_example(messages, baichuan, 24)
+    wanted = [USER, *hello, ASSISTANT, *more, USER, *more, 2]
+    assert ids == wanted + [0] * (24 - len(wanted))
+    told = [2, *[IGNORED] * len(hello), IGNORED, *more, 2, *[IGNORED] * len(more), 2]
+    assert labels == told + [IGNORED] * (24 - len(told))
+    assert chat_example(messages, baichuan, 5) == (wanted[:5], told[:5])
+
+
+# Mixtures.
+
+
+@pytest.mark.parametrize(
+    "text, share, count, path",
+    [
+        ("alpaca", 1.0, None, None),
+        ("alpaca:", 1.0, None, None),
+        ("alpaca:0.5", 0.5, None, None),
+        ("alpaca:1/4", 0.25, None, None),
+        ("alpaca:7/-1", 1.0, 7, None),
+        ("alpaca:0:/data/a:b", 0.0, None, "/data/a:b"),
+        ("alpaca::/data", 1.0, None, "/data"),
+    ],
+)
+def test_parts_of_a_mixture(text, share, count, path):
+    found = mixing.parse(text)
+    assert (found.name, found.share, found.count) == ("alpaca", share, count)
+    assert (str(found.path) if found.path else None) == path
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "names no data set"),
+        (":1", "names no data set"),
+        ("a:1:", "empty path"),
+        ("a:-1", "at least 0"),
+        ("a:x", "'x' of 'a:x' must be a number"),
+        ("a:1/0", "fraction"),
+        ("a:-3/-1", "exactly N rows"),
+        ("a:nan", "at least 0"),
+    ],
+)
+def test_parts_that_make_no_sense_are_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        mixing.parse(text)
+
+
+def test_two_data_sets_of_ten_give_the_published_rows():
+    rows = mixing.mix(mixing.parse_all(["a:0.4", "b:4/-1"]), [10, 10])
+    assert rows == [(0, 7), (0, 9), (0, 5), (0, 3), (1, 9), (1, 0), (1, 3), (1, 1)]
+    rows = mixing.mix(mixing.parse_all(["a:1.4", "b:0"]), [10, 10])
+    assert rows == [(0, i) for i in (*range(10), 7, 9, 5, 3)]
+    with pytest.raises(ValueError, match="a is named more than once"):
+        mixing.parse_all(["a", "a:0.5"])
+    with pytest.raises(ValueError, match="a is empty"):
+        mixing.mix(mixing.parse_all(["a:3/-1"]), [0])
+
+
+def test_the_split_of_ten_is_the_published_one():
+    assert mixing.split(10, 0.3) == ([5, 6, 0, 7, 3, 2, 4], [9, 1, 8])
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        mixing.split(10, 1.0)
+
+
+def test_of_equal_prompts_the_last_is_kept():
+    assert mixing.last_of_each(["a", "b", "a", "c", "b"]) == [2, 3, 4]
