@@ -66,7 +66,6 @@ class Claim(NamedTuple):
 SETTINGS: dict[str, dict[str, Any]] = {
     "linear_quadratic": {"learning_rate": 3e-4, "entropy_coefficient": 0.0},
     "lagrange": {"multiplier_optimizer": "sgd", "multiplier_learning_rate": 0.1, "multiplier_max": 1e8},
-    "lagrange@linear_quadratic": {"multiplier_learning_rate": 0.1},
     "barrier@linear_quadratic": {"barrier_max": 20.0},
     "pid": {"pid_kp": 0.1, "pid_ki": 0.01, "pid_kd": 0.0},
     "pid@linear_quadratic": {"pid_kp": 0.3, "pid_ki": 0.2},

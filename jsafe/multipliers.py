@@ -114,6 +114,27 @@ def lagrange(optimizer: str = "adam") -> Multiplier:
     return Multiplier(init, update, lambda state: state.multiplier)
 
 
+def exponentiated() -> Multiplier:
+    """Gradient ascent on the logarithm of the multiplier, which therefore stays above 0.
+
+        log multiplier += multiplier_learning_rate * multiplier * (episode_cost - cost_limit)
+
+    and is clipped to the logarithm of `multiplier_max` (Dai et al. 2024, "Safe RLHF", arXiv 2310.12773). The state is
+    the logarithm `[...]`. `multiplier_init` must be above 0. Reads the names that `lagrange` reads.
+    """
+
+    def init(hyper: Hyper) -> jax.Array:
+        return jnp.log(jnp.maximum(_start(hyper), jnp.finfo(jnp.float32).tiny))
+
+    def update(state: jax.Array, episode_cost: jax.Array, hyper: Hyper) -> jax.Array:
+        cost = _float(episode_cost)
+        moved = state + hyper["multiplier_learning_rate"] * jnp.exp(state) * (cost - hyper["cost_limit"])
+        moved = _float(jnp.minimum(moved, jnp.log(_float(hyper["multiplier_max"]))))
+        return _keep_if_unknown(cost, moved, state)
+
+    return Multiplier(init, update, jnp.exp)
+
+
 def pid(delay: int = 10) -> Multiplier:
     """Control the multiplier by the violation, its sum and the growth of the cost.
 

@@ -56,6 +56,13 @@ def test_multiplier_stays_below_its_upper_bound():
     assert max(follow(multipliers.pid(), [1e5] * 10, PID)) == pytest.approx(100.0)
 
 
+def test_the_logarithm_of_a_multiplier_moves_by_the_multiplier_times_the_violation():
+    hyper = {"cost_limit": 0.0, "multiplier_init": 1.0, "multiplier_learning_rate": 0.1, "multiplier_max": 5.0}
+    values = follow(multipliers.exponentiated(), [3.0, 3.0, -1.0, 100.0, jnp.nan], hyper)
+    np.testing.assert_allclose(values, [1.349859, 2.023761, 1.652983, 5.0, 5.0], rtol=1e-5)
+    assert min(follow(multipliers.exponentiated(), [-1e3] * 50, hyper)) > 0.0
+
+
 def test_pid_equals_a_sequence_computed_by_hand():
     # violation 20 twice, then -25. I: .201, .401, .151. P: 1, 1.95, .6025. D: 2.25, 4.3875, 4.168125.
     # With a delay of 2 the derivative sees 0, 0 and then the first D: 4.168125 - 2.25.
