@@ -119,17 +119,19 @@ def exponentiated() -> Multiplier:
 
         log multiplier += multiplier_learning_rate * multiplier * (episode_cost - cost_limit)
 
-    and is clipped to the logarithm of `multiplier_max` (Dai et al. 2024, "Safe RLHF", arXiv 2310.12773). The state is
+    between -80 and the logarithm of `multiplier_max` (Dai et al. 2024, "Safe RLHF", arXiv 2310.12773). The state is
     the logarithm `[...]`. `multiplier_init` must be above 0. Reads the names that `lagrange` reads.
     """
 
+    least = -80.0  # its exponential is still a float32 above 0
+
     def init(hyper: Hyper) -> jax.Array:
-        return jnp.log(jnp.maximum(_start(hyper), jnp.finfo(jnp.float32).tiny))
+        return jnp.maximum(jnp.log(_start(hyper)), least)
 
     def update(state: jax.Array, episode_cost: jax.Array, hyper: Hyper) -> jax.Array:
         cost = _float(episode_cost)
         moved = state + hyper["multiplier_learning_rate"] * jnp.exp(state) * (cost - hyper["cost_limit"])
-        moved = _float(jnp.minimum(moved, jnp.log(_float(hyper["multiplier_max"]))))
+        moved = _float(jnp.clip(moved, least, jnp.log(_float(hyper["multiplier_max"]))))
         return _keep_if_unknown(cost, moved, state)
 
     return Multiplier(init, update, jnp.exp)

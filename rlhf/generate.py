@@ -122,7 +122,7 @@ def generate(
     used = jnp.zeros((batch, config.vocab_size), bool).at[rows[:, None], ids].max(mask)
 
     def logits_of(hidden: jax.Array) -> jax.Array:
-        return model.apply(variables, hidden[:, -1], method=LanguageModel.logits)
+        return jnp.asarray(model.apply(variables, hidden[:, -1], method=LanguageModel.logits))
 
     def draw(logits: jax.Array, used: jax.Array, number: jax.Array) -> jax.Array:
         found = shaped(logits, used, sampling)

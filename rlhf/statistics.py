@@ -43,7 +43,7 @@ def moving(state: ScoreStatistics, scores: jax.Array, momentum: float) -> ScoreS
 
 
 def merged(state: ScoreStatistics, scores: jax.Array) -> ScoreStatistics:
-    """Merge with a batch `[B, S]` of at least two (Chan, Golub and LeVeque 1979, with the batch's unbiased variance)."""
+    """Merge with a batch `[B, S]` of at least two (Chan, Golub and LeVeque 1979)."""
     mean, variance, number = _of(scores)
     total = state.count + number
     delta = mean - state.mean
