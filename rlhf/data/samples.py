@@ -1,0 +1,261 @@
+"""What the published data sets say, in one form: a prompt, an answer, perhaps another, and what people made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rlhf.data.files import read_rows
+
+
+class Sample(NamedTuple):
+    """One row.
+
+    Attributes:
+        prompt: turns of user and assistant in alternation, the last one the user's.
+        answer: what was answered, None in a data set of prompts.
+        other: another answer, None where there is none.
+        better: whether the answer is more helpful than the other.
+        safer: whether it is less harmful than the other.
+        safe: whether it is harmless.
+        other_safe: whether the other is.
+        labels: categories of harm of the answer, by name.
+    """
+
+    prompt: tuple[str, ...]
+    answer: str | None = None
+    other: str | None = None
+    better: bool | None = None
+    safer: bool | None = None
+    safe: bool | None = None
+    other_safe: bool | None = None
+    labels: Mapping[str, bool] | None = None
+
+
+Row = Mapping[str, Any]
+
+
+def _text(row: Row, key: str) -> str:
+    value = row[key]
+    if not isinstance(value, str):
+        raise ValueError(f"{key!r} must be a text, got {value!r}")
+    return value
+
+
+def _truth(row: Row, key: str) -> bool:
+    value = row[key]
+    if not isinstance(value, bool):
+        raise ValueError(f"{key!r} must be true or false, got {value!r}")
+    return value
+
+
+def _pick(row: Row, key: str) -> bool:
+    value = row[key]
+    if value not in (0, 1) or isinstance(value, bool):
+        raise ValueError(f"{key!r} must be 0 or 1, got {value!r}")
+    return value == 0
+
+
+def pku_safe_rlhf(row: Row) -> Sample:
+    """PKU-SafeRLHF: two answers, which is more helpful, which less harmful, and whether each is safe.
+
+    Raises:
+        ValueError: the less harmful answer is labelled harmful and the other is not.
+    """
+    found = Sample(
+        prompt=(_text(row, "prompt"),),
+        answer=_text(row, "response_0"),
+        other=_text(row, "response_1"),
+        better=_pick(row, "better_response_id"),
+        safer=_pick(row, "safer_response_id"),
+        safe=_truth(row, "is_response_0_safe"),
+        other_safe=_truth(row, "is_response_1_safe"),
+    )
+    first, second = (found.safe, found.other_safe) if found.safer else (found.other_safe, found.safe)
+    if second and not first:
+        raise ValueError("'safer_response_id' points to a harmful answer although the other is safe")
+    return found
+
+
+def safe_and_unsafe(row: Row) -> Sample:
+    """Pairs `{prompt, response: [safe, harmful]}`."""
+    answers = row["response"]
+    if not (isinstance(answers, list) and len(answers) == 2 and all(isinstance(a, str) for a in answers)):
+        raise ValueError("'response' must be a list of two texts, the safe one first")
+    return Sample((_text(row, "prompt"),), answers[0], answers[1], None, True, True, False)
+
+
+def beavertails(row: Row) -> Sample:
+    """BeaverTails: one answer with fourteen categories of harm.
+
+    Raises:
+        ValueError: `is_safe` is not what the categories say.
+    """
+    labels = row["category"]
+    if not isinstance(labels, dict) or not all(isinstance(v, bool) for v in labels.values()):
+        raise ValueError("'category' must be an object of true and false")
+    safe = _truth(row, "is_safe")
+    if safe == any(labels.values()):
+        raise ValueError(f"'is_safe' is {safe}, and {sum(labels.values())} categories of harm are true")
+    return Sample((_text(row, "prompt"),), _text(row, "response"), safe=safe, labels=dict(labels))
+
+
+def judged(row: Row) -> Sample:
+    """Answers with one verdict, `{prompt, response, label: Safe or Unsafe}`."""
+    label = str(row["label"]).lower()
+    if label not in ("safe", "unsafe"):
+        raise ValueError(f"'label' must be Safe or Unsafe, got {row['label']!r}")
+    return Sample((_text(row, "prompt"),), _text(row, "response"), safe=label == "safe")
+
+
+def one_category(row: Row) -> Sample:
+    """A harmful answer and its one category."""
+    return Sample((_text(row, "prompt"),), _text(row, "response"), safe=False, labels={_text(row, "category"): True})
+
+
+def question(row: Row) -> Sample:
+    """A question and the one category of harm it was written for, as in BeaverTails' evaluation."""
+    return Sample((_text(row, "prompt"),), labels={_text(row, "category"): True})
+
+
+def bare(row: Row) -> Sample:
+    """A prompt and nothing else."""
+    return Sample((_text(row, "prompt"),))
+
+
+def answered(row: Row) -> Sample:
+    """A prompt and its answer, `{prompt, response}`."""
+    return Sample((_text(row, "prompt"),), _text(row, "response"))
+
+
+def alpaca(row: Row) -> Sample:
+    """Alpaca: instruction and input, joined by a space, and the output."""
+    given = row.get("input") or ""
+    prompt = f"{_text(row, 'instruction')} {given}" if given else _text(row, "instruction")
+    return Sample((prompt,), _text(row, "output"))
+
+
+def firefly(row: Row) -> Sample:
+    """Firefly: input and target."""
+    return Sample((_text(row, "input"),), _text(row, "target"))
+
+
+HUMAN, ASSISTANT = "\n\nHuman: ", "\n\nAssistant: "
+
+
+def hh_rlhf(row: Row) -> Sample:
+    """HH-RLHF: two dialogues that differ in their last answer, the chosen one better.
+
+    Raises:
+        ValueError: the dialogues do not alternate, or do not share their beginning.
+    """
+    (*context, answer), (*same, other) = _turns(_text(row, "chosen")), _turns(_text(row, "rejected"))
+    if context != same:
+        raise ValueError("'chosen' and 'rejected' differ in more than the last answer")
+    return Sample(tuple(context), answer, other, better=True)
+
+
+def _turns(text: str) -> list[str]:
+    turns, speaker = [], HUMAN
+    rest = text
+    if not rest.startswith(HUMAN):
+        raise ValueError(f"a dialogue must begin with {HUMAN!r}")
+    while rest:
+        rest = rest[len(speaker) :]
+        following = ASSISTANT if speaker == HUMAN else HUMAN
+        end = rest.find(following)
+        turns.append(rest if end < 0 else rest[:end])
+        rest, speaker = (rest[end:] if end >= 0 else ""), following
+    if len(turns) % 2:
+        raise ValueError("a dialogue must end with an answer of the assistant")
+    return turns
+
+
+SCHEMAS: dict[str, Callable[[Row], Sample]] = {
+    "PKU-SafeRLHF": pku_safe_rlhf,
+    "safe-and-unsafe": safe_and_unsafe,
+    "BeaverTails": beavertails,
+    "judged": judged,
+    "one-category": one_category,
+    "BeaverTails-Evaluation": question,
+    "alpaca": alpaca,
+    "firefly": firefly,
+    "hh-rlhf": hh_rlhf,
+    "answered": answered,
+    "prompts": bare,
+}
+"""What a row may look like, by the name of the data set that introduced it."""
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "PKU-SafeRLHF": ("prompt", "response_0", "response_1", "safer_response_id"),
+    "BeaverTails": ("prompt", "response", "category", "is_safe"),
+    "judged": ("prompt", "response", "label"),
+    "one-category": ("prompt", "response", "category"),
+    "BeaverTails-Evaluation": ("prompt", "category"),
+    "alpaca": ("instruction", "output"),
+    "firefly": ("input", "target"),
+    "hh-rlhf": ("chosen", "rejected"),
+    "answered": ("prompt", "response"),
+    "prompts": ("prompt",),
+}
+"""What tells a schema, the more particular ones first."""
+
+
+def schema_of(row: Row) -> str:
+    """The schema of a row, by its keys.
+
+    Raises:
+        ValueError: none fits; the message lists the keys found and those known.
+    """
+    if isinstance(row.get("response"), list):
+        return "safe-and-unsafe"
+    for name, keys in KEYS.items():
+        if all(key in row for key in keys):
+            return name
+    known = "; ".join(f"{name}: {', '.join(keys)}" for name, keys in KEYS.items())
+    raise ValueError(f"keys {', '.join(map(str, row))} fit no known schema ({known})")
+
+
+def load(path: Path, schema: str | None = None, *, skip: bool = False) -> tuple[list[Sample], list[str]]:
+    """Read a file or a folder.
+
+    Args:
+        path: what to read.
+        schema: one of `SCHEMAS`; None for what the first row's keys say.
+        skip: leave rows out that cannot be used, instead of refusing the file.
+
+    Returns:
+        The samples, and for each row that was left out a line that says which and why.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a row cannot be used; the message names the file and the row.
+    """
+    rows = read_rows(path)
+    if not rows:
+        raise ValueError(f"{path} holds no rows")
+    try:
+        read = SCHEMAS[schema or schema_of(rows[0])]
+    except ValueError as error:
+        raise ValueError(f"{path}, row 0: {error}") from error
+    samples, left_out = [], []
+    for number, row in enumerate(rows):
+        try:
+            samples.append(_used(read(row)))
+        except (KeyError, ValueError) as error:
+            reason = f"there is no field {error}" if isinstance(error, KeyError) else str(error)
+            line = f"{path}, row {number}: {reason}"
+            if not skip:
+                raise ValueError(line) from error
+            left_out.append(line)
+    return samples, left_out
+
+
+def _used(sample: Sample) -> Sample:
+    if not all(turn.strip() for turn in sample.prompt):
+        raise ValueError("the prompt is empty")
+    for answer in (sample.answer, sample.other):
+        if answer is not None and not answer.strip():
+            raise ValueError("an answer is empty")
+    return sample
