@@ -166,9 +166,7 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("runs/bench"), metavar="DIR", help="where bench.json and bench.md go"
     )
-    parser.add_argument(
-        "--quick", action="store_true", help="fewer environments and shorter pieces, to see that it works"
-    )
+    parser.add_argument("--quick", action="store_true", help="fewer environments and shorter pieces")
     parser.add_argument(
         "--seeds", type=positive, default=4, metavar="N", help="seeds in the training measurement (default 4)"
     )
@@ -179,9 +177,7 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="DIR", help="folders of runs; several are compared")
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="where to write (default report.html in the first DIR)"
-    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default: report.html in the first DIR")
     parser.add_argument(
         "--no-animation", dest="animation", action="store_false", help="leave out the film of the policy"
     )
@@ -219,6 +215,13 @@ def _add_listing(parser: argparse.ArgumentParser) -> None:
 def _add_published(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="DIR", help="folders of runs")
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the table there, as Markdown")
+    parser.add_argument(
+        "--with",
+        type=Path,
+        metavar="FILE",
+        dest="earlier",
+        help="rows of other runs, as an earlier --json printed them",
+    )
     _add_json(parser)
 
 

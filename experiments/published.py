@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from experiments.figures import mean_and_interval
-from experiments.outcome import Outcome
+from experiments.outcome import CommandError, Outcome
 from experiments.runs import Run, load_run
 
 FILE = Path(__file__).with_name("published.json")
+BUDGETS = ("cost_limit", "safety_budget")
+"""Options that say what is allowed, and not how it is learned."""
 SHARE = 0.05
 """Part of a run, its last, over which a figure of training is a mean."""
 
@@ -23,10 +25,35 @@ def published(args: argparse.Namespace) -> Outcome:
     """Run `jsafe published RUN ...`: a row for each run."""
     known = json.loads(FILE.read_text())
     rows = [row_of(load_run(path), known["results"]) for path in args.runs]
+    if args.earlier:
+        rows = joined(_earlier(args.earlier), rows)
     text = as_table(rows, known["source"])
     if args.out:
         args.out.write_text(text + "\n")
     return Outcome({"source": known["source"], "rows": rows}, text)
+
+
+def _earlier(path: Path) -> list[dict[str, Any]]:
+    try:
+        return json.loads(path.read_text())["rows"]
+    except OSError as error:
+        raise CommandError(f"cannot read {path}: {error.strerror or error}") from error
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise CommandError(f"{path} is not what `jsafe published --json` printed: {error!r}") from error
+
+
+def joined(earlier: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Earlier rows and new ones in the order of environment and algorithm; a new one replaces its like."""
+    by_kind = {_kind(row): row for row in (*earlier, *rows)}
+    return [by_kind[kind] for kind in sorted(by_kind)]
+
+
+def _kind(row: dict[str, Any]) -> tuple[str, str, str, str]:
+    return row["env"], row["algorithm"], str(row["preset"] or "paper"), _options(row)
+
+
+def _options(row: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sorted(row["options"].items()))
 
 
 def row_of(run: Run, results: dict[str, dict[str, Sequence[float]]]) -> dict[str, Any]:
@@ -46,10 +73,11 @@ def row_of(run: Run, results: dict[str, dict[str, Sequence[float]]]) -> dict[str
         training[name] = {"mean": center, "interval": [low, high], "seeds": each.tolist()}
     test = _test_episodes(run.path)
     row: dict[str, Any] = {
-        "run": str(run.path),
+        "run": run.path.name,
         "algorithm": run.algorithm,
         "env": run.env_id,
         "preset": run.facts.get("preset"),
+        "options": {k: v for k, v in (run.facts.get("options") or {}).items() if k not in BUDGETS},
         "env_steps": int(run.env_steps[-1]) if len(run.env_steps) else 0,
         "cost_limit": run.cost_limit,
         "training": training,
@@ -84,7 +112,8 @@ def as_table(rows: Sequence[dict[str, Any]], source: str) -> str:
     lines = []
     for row in rows:
         test, known = row["test"], row["published"]
-        cells = [row["algorithm"], row["env"], str(row["preset"] or "paper"), f"{row['env_steps']:,}"]
+        settings = ", ".join(filter(None, [row["preset"] or "paper", _options(row)]))
+        cells = [row["algorithm"], row["env"], settings, f"{row['env_steps']:,}"]
         cells += [_of_seeds(row["training"][name]) for name in ("return", "cost")]
         cells += [_of_episodes(test, name) if test else "-" for name in ("return", "cost")]
         cells += [f"{known[name]:.2f} ± {known[name + '_std']:.2f}" if known else "-" for name in ("return", "cost")]

@@ -33,6 +33,23 @@ def test_a_run_beats_the_published_figure_with_more_return_at_no_more_cost(tmp_p
     assert rows[0]["training"]["return"]["interval"] == pytest.approx([13.5 - 12.706 * 0.5, 13.5 + 12.706 * 0.5], 1e-3)
 
 
+def test_rows_measured_elsewhere_are_joined_and_replaced_by_newer_ones(tmp_path, capsys):
+    first = [write_run(tmp_path / "a", "ppo_lag", [1.0], [50.0]), write_run(tmp_path / "b", "cpo", [2.0], [50.0])]
+    assert cli.main(["published", *map(str, first), "--json"]) == 0
+    (tmp_path / "rows.json").write_text(capsys.readouterr().out)
+    again = write_run(tmp_path / "c", "ppo_lag", [3.0], [50.0])
+    other = write_run(tmp_path / "d", "ppo_lag", [4.0], [50.0])
+    facts = json.loads((other / "run.json").read_text())
+    (other / "run.json").write_text(json.dumps(facts | {"options": {"cost_limit": 25.0, "passes": 3}}))
+    assert cli.main(["published", str(again), str(other), "--with", str(tmp_path / "rows.json"), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    found = [(row["run"], row["algorithm"], row["options"]) for row in rows]
+    assert found == [("b", "cpo", {}), ("c", "ppo_lag", {}), ("d", "ppo_lag", {"passes": 3})]
+    (tmp_path / "rows.json").write_text("[]")
+    assert cli.main(["published", str(again), "--with", str(tmp_path / "rows.json")]) == 2
+    assert "rows.json is not what `jsafe published --json` printed" in capsys.readouterr().err
+
+
 def test_test_episodes_decide_where_there_are_any_and_unpublished_pairs_have_no_verdict(tmp_path, capsys):
     run = write_run(tmp_path / "run", "ppo_lag", [13.0], [25.0])
     overall = {"return": 11.0, "return_interval": [10.0, 12.0], "cost": 20.0, "cost_interval": [15.0, 25.0]}
