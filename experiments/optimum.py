@@ -86,11 +86,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """Settings by case, by the name of a part, or both; the latter win, and the rest is that of the `paper` preset.
 
-Multipliers follow the plain gradient, which settles where Adam's steps of equal length go on circling. Steps are small
-where nothing but the size of the step keeps a policy random: one that has become deterministic at a wrong place tells
-trust-region methods of nothing better. For the same reason the Fisher matrix is damped less than published: where an
-action has become rare its curvature is small, and damping decides whether it can come back. The penalty of P3O is paid
-on whole batches, because the mean over a small minibatch violates a limit by chance, and pays for it.
+Multipliers follow the plain gradient, which settles where Adam's steps of equal length go on circling. Steps are
+small where nothing but the size of the step keeps a policy random: one that has become deterministic at a wrong place
+tells trust-region methods of nothing better, and plain policy gradients get more entropy. For the same reason the
+Fisher matrix is damped less than published: where an action has become rare its curvature is small, and damping
+decides whether it can come back. The penalty of P3O is paid on whole batches, because the mean over a small minibatch
+violates a limit by chance, and pays for it.
 """
 
 
