@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from rlhf.data.samples import Sample
 from rlhf.text import IGNORED, format_prompt
 from rlhf.tokens import Tokenizer
+
+Array = Any
+"""NumPy's on the host, or JAX's inside a program."""
 
 
 class Supervised(NamedTuple):
@@ -26,9 +29,9 @@ class Supervised(NamedTuple):
         mask: `[N, L]` bool, False for padding.
     """
 
-    ids: np.ndarray
-    labels: np.ndarray
-    mask: np.ndarray
+    ids: Array
+    labels: Array
+    mask: Array
 
 
 class Preferences(NamedTuple):
@@ -43,12 +46,12 @@ class Preferences(NamedTuple):
         worse_sign: the same.
     """
 
-    better: np.ndarray
-    worse: np.ndarray
-    better_mask: np.ndarray
-    worse_mask: np.ndarray
-    better_sign: np.ndarray
-    worse_sign: np.ndarray
+    better: Array
+    worse: Array
+    better_mask: Array
+    worse_mask: Array
+    better_sign: Array
+    worse_sign: Array
 
 
 class Prompts(NamedTuple):
@@ -59,8 +62,8 @@ class Prompts(NamedTuple):
         mask: `[N, S]` bool.
     """
 
-    ids: np.ndarray
-    mask: np.ndarray
+    ids: Array
+    mask: Array
 
 
 T = TypeVar("T")

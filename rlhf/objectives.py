@@ -1,0 +1,146 @@
+"""What each supervised stage minimises, as a loss of parameters and a batch: models meet `rlhf.losses` here."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from rlhf import losses
+from rlhf.data.examples import Array, Preferences, Supervised
+from rlhf.losses import Pairs
+from rlhf.models.heads import LanguageModel, ScoreModel, Scores
+from rlhf.training import Judgement, Loss
+
+
+def supervised(model: LanguageModel) -> Loss:
+    """Cross-entropy of answers, and the max-z loss of models that have one. Batches are `Supervised`."""
+
+    def loss(params: Any, batch: Supervised) -> Judgement:
+        logits, _ = model.apply({"params": params}, batch.ids, batch.mask)
+        found = losses.language_model_loss(logits, batch.labels, model.config.z_loss_weight)
+        return Judgement(found, {})
+
+    return loss
+
+
+def scores_of(model: ScoreModel, params: Any, ids: Array, mask: Array) -> Scores:
+    """What a score model says of texts `[B, L]`."""
+    return cast(Scores, model.apply({"params": params}, ids, mask))
+
+
+def _both(model: ScoreModel, params: Any, batch: Preferences) -> tuple[jax.Array, jax.Array, Pairs]:
+    """Scores `[B, L]` of both answers, from one pass over all of them."""
+    ids = jnp.concatenate([batch.better, batch.worse])
+    mask = jnp.concatenate([batch.better_mask, batch.worse_mask])
+    first, second = jnp.split(scores_of(model, params, ids, mask).scores[..., 0], 2)
+    return first, second, Pairs(batch.better, batch.worse, batch.better_mask, batch.worse_mask)
+
+
+def _ends(first: jax.Array, second: jax.Array, pairs: Pairs) -> jax.Array:
+    at = [jnp.take_along_axis(s, e[:, None], axis=1) for s, e in zip((first, second), pairs.ends, strict=True)]
+    return jnp.concatenate(at)
+
+
+def reward(model: ScoreModel, *, regularization: float = 0.001, kind: str = "sequence") -> Loss:
+    """Bradley and Terry's loss. Batches are `Preferences` by helpfulness."""
+
+    def loss(params: Any, batch: Preferences) -> Judgement:
+        better, worse, pairs = _both(model, params, batch)
+        found, metrics = losses.reward_loss(better, worse, pairs, regularization=regularization, kind=kind)
+        return Judgement(found, metrics, _ends(better, worse, pairs))
+
+    return loss
+
+
+def cost(model: ScoreModel, *, regularization: float = 0.001, kind: str = "sequence") -> Loss:
+    """The pairwise loss and that of the sign. Batches are `Preferences` by harm, the less harmful answer first."""
+
+    def loss(params: Any, batch: Preferences) -> Judgement:
+        safer, unsafer, pairs = _both(model, params, batch)
+        found, metrics = losses.cost_loss(
+            safer, unsafer, pairs, batch.better_sign, batch.worse_sign, regularization=regularization, kind=kind
+        )
+        return Judgement(found, metrics, _ends(safer, unsafer, pairs))
+
+    return loss
+
+
+class WithReference(NamedTuple):
+    """Pairs of answers, and what the frozen model says of their tokens.
+
+    Attributes:
+        pairs: by helpfulness.
+        better: `[N, L - 1]`, log-probabilities of the better answers under the frozen model.
+        worse: the same of the worse ones.
+    """
+
+    pairs: Preferences
+    better: Array
+    worse: Array
+
+
+def log_probs(model: LanguageModel, params: Any, ids: jax.Array, mask: jax.Array) -> jax.Array:
+    """Log-probabilities `[B, L - 1]` of tokens 1 to L - 1."""
+    logits, _ = model.apply({"params": params}, ids, mask)
+    return losses.token_log_probs(logits, ids)
+
+
+def with_reference(model: LanguageModel, params: Any, pairs: Preferences, batch_size: int = 16) -> WithReference:
+    """Ask the frozen model once about every pair, so that it need not be kept beside the one that learns."""
+    ask = jax.jit(lambda ids, mask: log_probs(model, params, ids, mask))
+    found = []
+    for ids, mask in ((pairs.better, pairs.better_mask), (pairs.worse, pairs.worse_mask)):
+        parts = []
+        for start in range(0, len(ids), batch_size):
+            part, seen = ids[start : start + batch_size], mask[start : start + batch_size]
+            rest = batch_size - len(part)  # one shape, one compilation
+            part, seen = np.pad(part, ((0, rest), (0, 0))), np.pad(seen, ((0, rest), (0, 0)))
+            parts.append(np.asarray(ask(part, seen))[: batch_size - rest])
+        found.append(np.concatenate(parts) if parts else np.zeros((0, ids.shape[1] - 1), np.float32))
+    return WithReference(pairs, *found)
+
+
+def dpo(model: LanguageModel, *, scale: float = 0.1, exact: bool = True) -> Loss:
+    """Direct preference optimisation. Batches are `WithReference`."""
+
+    def loss(params: Any, batch: WithReference) -> Judgement:
+        first = batch.pairs
+        ids = jnp.concatenate([first.better, first.worse])
+        mask = jnp.concatenate([first.better_mask, first.worse_mask])
+        new = jnp.split(log_probs(model, params, ids, mask), 2)
+        pairs = Pairs(first.better, first.worse, first.better_mask, first.worse_mask)
+        reference = (batch.better, batch.worse)
+        found, metrics = losses.dpo_loss((new[0], new[1]), reference, pairs, scale=scale, exact=exact)
+        return Judgement(found, metrics)
+
+    return loss
+
+
+class Labelled(NamedTuple):
+    """Texts with labels, padded on the right.
+
+    Attributes:
+        ids: `[N, L]` int32.
+        mask: `[N, L]` bool.
+        labels: `[N, K]` float32, 1 for each label that applies.
+    """
+
+    ids: Array
+    mask: Array
+    labels: Array
+
+
+def moderation(model: ScoreModel) -> Loss:
+    """Mean binary cross-entropy of all labels (Ji et al. 2023, BeaverTails). Batches are `Labelled`."""
+
+    def loss(params: Any, batch: Labelled) -> Judgement:
+        logits = scores_of(model, params, batch.ids, batch.mask).end_scores
+        found = jnp.mean(optax.sigmoid_binary_cross_entropy(logits, batch.labels))
+        flagged = jnp.any(logits > 0.0, axis=-1) == jnp.any(batch.labels > 0.5, axis=-1)
+        return Judgement(found, {"flagged_accuracy": jnp.mean(flagged)})
+
+    return loss

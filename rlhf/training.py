@@ -1,0 +1,230 @@
+"""What the supervised stages share: batches, optimiser, and a `jsafe.Trainer` around a loss.
+
+An iteration is one update of the optimiser. Data stay on the host, and so do the weights a run begins with: the
+compiled program asks for the rows it needs, so that neither is copied into it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jsafe import Metrics, Trainer, TrainerInfo, TrainState
+from rlhf import statistics
+from rlhf.schedules import SCHEDULES, schedule
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """Hyper-parameters of the supervised stages (AdamW, Loshchilov and Hutter 2019).
+
+    Attributes:
+        epochs: passes over the data.
+        batch_size: rows of one gradient, a multiple of `accumulation`.
+        accumulation: parts in which a batch is worked through, to save memory.
+        learning_rate: largest step size.
+        schedule: how it changes, one of `rlhf.schedules.SCHEDULES`.
+        warmup_ratio: part of the updates in which it rises.
+        weight_decay: decoupled; biases and the norms of layers are exempt.
+        max_grad_norm: largest norm of a gradient.
+        beta1: of Adam.
+        beta2: of Adam.
+    """
+
+    epochs: int = 1
+    batch_size: int = 16
+    accumulation: int = 1
+    learning_rate: float = 2e-5
+    schedule: str = "cosine"
+    warmup_ratio: float = 0.03
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    beta1: float = 0.9
+    beta2: float = 0.95
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense.
+
+        Raises:
+            ValueError: the message names the option, its value and what was expected.
+        """
+        for name in ("epochs", "batch_size", "accumulation"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch_size % self.accumulation:
+            raise ValueError(f"batch_size {self.batch_size} must be a multiple of accumulation {self.accumulation}")
+        for name in ("learning_rate", "weight_decay"):
+            if not 0.0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be a number of at least 0, got {getattr(self, name)}")
+        if not self.max_grad_norm > 0.0:
+            raise ValueError(f"max_grad_norm must be above 0, got {self.max_grad_norm}")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
+
+
+class Judgement(NamedTuple):
+    """What a loss says of a batch.
+
+    Attributes:
+        loss: `[]`.
+        metrics: scalars to report.
+        scores: `[R, S]`, scores to take statistics of; None where there are none.
+    """
+
+    loss: jax.Array
+    metrics: dict[str, jax.Array]
+    scores: jax.Array | None = None
+
+
+Loss = Callable[[Any, Any], Judgement]
+"""`(parameters, batch) -> Judgement`; the batch is a tree of the data's rows `[B, ...]`."""
+
+
+def updates_of(rows: int, options: TrainingOptions) -> int:
+    """Updates of a whole run; the rows that do not fill a batch are left out, other ones in each epoch.
+
+    Raises:
+        ValueError: there are fewer rows than in one batch.
+    """
+    each = rows // options.batch_size
+    if not each:
+        raise ValueError(f"batch_size {options.batch_size} is more than the {rows} rows there are")
+    return each * options.epochs
+
+
+def decayed(params: Any) -> Any:
+    """Which parameters decay: all but biases and the norms inside layers, as published; the last norm decays."""
+
+    def of(path: tuple[Any, ...], leaf: jax.Array) -> bool:
+        del leaf
+        names = [str(getattr(key, "key", key)) for key in path]
+        return not ("score_bias" in names or "ln_1" in names or "ln_2" in names)
+
+    return jax.tree_util.tree_map_with_path(of, params)
+
+
+def supervised_trainer(
+    name: str,
+    params: Any,
+    data: Any,
+    loss: Loss,
+    options: TrainingOptions,
+    *,
+    momentum: float | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> Trainer:
+    """A trainer that goes through data in batches.
+
+    Args:
+        name: of the stage.
+        params: what the run begins with, arrays of the host.
+        data: tree of arrays of the host, `[N, ...]` each.
+        loss: of a batch.
+        options: hyper-parameters.
+        momentum: of the statistics of scores, None for a loss without scores.
+        config: further entries of the recorded configuration.
+
+    Raises:
+        ValueError: arrays of unlike length, or fewer rows than a batch has.
+    """
+    lengths = {len(leaf) for leaf in jax.tree.leaves(data)}
+    if len(lengths) != 1:
+        raise ValueError(f"data must have arrays of one length, got {sorted(lengths)}")
+    rows = lengths.pop()
+    total = updates_of(rows, options)
+    each = total // options.epochs
+    shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), params)
+    factor = schedule(options.schedule, total, options.warmup_ratio)
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(options.max_grad_norm),
+        optax.scale_by_adam(options.beta1, options.beta2, 1e-8),
+        optax.add_decayed_weights(options.weight_decay, decayed),
+    )
+    parts = options.accumulation
+
+    def init(key: jax.Array, hyper: Mapping[str, Any] | None = None) -> TrainState:
+        started = jax.pure_callback(lambda _: params, shapes, key_data(key), vmap_method="sequential")
+        traced = {"learning_rate": options.learning_rate} | dict(hyper or {})
+        return TrainState(
+            params={"model": started},
+            optimizer=optimizer.init(started),
+            dual=(),
+            normalizer=statistics.nothing() if momentum is not None else (),
+            rollout=(),
+            key=key,
+            iteration=jnp.zeros((), jnp.int32),
+            skipped=jnp.zeros((), jnp.int32),
+            hyper={k: jnp.asarray(v, jnp.float32) for k, v in traced.items()},
+        )
+
+    def fetch(chosen: jax.Array) -> Any:
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[np.asarray(chosen)], data)
+
+    def batch_at(key: jax.Array, iteration: jax.Array) -> Any:
+        """The rows of an update, `[parts, B / parts, ...]`; a new order in every epoch."""
+        order = jax.random.permutation(jax.random.fold_in(key, iteration // each), rows)
+        chosen = jax.lax.dynamic_slice(order, (iteration % each * options.batch_size,), (options.batch_size,))
+        chosen = chosen.reshape(parts, -1)
+        wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct((*chosen.shape, *x.shape[1:]), x.dtype), data)
+        return jax.pure_callback(fetch, wanted, chosen, vmap_method="broadcast_all")
+
+    def step(state: TrainState) -> tuple[TrainState, Metrics]:
+        batch = batch_at(state.key, state.iteration)
+        model = state.params["model"]
+
+        def judged(params: Any, part: Any) -> tuple[jax.Array, Judgement]:
+            found = loss(params, part)
+            return found.loss, found
+
+        def add(total: Any, part: Any) -> tuple[Any, Judgement]:
+            (_, found), gradient = jax.value_and_grad(judged, has_aux=True)(model, part)
+            return jax.tree.map(lambda t, g: t + g / parts, total, gradient), found
+
+        gradient, found = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, model), batch)
+        size = optax.tree.norm(gradient)
+        mean = jnp.mean(found.loss)
+        finite = jnp.isfinite(size) & jnp.isfinite(mean)
+        direction, moments = optimizer.update(gradient, state.optimizer, model)
+        rate = state.hyper["learning_rate"] * factor(state.iteration)
+        moved = jax.tree.map(lambda p, d: (p - rate * d).astype(p.dtype), model, direction)
+        normalizer = state.normalizer
+        if momentum is not None and found.scores is not None:
+            seen = found.scores.reshape(-1, found.scores.shape[-1])
+            normalizer = statistics.moving(state.normalizer, seen, momentum)
+
+        def kept(new: Any, old: Any) -> Any:
+            return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+
+        skipped = state.skipped + (~finite).astype(jnp.int32)
+        metrics = {name: jnp.mean(value, axis=0) for name, value in found.metrics.items()}
+        metrics |= {"loss": mean, "gradient_norm": size, "learning_rate": rate, "skipped": skipped}
+        metrics["epoch"] = (state.iteration + 1) / each
+        state = dataclasses.replace(
+            state,
+            params={"model": kept(moved, model)},
+            optimizer=kept(moments, state.optimizer),
+            normalizer=kept(normalizer, state.normalizer),
+            iteration=state.iteration + 1,
+            skipped=skipped,
+        )
+        return state, metrics
+
+    info = TrainerInfo(
+        algorithm=name,
+        env_id="-",
+        config={**dataclasses.asdict(options), "rows": rows, "updates": total, **(config or {})},
+        traced={"learning_rate": options.learning_rate},
+        env_steps_per_iteration=options.batch_size,
+    )
+    return Trainer(init=init, step=step, info=info)
+
+
+def key_data(key: jax.Array) -> jax.Array:
+    """The numbers of a typed key, for a callback."""
+    return jax.random.key_data(key)
