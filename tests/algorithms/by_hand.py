@@ -318,12 +318,13 @@ MULTIPLIERS = {
     ("focops", "omnisafe"): (capped, shared, EPISODES),
     ("focops", "paper"): (lagrange_by_gradient, lambda reward, costs, weights: reward - costs @ weights, EPISODES),
     ("cup", "omnisafe"): (capped, of_reward, EPISODES),
+    ("cup", "paper"): (lagrange_by_gradient, of_reward, EPISODES),
     ("ipo", "omnisafe"): (barrier, shared, BARRIER_EPISODES),
     ("crpo", "omnisafe"): (switch, of_switch, SWITCH_EPISODES),
 }
 
 
 def multiplier_of(name, preset):
-    if TABLE[name].constraint is None or TABLE[name].constraint.make is None:
+    if TABLE[name].constraint is None or TABLE[name].constraint.name == "limits":  # whose margin is 0 by default
         return None, of_reward, EPISODES
     return MULTIPLIERS.get((name, preset)) or MULTIPLIERS[name, "omnisafe"]
