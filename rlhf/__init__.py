@@ -1,1 +1,1 @@
-"""Safe RLHF, BeaverTails and Baichuan 2: language models, their weights and losses. Training is not here yet."""
+"""Safe RLHF, BeaverTails and Baichuan 2: language models, data, and training from SFT to PPO-Lag, as functions."""

@@ -261,3 +261,14 @@ def critic_loss(
 def mixed(reward: jax.Array, costs: jax.Array, multipliers: jax.Array) -> jax.Array:
     """Advantages of rewards against those of costs `[C, ...]`: `(A_r - sum_i w_i A_c_i) / (1 + sum_i w_i)`."""
     return (reward - jnp.tensordot(multipliers, costs, axes=1)) / (1.0 + jnp.sum(multipliers))
+
+
+def group_advantages(scores: jax.Array, group: int) -> jax.Array:
+    """Scores `[B]` against the mean of each `group` in a row, in units of its deviation; 0 among equals.
+
+    Shao et al. 2024, arXiv 2402.03300.
+    """
+    rows = scores.reshape(-1, group)
+    centered = rows - jnp.mean(rows, axis=1, keepdims=True)
+    deviation = jnp.std(rows, axis=1, keepdims=True)
+    return jnp.where(deviation > 1e-6, centered / jnp.maximum(deviation, 1e-6), 0.0).reshape(-1)

@@ -1,0 +1,346 @@
+"""PPO, PPO-Lag and group-relative updates on language models: draw answers, judge them, weigh rewards against costs.
+
+One iteration draws answers to a batch of prompts and takes `update_iterations` passes over them in small batches. Each
+small batch moves the multipliers first, then the actor, then the critics, as published (Dai et al. 2024). Frozen models
+are part of the state, so that they are not copied into the program.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jsafe import Metrics, Trainer, TrainerInfo, TrainState, multipliers
+from rlhf import losses
+from rlhf.cost_window import CostWindow, mean_costs, remember
+from rlhf.data.examples import Prompts, Supervised
+from rlhf.generate import Answers, Sampling, generate
+from rlhf.models.heads import LanguageModel, ScoreModel, Scores
+from rlhf.objectives import log_probs
+from rlhf.reinforcement_options import ReinforcementOptions
+from rlhf.schedules import schedule
+from rlhf.training import decayed, key_data
+
+
+class Judge(NamedTuple):
+    """What scores an answer.
+
+    Attributes:
+        apply: `(params, ids [B, L], mask [B, L]) -> [B]` float32; the ids are padded on both sides.
+        params: frozen.
+    """
+
+    apply: Callable[[Any, jax.Array, jax.Array], jax.Array]
+    params: Any = ()
+
+
+def score_judge(model: ScoreModel, params: Any) -> Judge:
+    """A reward or cost model as a judge: its score at the last token."""
+
+    def apply(params: Any, ids: jax.Array, mask: jax.Array) -> jax.Array:
+        return cast(Scores, model.apply({"params": params}, ids, mask)).end_scores[:, 0]
+
+    return Judge(apply, params)
+
+
+class Experience(NamedTuple):
+    """Answers and all that is learned from them; `T = L - 1 - start` generated columns.
+
+    Attributes:
+        ids: `[B, L]`.
+        mask: `[B, L]`.
+        old: `[B, T]`, log-probabilities of the acting policy.
+        mask_new: `[B, T]`, tokens of the answer.
+        advantages: `[1 + C, B, T]`, of the reward and of each cost.
+        returns: `[1 + C, B, T]`, targets of the critics.
+        values: `[1 + C, B, T]`, what they said.
+        costs: `[C, B]`, of the whole answers.
+    """
+
+    ids: jax.Array
+    mask: jax.Array
+    old: jax.Array
+    mask_new: jax.Array
+    advantages: jax.Array
+    returns: jax.Array
+    values: jax.Array
+    costs: jax.Array
+
+
+def reinforcement_trainer(
+    name: str,
+    actor: LanguageModel,
+    actor_params: Any,
+    critic: ScoreModel,
+    critic_params: tuple[Any, ...],
+    prompts: Prompts,
+    reward: Judge,
+    costs: tuple[Judge, ...],
+    sampling: Sampling,
+    options: ReinforcementOptions,
+    *,
+    pad: int,
+    ptx: Supervised | None = None,
+) -> Trainer:
+    """A trainer that lets a language model answer prompts and learn from judges.
+
+    Without costs it is PPO; with costs it is PPO-Lag, each cost under its own limit and multiplier. `group` in place of
+    critics makes it a constrained group-relative method.
+
+    Args:
+        name: of the stage.
+        actor: the language model.
+        actor_params: what it begins with, and the frozen reference.
+        critic: of values; unused with `estimator="group"`.
+        critic_params: what the critics of the reward and of each cost begin with.
+        prompts: of the host, padded on the left.
+        reward: judges how good an answer is.
+        costs: judge how harmful it is, one for each limit.
+        sampling: how answers are drawn.
+        options: hyper-parameters.
+        pad: id of padding.
+        ptx: texts that people wrote, of the host, to be learned beside.
+
+    Raises:
+        ValueError: limits, critics, prompts or texts that do not fit; the message says what was expected.
+    """
+    number = len(costs)
+    if number and len(options.cost_limit) != number:
+        raise ValueError(f"cost_limit must have one entry for each of the {number} costs, got {options.cost_limit}")
+    with_critics = options.estimator == "critic"
+    if with_critics and len(critic_params) != 1 + number:
+        raise ValueError(f"expected {1 + number} critics, of the reward and of each cost, got {len(critic_params)}")
+    rows, start = len(prompts.ids), prompts.ids.shape[1] - 1
+    if rows < options.prompts_per_iteration:
+        raise ValueError(f"{options.prompts_per_iteration} prompts are answered at once, and there are {rows}")
+    if options.ptx_coefficient and (ptx is None or len(ptx.ids) < options.batch_size):
+        raise ValueError(f"ptx_coefficient needs at least {options.batch_size} texts to learn beside")
+    each = rows // options.prompts_per_iteration
+    parts = options.prompts_per_iteration * options.answers_per_prompt // options.batch_size
+    factor = schedule(options.schedule, options.iterations * parts * options.update_iterations, options.warmup_ratio)
+    multiplier = multipliers.exponentiated()
+    limits = jnp.asarray(options.cost_limit[:number], jnp.float32)
+    dual_hyper = {
+        "cost_limit": limits,
+        "multiplier_init": options.multiplier_init,
+        "multiplier_learning_rate": options.multiplier_learning_rate,
+        "multiplier_max": options.multiplier_max,
+    }
+    begin = {"actor": actor_params, "critics": tuple(critic_params) if with_critics else ()}
+    frozen = {"reference": actor_params, "reward": reward.params, "costs": tuple(c.params for c in costs)}
+    optimizer = optax.chain(optax.clip_by_global_norm(options.max_grad_norm), optax.scale_by_adam(0.9, 0.95, 1e-8))
+
+    def loaded(tree: Any, key: jax.Array) -> Any:
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), np.asarray(x).dtype), tree)
+        return jax.pure_callback(lambda _: tree, shapes, key_data(key), vmap_method="sequential")
+
+    def init(key: jax.Array, hyper: Mapping[str, Any] | None = None) -> TrainState:
+        params = loaded(begin, key)
+        traced = {"actor_learning_rate": options.actor_learning_rate} | dict(hyper or {})
+        return TrainState(
+            params=params,
+            optimizer={
+                "actor": optimizer.init(params["actor"]),
+                "critics": [optimizer.init(p) for p in params["critics"]],
+            },
+            dual={
+                "multiplier": multiplier.init(dual_hyper),
+                "window": CostWindow(jnp.zeros((number, options.cost_window)), jnp.zeros((), jnp.int32)),
+            },
+            normalizer=(),
+            rollout={"frozen": loaded(frozen, key)},
+            key=key,
+            iteration=jnp.zeros((), jnp.int32),
+            skipped=jnp.zeros((), jnp.int32),
+            hyper={k: jnp.asarray(v, jnp.float32) for k, v in traced.items()},
+        )
+
+    def chosen_rows(source: Any, chosen: jax.Array) -> Any:
+        wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct((*chosen.shape, *x.shape[1:]), x.dtype), source)
+        return jax.pure_callback(
+            lambda i: jax.tree.map(lambda x: np.asarray(x)[np.asarray(i)], source),
+            wanted,
+            chosen,
+            vmap_method="broadcast_all",
+        )
+
+    def values_of(params: Any, ids: jax.Array, mask: jax.Array) -> jax.Array:
+        """`[B, L - 1]`, value of the state before each token but the first."""
+        return cast(Scores, critic.apply({"params": params}, ids, mask)).scores[:, :-1, 0]
+
+    def experience(state: TrainState, answers: Answers) -> tuple[Experience, Metrics]:
+        ids, mask = answers.ids, answers.mask
+        held = state.rollout["frozen"]
+        seen = mask[:, 1:]
+        old = log_probs(actor, state.params["actor"], ids, mask)
+        ratio = jnp.where(seen, old - log_probs(actor, held["reference"], ids, mask), 0.0)
+        scores = [reward.apply(held["reward"], ids, mask)]
+        scores += [c.apply(p, ids, mask) for c, p in zip(costs, held["costs"], strict=True)]
+        signs = [1.0, *[-1.0] * number]
+        new = seen[:, start:]
+        advantages, returns, values = [], [], []
+        for i, (score, sign) in enumerate(zip(scores, signs, strict=True)):
+            if with_critics:
+                said = values_of(state.params["critics"][i], ids, mask)
+                paid = losses.with_kl(
+                    score, ratio, seen, kl_coefficient=sign * options.kl_coefficient, clip=options.clip_score
+                )
+                advantage, target = losses.answer_advantages(said, paid, seen, start, gae_lambda=options.gae_lambda)
+                values.append(said[:, start:])
+                returns.append(target)
+            else:
+                # One advantage for a whole answer; the divergence enters the loss instead.
+                bounded = jnp.clip(score, -options.clip_score, options.clip_score)
+                whole = losses.group_advantages(bounded, options.answers_per_prompt)
+                advantage = jnp.where(new, whole[:, None], 0.0)
+            advantages.append(advantage)
+        blank = jnp.zeros((len(scores), *new.shape))
+        length = jnp.sum(new, axis=1)
+        metrics = {
+            "return": jnp.mean(scores[0]),
+            "kl": jnp.mean(jnp.sum(jnp.where(new, ratio[:, start:], 0.0), axis=1)),
+            "length": jnp.mean(length.astype(jnp.float32)),
+            "longest": jnp.max(length),
+            "cut": jnp.mean(jnp.all(new, axis=1) & (ids[:, -1] != actor.config.eos_id)),
+            "episodes": jnp.asarray(len(ids), jnp.int32),
+            "cost": jnp.mean(scores[1]) if number else jnp.zeros(()),
+        }
+        metrics |= {f"cost_{i}": jnp.mean(score) for i, score in enumerate(scores[1:])} if number > 1 else {}
+        made = Experience(
+            ids=ids,
+            mask=mask,
+            old=old[:, start:],
+            mask_new=new,
+            advantages=jnp.stack(advantages),
+            returns=jnp.stack(returns) if with_critics else blank,
+            values=jnp.stack(values) if with_critics else blank,
+            costs=jnp.stack(scores[1:]) if number else jnp.zeros((0, len(ids))),
+        )
+        return made, metrics
+
+    def actor_loss(
+        params: Any, held: Any, part: Experience, weights: jax.Array, texts: Any
+    ) -> tuple[jax.Array, Metrics]:
+        mixed = losses.mixed(part.advantages[0], part.advantages[1:], weights)
+        new = log_probs(actor, params, part.ids, part.mask)[:, start:]
+        loss = losses.actor_loss(new, part.old, mixed, part.mask_new, clip_ratio=options.clip_ratio)
+        metrics: Metrics = {"actor_loss": loss}
+        if not with_critics:
+            reference = jax.lax.stop_gradient(log_probs(actor, held["reference"], part.ids, part.mask)[:, start:])
+            gap = jnp.where(part.mask_new, reference - new, 0.0)
+            divergence = losses.masked_mean(jnp.exp(gap) - gap - 1.0, part.mask_new)
+            loss = loss + options.kl_coefficient * divergence
+        if texts is not None:
+            logits, _ = actor.apply({"params": params}, texts.ids, texts.mask)
+            metrics["ptx_loss"] = losses.language_model_loss(logits, texts.labels)
+            # Published as two backward passes into one update, each scaled by one half.
+            loss = 0.5 * (loss + options.ptx_coefficient * metrics["ptx_loss"])
+        return loss, metrics
+
+    def move(gradient: Any, moments: Any, params: Any, rate: jax.Array, decay: float) -> tuple[Any, Any, jax.Array]:
+        finite = jnp.isfinite(optax.tree.norm(gradient))
+        direction, new = optimizer.update(gradient, moments)
+
+        def moved_by(p: jax.Array, d: jax.Array, keep: bool) -> jax.Array:
+            return (p - rate * (d + (decay * p if keep else 0.0))).astype(p.dtype)
+
+        moved = jax.tree.map(moved_by, params, direction, decayed(params))
+
+        def kept(a: Any, b: Any) -> Any:
+            return jax.tree.map(lambda x, y: jnp.where(finite, x, y), a, b)
+
+        return kept(moved, params), kept(new, moments), finite
+
+    def step(state: TrainState) -> tuple[TrainState, Metrics]:
+        k_draw, k_order = jax.random.split(jax.random.fold_in(state.key, state.iteration))
+        order = jax.random.permutation(jax.random.fold_in(state.key, -1 - state.iteration // each), rows)
+        at = state.iteration % each * options.prompts_per_iteration
+        asked = chosen_rows(prompts, jax.lax.dynamic_slice(order, (at,), (options.prompts_per_iteration,)))
+        ids, mask = (jnp.repeat(x, options.answers_per_prompt, axis=0) for x in asked)
+        answers = generate(actor, {"params": state.params["actor"]}, k_draw, ids, mask, sampling, pad=pad)
+        made, metrics = experience(state, answers)
+        window = remember(state.dual["window"], made.costs)
+        known = jnp.where(state.iteration >= options.multiplier_delay, mean_costs(window), jnp.nan)
+        held = state.rollout["frozen"]
+
+        def update(carry: Any, inputs: Any) -> tuple[Any, Metrics]:
+            params, moments, dual, number_of_update = carry
+            rows_of_part, k_text = inputs
+            part = Experience(*(x[rows_of_part] for x in made[:4]), *(x[:, rows_of_part] for x in made[4:]))
+            dual = multiplier.update(dual, known, dual_hyper) if number else dual
+            weights = multiplier.value(dual)
+            texts = None
+            if ptx is not None and options.ptx_coefficient:
+                texts = chosen_rows(ptx, jax.random.randint(k_text, (options.batch_size,), 0, len(ptx.ids)))
+            (_, found), gradient = jax.value_and_grad(actor_loss, has_aux=True)(
+                params["actor"], held, part, weights, texts
+            )
+            rate = state.hyper["actor_learning_rate"] * factor(number_of_update)
+            new_actor, new_moments, finite = move(
+                gradient, moments["actor"], params["actor"], rate, options.actor_weight_decay
+            )
+            skipped = (~finite).astype(jnp.int32)
+            new_critics, critic_moments = [], []
+            for i, (critic_params, own) in enumerate(zip(params["critics"], moments["critics"], strict=True)):
+
+                def critic_loss(p: Any, i: int = i) -> jax.Array:
+                    said = values_of(p, part.ids, part.mask)[:, start:]
+                    return losses.critic_loss(
+                        said, part.values[i], part.returns[i], part.mask_new, clip_value=options.clip_value
+                    )
+
+                value, gradient = jax.value_and_grad(critic_loss)(critic_params)
+                moved, own, finite = move(gradient, own, critic_params, jnp.float32(options.critic_learning_rate), 0.0)
+                new_critics.append(moved)
+                critic_moments.append(own)
+                found[f"critic_loss_{i}"] = value
+                skipped = skipped + (~finite).astype(jnp.int32)
+            found |= {"actor_learning_rate": rate, "skipped_now": skipped}
+            carry = (
+                {"actor": new_actor, "critics": tuple(new_critics)},
+                {"actor": new_moments, "critics": critic_moments},
+                dual,
+                number_of_update + 1,
+            )
+            return carry, found
+
+        total = parts * options.update_iterations
+        orders = jax.vmap(lambda k: jax.random.permutation(k, len(made.ids)))(
+            jax.random.split(k_order, options.update_iterations)
+        )
+        pieces = orders.reshape(total, options.batch_size)
+        carry = (state.params, state.optimizer, state.dual["multiplier"], state.iteration * total)
+        (params, moments, dual, _), found = jax.lax.scan(
+            update, carry, (pieces, jax.random.split(jax.random.fold_in(k_order, 1), total))
+        )
+        skipped = state.skipped + jnp.sum(found.pop("skipped_now"))
+        weights = multiplier.value(dual)
+        metrics |= {k: jnp.mean(v) for k, v in found.items()}
+        metrics |= {"skipped": skipped, "multiplier": jnp.sum(weights) if number else jnp.zeros(())}
+        if number:
+            metrics["episode_cost"] = mean_costs(window)[0]
+        metrics["env_steps"] = (state.iteration + 1) * len(made.ids)
+        state = dataclasses.replace(
+            state,
+            params=params,
+            optimizer=moments,
+            dual={"multiplier": dual, "window": window},
+            iteration=state.iteration + 1,
+            skipped=skipped,
+        )
+        return state, metrics
+
+    info = TrainerInfo(
+        algorithm=name,
+        env_id="-",
+        config={**dataclasses.asdict(options), "sampling": dataclasses.asdict(sampling), "prompts": rows},
+        traced={"actor_learning_rate": options.actor_learning_rate},
+        env_steps_per_iteration=options.prompts_per_iteration * options.answers_per_prompt,
+    )
+    return Trainer(init=init, step=step, info=info)
