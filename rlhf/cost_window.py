@@ -21,10 +21,16 @@ class CostWindow(NamedTuple):
 
 
 def remember(window: CostWindow, costs: jax.Array) -> CostWindow:
-    """Write the costs `[C, B]` of new answers into the window; of more than it holds, the last ones."""
-    size, new = window.costs.shape[1], costs[:, -window.costs.shape[1] :]
-    places = (window.count + costs.shape[1] - new.shape[1] + jnp.arange(new.shape[1])) % size
-    return CostWindow(window.costs.at[:, places].set(new), window.count + costs.shape[1])
+    """Write the costs `[C, B]` of new answers into the window; of more than it holds, the last ones.
+
+    An answer with a cost that is not finite is left out: it would hide the mean for as long as it stays.
+    """
+    size = window.costs.shape[1]
+    whole = jnp.all(jnp.isfinite(costs), axis=0)
+    rank = jnp.cumsum(whole) - 1
+    number = jnp.sum(whole, dtype=jnp.int32)
+    places = jnp.where(whole & (rank >= number - size), (window.count + rank) % size, size)
+    return CostWindow(window.costs.at[:, places].set(costs, mode="drop"), window.count + number)
 
 
 def mean_costs(window: CostWindow) -> jax.Array:

@@ -13,19 +13,17 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
 
 from jsafe import Metrics, Trainer, TrainerInfo, TrainState, multipliers
-from rlhf import losses
+from rlhf import host, losses
 from rlhf.cost_window import CostWindow, mean_costs, remember
 from rlhf.data.examples import Prompts, Supervised
+from rlhf.descent import adamw
 from rlhf.generate import Answers, Sampling, generate
 from rlhf.models.heads import LanguageModel, ScoreModel, Scores
 from rlhf.objectives import log_probs
 from rlhf.reinforcement_options import ReinforcementOptions
 from rlhf.schedules import schedule
-from rlhf.training import decayed, key_data
 
 
 class Judge(NamedTuple):
@@ -134,40 +132,28 @@ def reinforcement_trainer(
     }
     begin = {"actor": actor_params, "critics": tuple(critic_params) if with_critics else ()}
     frozen = {"reference": actor_params, "reward": reward.params, "costs": tuple(c.params for c in costs)}
-    optimizer = optax.chain(optax.clip_by_global_norm(options.max_grad_norm), optax.scale_by_adam(0.9, 0.95, 1e-8))
-
-    def loaded(tree: Any, key: jax.Array) -> Any:
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), np.asarray(x).dtype), tree)
-        return jax.pure_callback(lambda _: tree, shapes, key_data(key), vmap_method="sequential")
+    descent = adamw(weight_decay=options.actor_weight_decay, max_grad_norm=options.max_grad_norm)
+    critic_descent = adamw(weight_decay=0.0, max_grad_norm=options.max_grad_norm)
 
     def init(key: jax.Array, hyper: Mapping[str, Any] | None = None) -> TrainState:
-        params = loaded(begin, key)
+        params = host.loaded(begin, key)
         traced = {"actor_learning_rate": options.actor_learning_rate} | dict(hyper or {})
         return TrainState(
             params=params,
             optimizer={
-                "actor": optimizer.init(params["actor"]),
-                "critics": [optimizer.init(p) for p in params["critics"]],
+                "actor": descent.init(params["actor"]),
+                "critics": [critic_descent.init(p) for p in params["critics"]],
             },
             dual={
                 "multiplier": multiplier.init(dual_hyper),
                 "window": CostWindow(jnp.zeros((number, options.cost_window)), jnp.zeros((), jnp.int32)),
             },
             normalizer=(),
-            rollout={"frozen": loaded(frozen, key)},
+            rollout={"frozen": host.loaded(frozen, key)},
             key=key,
             iteration=jnp.zeros((), jnp.int32),
             skipped=jnp.zeros((), jnp.int32),
             hyper={k: jnp.asarray(v, jnp.float32) for k, v in traced.items()},
-        )
-
-    def chosen_rows(source: Any, chosen: jax.Array) -> Any:
-        wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct((*chosen.shape, *x.shape[1:]), x.dtype), source)
-        return jax.pure_callback(
-            lambda i: jax.tree.map(lambda x: np.asarray(x)[np.asarray(i)], source),
-            wanted,
-            chosen,
-            vmap_method="broadcast_all",
         )
 
     def values_of(params: Any, ids: jax.Array, mask: jax.Array) -> jax.Array:
@@ -243,25 +229,11 @@ def reinforcement_trainer(
             loss = 0.5 * (loss + options.ptx_coefficient * metrics["ptx_loss"])
         return loss, metrics
 
-    def move(gradient: Any, moments: Any, params: Any, rate: jax.Array, decay: float) -> tuple[Any, Any, jax.Array]:
-        finite = jnp.isfinite(optax.tree.norm(gradient))
-        direction, new = optimizer.update(gradient, moments)
-
-        def moved_by(p: jax.Array, d: jax.Array, keep: bool) -> jax.Array:
-            return (p - rate * (d + (decay * p if keep else 0.0))).astype(p.dtype)
-
-        moved = jax.tree.map(moved_by, params, direction, decayed(params))
-
-        def kept(a: Any, b: Any) -> Any:
-            return jax.tree.map(lambda x, y: jnp.where(finite, x, y), a, b)
-
-        return kept(moved, params), kept(new, moments), finite
-
     def step(state: TrainState) -> tuple[TrainState, Metrics]:
         k_draw, k_order = jax.random.split(jax.random.fold_in(state.key, state.iteration))
         order = jax.random.permutation(jax.random.fold_in(state.key, -1 - state.iteration // each), rows)
         at = state.iteration % each * options.prompts_per_iteration
-        asked = chosen_rows(prompts, jax.lax.dynamic_slice(order, (at,), (options.prompts_per_iteration,)))
+        asked = host.rows(prompts, jax.lax.dynamic_slice(order, (at,), (options.prompts_per_iteration,)))
         ids, mask = (jnp.repeat(x, options.answers_per_prompt, axis=0) for x in asked)
         answers = generate(actor, {"params": state.params["actor"]}, k_draw, ids, mask, sampling, pad=pad)
         made, metrics = experience(state, answers)
@@ -277,14 +249,12 @@ def reinforcement_trainer(
             weights = multiplier.value(dual)
             texts = None
             if ptx is not None and options.ptx_coefficient:
-                texts = chosen_rows(ptx, jax.random.randint(k_text, (options.batch_size,), 0, len(ptx.ids)))
+                texts = host.rows(ptx, jax.random.randint(k_text, (options.batch_size,), 0, len(ptx.ids)))
             (_, found), gradient = jax.value_and_grad(actor_loss, has_aux=True)(
                 params["actor"], held, part, weights, texts
             )
             rate = state.hyper["actor_learning_rate"] * factor(number_of_update)
-            new_actor, new_moments, finite = move(
-                gradient, moments["actor"], params["actor"], rate, options.actor_weight_decay
-            )
+            new_actor, new_moments, finite = descent.step(gradient, moments["actor"], params["actor"], rate, True)
             skipped = (~finite).astype(jnp.int32)
             new_critics, critic_moments = [], []
             for i, (critic_params, own) in enumerate(zip(params["critics"], moments["critics"], strict=True)):
@@ -296,7 +266,9 @@ def reinforcement_trainer(
                     )
 
                 value, gradient = jax.value_and_grad(critic_loss)(critic_params)
-                moved, own, finite = move(gradient, own, critic_params, jnp.float32(options.critic_learning_rate), 0.0)
+                moved, own, finite = critic_descent.step(
+                    gradient, own, critic_params, options.critic_learning_rate, True
+                )
                 new_critics.append(moved)
                 critic_moments.append(own)
                 found[f"critic_loss_{i}"] = value

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from jsafe import Metrics, Trainer, TrainerInfo, TrainState
-from rlhf import statistics
+from rlhf import host, statistics
+from rlhf.descent import adamw, where
 from rlhf.schedules import SCHEDULES, schedule
 
 
@@ -98,17 +98,6 @@ def updates_of(rows: int, options: TrainingOptions) -> int:
     return each * options.epochs
 
 
-def decayed(params: Any) -> Any:
-    """Which parameters decay: all but biases and the norms inside layers, as published; the last norm decays."""
-
-    def of(path: tuple[Any, ...], leaf: jax.Array) -> bool:
-        del leaf
-        names = [str(getattr(key, "key", key)) for key in path]
-        return not ("score_bias" in names or "ln_1" in names or "ln_2" in names)
-
-    return jax.tree_util.tree_map_with_path(of, params)
-
-
 def supervised_trainer(
     name: str,
     params: Any,
@@ -139,21 +128,21 @@ def supervised_trainer(
     rows = lengths.pop()
     total = updates_of(rows, options)
     each = total // options.epochs
-    shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), params)
     factor = schedule(options.schedule, total, options.warmup_ratio)
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(options.max_grad_norm),
-        optax.scale_by_adam(options.beta1, options.beta2, 1e-8),
-        optax.add_decayed_weights(options.weight_decay, decayed),
+    descent = adamw(
+        weight_decay=options.weight_decay,
+        max_grad_norm=options.max_grad_norm,
+        beta1=options.beta1,
+        beta2=options.beta2,
     )
     parts = options.accumulation
 
     def init(key: jax.Array, hyper: Mapping[str, Any] | None = None) -> TrainState:
-        started = jax.pure_callback(lambda _: params, shapes, key_data(key), vmap_method="sequential")
+        started = host.loaded(params, key)
         traced = {"learning_rate": options.learning_rate} | dict(hyper or {})
         return TrainState(
             params={"model": started},
-            optimizer=optimizer.init(started),
+            optimizer=descent.init(started),
             dual=(),
             normalizer=statistics.nothing() if momentum is not None else (),
             rollout=(),
@@ -163,16 +152,11 @@ def supervised_trainer(
             hyper={k: jnp.asarray(v, jnp.float32) for k, v in traced.items()},
         )
 
-    def fetch(chosen: jax.Array) -> Any:
-        return jax.tree.map(lambda leaf: np.asarray(leaf)[np.asarray(chosen)], data)
-
     def batch_at(key: jax.Array, iteration: jax.Array) -> Any:
         """The rows of an update, `[parts, B / parts, ...]`; a new order in every epoch."""
         order = jax.random.permutation(jax.random.fold_in(key, iteration // each), rows)
         chosen = jax.lax.dynamic_slice(order, (iteration % each * options.batch_size,), (options.batch_size,))
-        chosen = chosen.reshape(parts, -1)
-        wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct((*chosen.shape, *x.shape[1:]), x.dtype), data)
-        return jax.pure_callback(fetch, wanted, chosen, vmap_method="broadcast_all")
+        return host.rows(data, chosen.reshape(parts, -1))
 
     def step(state: TrainState) -> tuple[TrainState, Metrics]:
         batch = batch_at(state.key, state.iteration)
@@ -187,19 +171,13 @@ def supervised_trainer(
             return jax.tree.map(lambda t, g: t + g / parts, total, gradient), found
 
         gradient, found = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, model), batch)
-        size = optax.tree.norm(gradient)
-        mean = jnp.mean(found.loss)
-        finite = jnp.isfinite(size) & jnp.isfinite(mean)
-        direction, moments = optimizer.update(gradient, state.optimizer, model)
+        size, mean = optax.tree.norm(gradient), jnp.mean(found.loss)
         rate = state.hyper["learning_rate"] * factor(state.iteration)
-        moved = jax.tree.map(lambda p, d: (p - rate * d).astype(p.dtype), model, direction)
+        moved, moments, finite = descent.step(gradient, state.optimizer, model, rate, jnp.isfinite(mean))
         normalizer = state.normalizer
         if momentum is not None and found.scores is not None:
             seen = found.scores.reshape(-1, found.scores.shape[-1])
             normalizer = statistics.moving(state.normalizer, seen, momentum)
-
-        def kept(new: Any, old: Any) -> Any:
-            return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
 
         skipped = state.skipped + (~finite).astype(jnp.int32)
         metrics = {name: jnp.mean(value, axis=0) for name, value in found.metrics.items()}
@@ -207,9 +185,9 @@ def supervised_trainer(
         metrics["epoch"] = (state.iteration + 1) / each
         state = dataclasses.replace(
             state,
-            params={"model": kept(moved, model)},
-            optimizer=kept(moments, state.optimizer),
-            normalizer=kept(normalizer, state.normalizer),
+            params={"model": moved},
+            optimizer=moments,
+            normalizer=where(finite, normalizer, state.normalizer),
             iteration=state.iteration + 1,
             skipped=skipped,
         )
@@ -223,8 +201,3 @@ def supervised_trainer(
         env_steps_per_iteration=options.batch_size,
     )
     return Trainer(init=init, step=step, info=info)
-
-
-def key_data(key: jax.Array) -> jax.Array:
-    """The numbers of a typed key, for a callback."""
-    return jax.random.key_data(key)

@@ -117,9 +117,9 @@ def test_the_window_holds_the_last_costs():
     window = cost_window.CostWindow(jnp.zeros((1, 5)), jnp.zeros((), jnp.int32))
     assert np.isnan(cost_window.mean_costs(window)).all()
     seen = []
-    for costs in ([1.0, 2.0, 3.0], [4.0], [5.0, 6.0, 7.0], list(range(10, 22))):
+    for costs in ([1.0, 2.0, 3.0], [4.0, np.nan], [5.0, np.inf, 6.0, 7.0], [*range(10, 22), np.nan]):
         window = cost_window.remember(window, jnp.array([costs]))
-        seen += costs
+        seen += [cost for cost in costs if np.isfinite(cost)]
         assert float(cost_window.mean_costs(window)[0]) == pytest.approx(np.mean(seen[-5:]))
 
 
