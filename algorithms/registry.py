@@ -6,12 +6,11 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from algorithms import hyper
 from algorithms.on_policy import loop, options
 from algorithms.on_policy.parts import Networks, value_names
 from algorithms.on_policy.transforms import wrapper
 from algorithms.table import TABLE
-from jsafe import Env, Trainer
+from jsafe import Env, Trainer, hyper
 from jsafe.history import History
 
 DEFAULT_PRESET = "paper"

@@ -2,51 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jsafe.hyper import Hyper, hyperparameters, option
 from rlhf.models.decoder import empty_cache
 from rlhf.models.heads import LanguageModel
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How the next token is drawn: the penalty first, then temperature, `top_k`, `top_p`, as Hugging Face does.
+@hyperparameters
+class Sampling(Hyper):
+    """How the next token is drawn: the penalty first, then temperature, `top_k`, `top_p`, as Hugging Face does."""
 
-    Attributes:
-        max_new_tokens: longest answer.
-        temperature: 0 takes the most likely token.
-        top_k: draw from so many tokens, 0 for all.
-        top_p: draw from the fewest tokens that have this probability together.
-        repetition_penalty: above 1 makes tokens of prompt and answer less likely; positive logits are divided by it,
-            negative ones multiplied (Keskar et al. 2019).
-    """
-
-    max_new_tokens: int
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    repetition_penalty: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Refuse what makes no sense.
-
-        Raises:
-            ValueError: the message names the setting, its value and what was expected.
-        """
-        if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
-        if not 0.0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature must be at least 0, got {self.temperature}")
-        if self.top_k < 0:
-            raise ValueError(f"top_k must be at least 0, got {self.top_k}")
-        if not 0.0 < self.top_p <= 1.0:
-            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
-        if not self.repetition_penalty > 0.0:
-            raise ValueError(f"repetition_penalty must be above 0, got {self.repetition_penalty}")
+    max_new_tokens: int = option("longest answer", default=128, low=1)
+    temperature: float = option("0 takes the most likely token", default=1.0, low=0)
+    top_k: int = option("draw from so many tokens, 0 for all", default=0, low=0)
+    top_p: float = option(
+        "draw from the fewest tokens that have this probability together", default=1.0, above=0, high=1
+    )
+    repetition_penalty: float = option(
+        "above 1 makes tokens of prompt and answer less likely: it divides positive logits and multiplies negative "
+        "ones (Keskar et al. 2019)",
+        default=1.0,
+        above=0,
+    )
 
 
 class Answers(NamedTuple):

@@ -109,7 +109,7 @@ def reinforcement_trainer(
         ValueError: limits, critics, prompts or texts that do not fit; the message says what was expected.
     """
     number = len(costs)
-    if number and len(options.cost_limit) != number:
+    if number and len(options.limits) != number:
         raise ValueError(f"cost_limit must have one entry for each of the {number} costs, got {options.cost_limit}")
     with_critics = options.estimator == "critic"
     if with_critics and len(critic_params) != 1 + number:
@@ -123,7 +123,7 @@ def reinforcement_trainer(
     parts = options.prompts_per_iteration * options.answers_per_prompt // options.batch_size
     factor = schedule(options.schedule, options.iterations * parts * options.update_iterations, options.warmup_ratio)
     multiplier = multipliers.exponentiated()
-    limits = jnp.asarray(options.cost_limit[:number], jnp.float32)
+    limits = jnp.asarray(options.limits[:number], jnp.float32)
     dual_hyper = {
         "cost_limit": limits,
         "multiplier_init": options.multiplier_init,
@@ -311,7 +311,7 @@ def reinforcement_trainer(
     info = TrainerInfo(
         algorithm=name,
         env_id="-",
-        config={**dataclasses.asdict(options), "sampling": dataclasses.asdict(sampling), "prompts": rows},
+        config={**options.config(), "sampling": sampling.config(), "prompts": rows},
         traced={"actor_learning_rate": options.actor_learning_rate},
         env_steps_per_iteration=options.prompts_per_iteration * options.answers_per_prompt,
     )

@@ -15,57 +15,32 @@ import jax.numpy as jnp
 import optax
 
 from jsafe import Metrics, Trainer, TrainerInfo, TrainState
+from jsafe.hyper import Hyper, hyperparameters, option
 from rlhf import host, statistics
 from rlhf.descent import adamw, where
 from rlhf.schedules import SCHEDULES, schedule
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
-    """Hyper-parameters of the supervised stages (AdamW, Loshchilov and Hutter 2019).
+@hyperparameters
+class TrainingOptions(Hyper):
+    """Hyper-parameters of the supervised stages (AdamW, Loshchilov and Hutter 2019)."""
 
-    Attributes:
-        epochs: passes over the data.
-        batch_size: rows of one gradient, a multiple of `accumulation`.
-        accumulation: parts in which a batch is worked through, to save memory.
-        learning_rate: largest step size.
-        schedule: how it changes, one of `rlhf.schedules.SCHEDULES`.
-        warmup_ratio: part of the updates in which it rises.
-        weight_decay: decoupled; biases and the norms of layers are exempt.
-        max_grad_norm: largest norm of a gradient.
-        beta1: of Adam.
-        beta2: of Adam.
-    """
-
-    epochs: int = 1
-    batch_size: int = 16
-    accumulation: int = 1
-    learning_rate: float = 2e-5
-    schedule: str = "cosine"
-    warmup_ratio: float = 0.03
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    beta1: float = 0.9
-    beta2: float = 0.95
+    epochs: int = option("passes over the data", default=1, low=1)
+    batch_size: int = option("rows of one gradient, a multiple of accumulation", default=16, low=1)
+    accumulation: int = option("parts in which a batch is worked through, to save memory", default=1, low=1)
+    learning_rate: float = option("largest step size", default=2e-5, traced=True, low=0)
+    schedule: str = option("how it changes, one of rlhf.schedules.SCHEDULES", default="cosine", choices=SCHEDULES)
+    warmup_ratio: float = option("part of the updates in which it rises", default=0.03, low=0, high=1)
+    weight_decay: float = option("decoupled; biases and the norms of layers are exempt", default=0.0, low=0)
+    max_grad_norm: float = option("largest norm of a gradient", default=1.0, above=0)
+    beta1: float = option("of Adam", default=0.9, low=0, high=1)
+    beta2: float = option("of Adam", default=0.95, low=0, high=1)
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense.
-
-        Raises:
-            ValueError: the message names the option, its value and what was expected.
-        """
-        for name in ("epochs", "batch_size", "accumulation"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        """Check each option, and that the parts of a batch are of one size."""
+        super().__post_init__()
         if self.batch_size % self.accumulation:
             raise ValueError(f"batch_size {self.batch_size} must be a multiple of accumulation {self.accumulation}")
-        for name in ("learning_rate", "weight_decay"):
-            if not 0.0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be a number of at least 0, got {getattr(self, name)}")
-        if not self.max_grad_norm > 0.0:
-            raise ValueError(f"max_grad_norm must be above 0, got {self.max_grad_norm}")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
 
 
 class Judgement(NamedTuple):
@@ -196,7 +171,7 @@ def supervised_trainer(
     info = TrainerInfo(
         algorithm=name,
         env_id="-",
-        config={**dataclasses.asdict(options), "rows": rows, "updates": total, **(config or {})},
+        config={**options.config(), "rows": rows, "updates": total, **(config or {})},
         traced={"learning_rate": options.learning_rate},
         env_steps_per_iteration=options.batch_size,
     )

@@ -16,9 +16,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from algorithms.hyper import Hyper, hyperparameters, option
 from algorithms.on_policy.parts import ConstraintPart, Signal
 from jsafe import multipliers
+from jsafe.hyper import Hyper, hyperparameters, option
 from jsafe.multipliers import NO_LIMIT, Multiplier
 
 

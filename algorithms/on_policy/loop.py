@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from algorithms.hyper import merged_traced
 from algorithms.on_policy.advantages import make_batch
 from algorithms.on_policy.options import OnPolicy
 from algorithms.on_policy.parts import ConstraintPart, Networks, Schedule, Signal, Update, value_names
 from jsafe import Env, Metrics, PolicySpec, Trainer, TrainerInfo, TrainState, episodes, normalize, rollout
+from jsafe.hyper import merged_traced
 from jsafe.networks import make_policy, make_value
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from algorithms.hyper import Hyper, hyperparameters, option
 from jsafe import torsos
+from jsafe.hyper import Hyper, hyperparameters, option
 from jsafe.networks import ACTIVATIONS, INITIALIZERS
 from jsafe.torsos import TORSOS
 

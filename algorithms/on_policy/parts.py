@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import jax
 from flax import struct
 
-from algorithms.hyper import Hyper as Options
 from jsafe import Env, State
 from jsafe.distributions import Distribution
+from jsafe.hyper import Hyper as Options
 from jsafe.multipliers import Multiplier
 from jsafe.networks import Network
 

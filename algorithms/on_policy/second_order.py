@@ -14,13 +14,13 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from algorithms.hyper import hyperparameters, option
 from algorithms.on_policy import first_order, minibatch
 from algorithms.on_policy.minibatch import ADAM, Problem
 from algorithms.on_policy.options import Minibatched
 from algorithms.on_policy.parts import Batch, Hyper, Networks, Signal, Update
 from jsafe import trust_region
 from jsafe.distributions import Distribution
+from jsafe.hyper import hyperparameters, option
 
 
 @hyperparameters

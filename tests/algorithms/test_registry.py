@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import algorithms
-from algorithms import hyper
 from algorithms.on_policy import loop
 from algorithms.registry import TABLE, options_of
+from jsafe import hyper
 from tests.toys import Lever, PointMass
 
 

@@ -68,7 +68,7 @@ TEMPTING = Judge(lambda params, ids, mask: counting(7).apply((), ids, mask) + 2 
 def test_ppo_raises_reward_and_cost_and_ppo_lag_keeps_the_cost_at_its_limit(estimator):
     """Four tokens an answer: worth up to 8 at a cost of 4 without a limit, up to 5 with a cost of at most 1."""
     options = dataclasses.replace(OPTIONS, estimator=estimator)
-    _, free = train((), dataclasses.replace(options, cost_limit=(), actor_learning_rate=0.01), 80, reward=TEMPTING)
+    _, free = train((), dataclasses.replace(options, actor_learning_rate=0.01), 80, reward=TEMPTING)
     assert free["return"][-10:].mean() > 7.0 and (free["multiplier"] == 0).all()
     _, held = train((HARM,), options, 140, reward=TEMPTING)
     late = slice(60, None)
@@ -100,7 +100,7 @@ def test_a_multiplier_waits_for_its_delay():
 def test_texts_that_people_wrote_are_learned_beside():
     texts = np.tile(np.array([[3, 3, 5, 5, 2]], np.int32), (32, 1))
     ptx = Supervised(texts, np.where(np.arange(5) > 1, texts, -100).astype(np.int32), np.ones_like(texts, bool))
-    options = dataclasses.replace(OPTIONS, ptx_coefficient=16.0, cost_limit=())
+    options = dataclasses.replace(OPTIONS, ptx_coefficient=16.0)
     _, metrics = train((), options, 30, reward=counting(5), ptx=ptx)
     assert metrics["ptx_loss"][0] > 1.5 and metrics["ptx_loss"][-1] < 0.3
 
@@ -134,7 +134,7 @@ def test_answers_of_a_group_are_compared_with_one_another():
         ({"batch_size": 48}, "batch_size must divide the 64 answers"),
         ({"estimator": "group", "answers_per_prompt": 1, "batch_size": 16}, "at least 2 to compare"),
         ({"estimator": "sum"}, "estimator must be one of"),
-        ({"multiplier_init": 0.0}, "multiplier_init must be above 0"),
+        ({"multiplier_init": 0.0}, "multiplier_init must be greater than 0"),
         ({"cost_limit": (1.0, 2.0)}, "one entry for each of the 1 costs"),
         ({"prompts_per_iteration": 32}, "32 prompts are answered at once, and there are 16"),
         ({"ptx_coefficient": 1.0}, "ptx_coefficient needs at least 32 texts"),

@@ -117,9 +117,9 @@ def test_a_run_goes_on_exactly_where_it_stopped(tmp_path):
         ({"batch_size": 30}, "batch_size 30 is more than the 23 rows"),
         ({"accumulation": 3}, "batch_size 4 must be a multiple of accumulation 3"),
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
-        ({"learning_rate": float("nan")}, "learning_rate must be a number of at least 0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a finite number"),
         ({"schedule": "step"}, "schedule must be one of"),
-        ({"max_grad_norm": 0.0}, "max_grad_norm must be above 0"),
+        ({"max_grad_norm": 0.0}, "max_grad_norm must be greater than 0"),
     ],
 )
 def test_options_that_make_no_sense_are_refused_by_name(changes, message):

@@ -32,11 +32,11 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from algorithms.hyper import hyperparameters, option
 from algorithms.on_policy.parts import Hyper, Schedule, TransformPart
 from algorithms.on_policy.transforms.saute import Saute, Sauted
 from algorithms.on_policy.transforms.wrapper import Memory
 from jsafe import Env
+from jsafe.hyper import hyperparameters, option
 
 SMALLEST = 1e-6
 """Lower bound of a budget, in cost of an episode."""

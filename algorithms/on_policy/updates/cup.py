@@ -8,12 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from algorithms.hyper import hyperparameters, option
 from algorithms.on_policy import first_order
 from algorithms.on_policy.minibatch import Problem
 from algorithms.on_policy.parts import Batch, Hyper, Networks, Signal, Update, UpdatePart
 from algorithms.on_policy.updates import clipped
 from jsafe.distributions import Distribution
+from jsafe.hyper import hyperparameters, option
 
 
 @hyperparameters

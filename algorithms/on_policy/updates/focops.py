@@ -5,11 +5,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from algorithms.hyper import hyperparameters, option
 from algorithms.on_policy import constraints, first_order
 from algorithms.on_policy.options import FirstOrder
 from algorithms.on_policy.parts import Batch, Hyper, Networks, Signal, Update, UpdatePart
 from jsafe.distributions import Distribution
+from jsafe.hyper import hyperparameters, option
 
 
 @hyperparameters

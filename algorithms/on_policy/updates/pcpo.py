@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from algorithms.hyper import hyperparameters, option
 from algorithms.on_policy import constraints, second_order
 from algorithms.on_policy.parts import Hyper, Networks, Signal, Update, UpdatePart
 from algorithms.on_policy.second_order import Measured, Proposal, Region
 from algorithms.on_policy.updates.cpo import ProjectedOptions, costs_hold
 from jsafe import trust_region
+from jsafe.hyper import hyperparameters, option
 
 
 @hyperparameters

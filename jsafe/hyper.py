@@ -1,7 +1,7 @@
 """Hyper-parameters: frozen keyword-only dataclasses whose fields know their help, their range and whether they trace.
 
 An option is declared once, with `option`; its class docstring, its validation, the command line and
-`algorithms.describe` are read from that declaration. A static option shapes the compiled program; a traced one
+descriptions are read from that declaration. A static option shapes the compiled program; a traced one
 becomes an entry of `TrainState.hyper`, and may differ across a population.
 """
 
