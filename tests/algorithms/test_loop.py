@@ -214,32 +214,35 @@ def test_a_meter_that_fails_now_and_then_does_not_switch_the_limit_off(name):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
 
 
+def watched(name, env, options, values, see):
+    """A trainer that learns nothing and reports what its update is handed, beside the targets."""
+
+    def apply(key, params, optimizer, batch, signal, hyper):
+        return params, optimizer, {**batch.targets, **see(signal), "skipped": jnp.zeros((), jnp.int32)}
+
+    nets = loop.default_networks(env, options)._replace(reward_value=values, cost_value=values)
+    return loop.build(
+        algorithm=name, env=env, options=options, networks=nets, update=Update(lambda params: (), apply),
+        constraint=constraints.LAGRANGE, policy=None,
+    )  # fmt: skip
+
+
+def two_iterations(trainer):
+    step = jax.jit(trainer.step)
+    state, first = step(trainer.init(jax.random.key(0)))
+    return first, step(state)[1]
+
+
 def test_rewards_and_costs_are_scaled_by_what_was_seen_before():
     """The first iteration learns from them as they are, the second from `(x - mean) / deviation`, both within 5."""
     options = options_of("pdo")(
-        num_envs=2, steps_per_iteration=20, minibatch_size=20, normalize_rewards=True, normalize_costs=True,
-        discount=0.0, cost_discount=0.0, normalize_observations=False,
+        num_envs=2, steps_per_iteration=20, minibatch_size=20, discount=0.0, cost_discount=0.0,
+        normalize_observations=False,
     )  # fmt: skip
-
-    def apply(key, params, optimizer, batch, signal, hyper):
-        return params, optimizer, {**batch.targets, "skipped": jnp.zeros((), jnp.int32)}
-
-    env, zero = Throttle(), constant_value(0.0)
-    nets = loop.default_networks(env, options)._replace(reward_value=zero, cost_value=zero)
-    trainer = loop.build(
-        algorithm="pdo", env=env, options=options, networks=nets, update=Update(lambda params: (), apply),
-        constraint=constraints.LAGRANGE, policy=None,
-    )  # fmt: skip
-    step = jax.jit(trainer.step)
-    state, first = step(trainer.init(jax.random.key(0)))
-    _, second = step(state)
-    plain = loop.build(
-        algorithm="pdo", env=env, options=dataclasses.replace(options, normalize_rewards=False, normalize_costs=False),
-        networks=nets, update=Update(lambda params: (), apply), constraint=constraints.LAGRANGE, policy=None,
-    )  # fmt: skip
-    step = jax.jit(plain.step)
-    state, raw_first = step(plain.init(jax.random.key(0)))
-    _, raw_second = step(state)
+    scaled = dataclasses.replace(options, normalize_rewards=True, normalize_costs=True)
+    (raw_first, raw_second), (first, second) = (
+        two_iterations(watched("pdo", Throttle(), o, constant_value(0.0), lambda signal: {})) for o in (options, scaled)
+    )
     for name in ("reward_value", "cost_value"):
         np.testing.assert_array_equal(first[name], np.clip(raw_first[name], -5, 5))
         before = np.asarray(raw_first[name])
@@ -249,25 +252,13 @@ def test_rewards_and_costs_are_scaled_by_what_was_seen_before():
 
 def test_the_safepo_preset_smooths_costs_twice_and_bootstraps_from_the_bare_observation():
     """Two iterations of two episodes of `Counter`, whose cost is 1 a step and whose observation is its age."""
-
-    def apply(key, params, optimizer, batch, signal, hyper):
-        seen = {"episode_cost": signal.episode_costs[0], **batch.targets, "skipped": jnp.zeros((), jnp.int32)}
-        return params, optimizer, seen
-
-    def age(level):
-        return Network(init=lambda key: {"slope": jnp.float32(level)}, apply=lambda p, x: p["slope"] * x[..., 0])
-
-    env = Counter(episode_length=5)
+    age = Network(init=lambda key: {"slope": jnp.float32(1.0)}, apply=lambda p, x: p["slope"] * x[..., 0])
     settings = TABLE["ppo_lag"].presets["safepo"] | {"num_envs": 1, "steps_per_iteration": 10, "minibatch_size": 10}
     options = options_of("ppo_lag")(**settings, discount=1.0, gae_lambda=0.0)
-    nets = loop.default_networks(env, options)._replace(reward_value=age(1.0), cost_value=age(1.0))
-    trainer = loop.build(
-        algorithm="ppo_lag", env=env, options=options, networks=nets, update=Update(lambda params: (), apply),
-        constraint=constraints.LAGRANGE, policy=None,
-    )  # fmt: skip
-    step = jax.jit(trainer.step)
-    state, first = step(trainer.init(jax.random.key(0)))
-    _, second = step(state)
+    trainer = watched(
+        "ppo_lag", Counter(episode_length=5), options, age, lambda s: {"episode_cost": s.episode_costs[0]}
+    )
+    first, second = two_iterations(trainer)
     assert float(first["episode_cost"]) == 0.0 and float(second["episode_cost"]) == pytest.approx(5.0)
     # Ages 0 to 4 have mean 2 and deviation sqrt(2). One step ahead: reward 1 and the value of the next observation,
     # normalised inside the episode, and the bare 5 at its end.
