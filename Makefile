@@ -8,10 +8,10 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check slow parity bench format setup clean
+.PHONY: help demo test check slow parity parity-llm bench format setup clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 demo: $(STAMP) ## train PPO-Lag on SafetyPointGoal1-v0, four seeds, about five minutes, and write runs/demo/report.html
 	$(BIN)/jsafe demo --run-dir runs/demo $(ARGS)
@@ -34,6 +34,9 @@ format: $(STAMP) ## rewrite the sources in the project's format
 
 parity: $(STAMP) ## replay the recordings of the reference environments and print the largest errors
 	$(BIN)/python -m tests.parity $(ARGS)
+
+parity-llm: $(STAMP) ## compare logits with transformers' PyTorch model, where torch is installed
+	$(BIN)/python -m tests.parity_llm $(ARGS)
 
 bench: $(STAMP) ## measure throughput beside its floor, and training speed
 	$(BIN)/jsafe bench $(ARGS)

@@ -268,6 +268,11 @@ COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] 
         "experiments.published:published",
         _add_published,
     ),
+    "rlhf": (
+        "safe reinforcement learning from human feedback, on language models",
+        "experiments.rlhf_words:parse",
+        lambda parser: None,
+    ),
     "throughput": (
         "measure environment steps per second, beside the bare simulator",
         "experiments.throughput:throughput",
@@ -337,6 +342,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             with contextlib.redirect_stdout(_StrayOutput()):
                 hyper = importlib.import_module("experiments.hyper")
             return hyper.parse_train(argv[1:], found.algorithm, _Parser, add_train_arguments)
+    if argv and argv[0] == "rlhf":
+        with contextlib.redirect_stdout(_StrayOutput()):
+            words = importlib.import_module("experiments.rlhf_words")
+        return words.parse(argv[1:], _Parser, _add_listing)
     return build_parser().parse_args(argv)
 
 
@@ -357,7 +366,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command is None:
             build_parser().print_help()
             return USER_ERROR
-        module, _, function = COMMANDS[args.command][1].partition(":")
+        place = COMMANDS[args.command][1]
+        if args.command == "rlhf":
+            place = importlib.import_module("experiments.rlhf_words").COMMANDS[args.stage].function
+        module, _, function = place.partition(":")
         with contextlib.redirect_stdout(_StrayOutput()), warnings.catch_warnings():
             warnings.showwarning = _warn
             outcome: Outcome = getattr(importlib.import_module(module), function)(args)
@@ -384,6 +396,7 @@ def _complain(error: Exception) -> int:
         "jsafe",
         "envs_mjx",
         "algorithms",
+        "rlhf",
     )
     expected = ours or isinstance(error, CommandError | ValueError | LookupError | OSError)
     message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)

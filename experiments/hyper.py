@@ -58,10 +58,10 @@ def parse_train(
     names = [option["name"] for option in facts["options"] if option["name"] not in taken]
     for option in facts["options"]:
         if option["name"] in names:
-            _add_option(group, option, facts)
+            add_option(group, option, facts)
     args, extra = parser.parse_known_args(argv)
     if extra:
-        parser.error(_complaint(extra, parser, name))
+        parser.error(complaint(extra, parser, name))
     args.hyper = {key: getattr(args, key) for key in names if hasattr(args, key)}
     args.algorithm, args.command = name, "train"
     return args
@@ -81,7 +81,8 @@ def preset_of(name: str, preset: str | None) -> str:
     return preset
 
 
-def _add_option(group: Any, option: dict[str, Any], facts: dict[str, Any]) -> None:
+def add_option(group: Any, option: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Add a hyper-parameter, as `jsafe.hyper.describe` gives it, with the value each preset has for it."""
     default_preset = facts["presets"][facts["default_preset"]]
     default = default_preset.get(option["name"], option["default"])
     said = [f"default {value_text(default)}"]
@@ -105,7 +106,8 @@ def _add_option(group: Any, option: dict[str, Any], facts: dict[str, Any]) -> No
     group.add_argument(f"--{option['name'].replace('_', '-')}", **keywords)
 
 
-def _complaint(extra: Sequence[str], parser: argparse.ArgumentParser, name: str) -> str:
+def complaint(extra: Sequence[str], parser: argparse.ArgumentParser, name: str) -> str:
+    """What to say of words that a parser does not know, with the nearest option."""
     options = [flag for action in parser._actions for flag in action.option_strings]
     for word in extra:
         if word.startswith("--"):

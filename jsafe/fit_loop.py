@@ -267,7 +267,8 @@ class _Session:
                 after = done * self.trainer.info.env_steps_per_iteration if done else None
                 outputs.append(TensorBoard(self.folder / "tensorboard", after_steps=after))
         outputs.extend(sinks or ())
-        bar = Progress(self.plan.iterations, done)
+        info = self.trainer.info
+        bar = Progress(self.plan.iterations, done, shown=info.shown, unit=info.unit)
         if self.progress or (self.progress is None and bar.is_bar):
             self.bar = bar
             outputs.append(bar)

@@ -208,10 +208,21 @@ class Progress:
         start: finished iterations at the start.
         every: seconds between plain lines.
         stream: stderr by default.
+        shown: metrics to show.
+        unit: what is counted, in the plural.
     """
 
-    def __init__(self, iterations: int, start: int = 0, every: float = 10.0, stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        iterations: int,
+        start: int = 0,
+        every: float = 10.0,
+        stream: TextIO | None = None,
+        shown: Sequence[str] = ("return", "cost", "multiplier"),
+        unit: str = "steps",
+    ) -> None:
         self._stream = stream or sys.stderr
+        self._shown, self._unit = tuple(shown), unit
         self._total, self._start, self._every = iterations, start, every
         self._began = self._printed = time.monotonic()
         self._steps: float | None = None
@@ -230,17 +241,17 @@ class Progress:
             self._steps = steps * (1 - 1 / done) if done == self._start + 1 else 0.0
         seconds = max(now - self._began, 1e-9)
         rate = (steps - self._steps) / seconds
-        values = {name: _mean(rows, name) for name in ("return", "cost", "multiplier")}
+        values = {name: _mean(rows, name) for name in self._shown}
         if self._bar is not None:
             shown = {k: "-" if v is None else f"{v:.2f}" for k, v in values.items()}
-            self._bar.set_postfix({"steps/s": f"{rate:,.0f}", **shown}, refresh=False)
+            self._bar.set_postfix({f"{self._unit}/s": f"{rate:,.0f}", **shown}, refresh=False)
             self._bar.update(done - self._bar.n)
         elif now - self._printed >= self._every or done >= self._total:
             self._printed = now
             shown = "  ".join(f"{k} {'-' if v is None else f'{v:.2f}'}" for k, v in values.items())
             left = seconds / max(done - self._start, 1) * (self._total - done)
             print(
-                f"iteration {done}/{self._total}  {rate:,.0f} steps/s  {shown}  {_clock(left)} left",
+                f"iteration {done}/{self._total}  {rate:,.0f} {self._unit}/s  {shown}  {_clock(left)} left",
                 file=self._stream,
                 flush=True,
             )

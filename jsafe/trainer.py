@@ -100,6 +100,8 @@ class TrainerInfo:
         traced: the traced ones and their values; `TrainState.hyper` starts from these.
         env_steps_per_iteration: environment steps that one call of `step` takes.
         policy: how to rebuild the policy, or None for a trainer without one.
+        shown: metrics that a progress line shows.
+        unit: what `env_steps` counts, in the plural.
     """
 
     algorithm: str
@@ -108,6 +110,8 @@ class TrainerInfo:
     traced: Mapping[str, float | tuple[float, ...]]
     env_steps_per_iteration: int
     policy: PolicySpec | None = None
+    shown: tuple[str, ...] = ("return", "cost", "multiplier")
+    unit: str = "steps"
 
 
 class Trainer(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from rlhf import losses
-from rlhf.data.examples import Array, Preferences, Supervised
+from rlhf.data.examples import Array, Labelled, Preferences, Supervised
 from rlhf.losses import Pairs
 from rlhf.models.heads import LanguageModel, ScoreModel, Scores
 from rlhf.training import Judgement, Loss
@@ -118,20 +118,6 @@ def dpo(model: LanguageModel, *, scale: float = 0.1, exact: bool = True) -> Loss
         return Judgement(found, metrics)
 
     return loss
-
-
-class Labelled(NamedTuple):
-    """Texts with labels, padded on the right.
-
-    Attributes:
-        ids: `[N, L]` int32.
-        mask: `[N, L]` bool.
-        labels: `[N, K]` float32, 1 for each label that applies.
-    """
-
-    ids: Array
-    mask: Array
-    labels: Array
 
 
 def moderation(model: ScoreModel) -> Loss:

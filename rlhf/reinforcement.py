@@ -85,6 +85,7 @@ def reinforcement_trainer(
     *,
     pad: int,
     ptx: Supervised | None = None,
+    watched: Mapping[str, Judge] | None = None,
 ) -> Trainer:
     """A trainer that lets a language model answer prompts and learn from judges.
 
@@ -104,6 +105,8 @@ def reinforcement_trainer(
         options: hyper-parameters.
         pad: id of padding.
         ptx: texts that people wrote, of the host, to be learned beside.
+        watched: judges whose scores are reported and not learned from, by metric: `return` takes the place of what is
+            learned from, which is then called `shaped`, and `cost` is for a method without costs.
 
     Raises:
         ValueError: limits, critics, prompts or texts that do not fit; the message says what was expected.
@@ -132,6 +135,8 @@ def reinforcement_trainer(
     }
     begin = {"actor": actor_params, "critics": tuple(critic_params) if with_critics else ()}
     frozen = {"reference": actor_params, "reward": reward.params, "costs": tuple(c.params for c in costs)}
+    watched = dict(watched or {})
+    frozen |= {"watched": {name: judge.params for name, judge in watched.items()}} if watched else {}
     descent = adamw(weight_decay=options.actor_weight_decay, max_grad_norm=options.max_grad_norm)
     critic_descent = adamw(weight_decay=0.0, max_grad_norm=options.max_grad_norm)
 
@@ -197,6 +202,8 @@ def reinforcement_trainer(
             "episodes": jnp.asarray(len(ids), jnp.int32),
             "cost": jnp.mean(scores[1]) if number else jnp.zeros(()),
         }
+        metrics |= {"shaped": metrics["return"]} if "return" in watched else {}
+        metrics |= {k: jnp.mean(w.apply(held["watched"][k], ids, mask)) for k, w in watched.items()}
         metrics |= {f"cost_{i}": jnp.mean(score) for i, score in enumerate(scores[1:])} if number > 1 else {}
         made = Experience(
             ids=ids,
@@ -314,5 +321,7 @@ def reinforcement_trainer(
         config={**options.config(), "sampling": sampling.config(), "prompts": rows},
         traced={"actor_learning_rate": options.actor_learning_rate},
         env_steps_per_iteration=options.prompts_per_iteration * options.answers_per_prompt,
+        shown=("return", *(("cost", "multiplier") if number else ("cost",) if "cost" in watched else ()), "kl"),
+        unit="answers",
     )
     return Trainer(init=init, step=step, info=info)

@@ -7,7 +7,7 @@ compiled program asks for the rows it needs, so that neither is copied into it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -33,6 +33,13 @@ class TrainingOptions(Hyper):
     warmup_ratio: float = option("part of the updates in which it rises", default=0.03, low=0, high=1)
     weight_decay: float = option("decoupled; biases and the norms of layers are exempt", default=0.0, low=0)
     max_grad_norm: float = option("largest norm of a gradient", default=1.0, above=0)
+    token_dropout: float = option(
+        "share of the tokens of a text that are hidden from the model while it learns, other ones each time",
+        default=0.0,
+        low=0,
+        high=1,
+    )
+    remat: bool = option("compute activations anew for the gradient, to save memory", default=False)
     beta1: float = option("of Adam", default=0.9, low=0, high=1)
     beta2: float = option("of Adam", default=0.95, low=0, high=1)
 
@@ -61,6 +68,10 @@ Loss = Callable[[Any, Any], Judgement]
 """`(parameters, batch) -> Judgement`; the batch is a tree of the data's rows `[B, ...]`."""
 
 
+Augment = Callable[[jax.Array, Any], Any]
+"""`(key, batch) -> batch`."""
+
+
 def updates_of(rows: int, options: TrainingOptions) -> int:
     """Updates of a whole run; the rows that do not fill a batch are left out, other ones in each epoch.
 
@@ -81,6 +92,8 @@ def supervised_trainer(
     options: TrainingOptions,
     *,
     momentum: float | None = None,
+    augment: Augment | None = None,
+    shown: Sequence[str] = (),
     config: Mapping[str, Any] | None = None,
 ) -> Trainer:
     """A trainer that goes through data in batches.
@@ -92,6 +105,8 @@ def supervised_trainer(
         loss: of a batch.
         options: hyper-parameters.
         momentum: of the statistics of scores, None for a loss without scores.
+        augment: what changes a batch before the loss sees it, None for nothing.
+        shown: metrics to show beside the loss while it trains.
         config: further entries of the recorded configuration.
 
     Raises:
@@ -141,11 +156,15 @@ def supervised_trainer(
             found = loss(params, part)
             return found.loss, found
 
-        def add(total: Any, part: Any) -> tuple[Any, Judgement]:
+        def add(total: Any, inputs: Any) -> tuple[Any, Judgement]:
+            part, number = inputs
+            if augment is not None:
+                # Keys of the batch's order are folded with epochs from 0 on, these with negative numbers.
+                part = augment(jax.random.fold_in(state.key, -1 - state.iteration * parts - number), part)
             (_, found), gradient = jax.value_and_grad(judged, has_aux=True)(model, part)
             return jax.tree.map(lambda t, g: t + g / parts, total, gradient), found
 
-        gradient, found = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, model), batch)
+        gradient, found = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, model), (batch, jnp.arange(parts)))
         size, mean = optax.tree.norm(gradient), jnp.mean(found.loss)
         rate = state.hyper["learning_rate"] * factor(state.iteration)
         moved, moments, finite = descent.step(gradient, state.optimizer, model, rate, jnp.isfinite(mean))
@@ -158,6 +177,7 @@ def supervised_trainer(
         metrics = {name: jnp.mean(value, axis=0) for name, value in found.metrics.items()}
         metrics |= {"loss": mean, "gradient_norm": size, "learning_rate": rate, "skipped": skipped}
         metrics["epoch"] = (state.iteration + 1) / each
+        metrics["env_steps"] = (state.iteration + 1) * options.batch_size
         state = dataclasses.replace(
             state,
             params={"model": moved},
@@ -174,5 +194,7 @@ def supervised_trainer(
         config={**options.config(), "rows": rows, "updates": total, **(config or {})},
         traced={"learning_rate": options.learning_rate},
         env_steps_per_iteration=options.batch_size,
+        shown=("loss", *shown),
+        unit="rows",
     )
     return Trainer(init=init, step=step, info=info)

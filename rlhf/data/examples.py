@@ -66,6 +66,20 @@ class Prompts(NamedTuple):
     mask: Array
 
 
+class Labelled(NamedTuple):
+    """Texts with labels, padded on the right.
+
+    Attributes:
+        ids: `[N, L]` int32.
+        mask: `[N, L]` bool.
+        labels: `[N, K]` float32, 1 for each label that applies.
+    """
+
+    ids: Array
+    mask: Array
+    labels: Array
+
+
 T = TypeVar("T")
 
 
@@ -180,6 +194,36 @@ def prompts(
     found, left_out = _each(samples, one, skip)
     ids, mask = _right([row[::-1] for row in found], length, tokenizer.pad)
     return Prompts(np.ascontiguousarray(ids[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])), left_out
+
+
+def labelled(
+    samples: Sequence[Sample], labels: Sequence[str], tokenizer: Tokenizer, length: int, *, skip: bool = False
+) -> tuple[Labelled, dict[str, int]]:
+    """Answers with their categories of harm.
+
+    Args:
+        samples: with an answer each; a safe one may come without categories.
+        labels: names of the K categories.
+        tokenizer: of the model.
+        length: L.
+        skip: leave out what cannot be used.
+
+    Raises:
+        ValueError: a sample cannot be used and `skip` is not set; the message names it by number.
+    """
+
+    def one(sample: Sample) -> tuple[list[int], list[float]]:
+        found = sample.labels if sample.labels is not None else {} if sample.safe else None
+        held = _of(found, "nobody says which categories of harm apply")
+        unknown = [name for name, holds in held.items() if holds and name not in labels]
+        if unknown:
+            raise Unusable(f"category {unknown[0]!r} is not among the labels")
+        ids, _ = _encode(sample, _of(sample.answer, "there is no answer"), tokenizer, length)
+        return ids, [float(held.get(name, False)) for name in labels]
+
+    found, left_out = _each(samples, one, skip)
+    ids, mask = _right([row[0] for row in found], length, tokenizer.pad)
+    return Labelled(ids, mask, np.array([row[1] for row in found], np.float32).reshape(-1, len(labels))), left_out
 
 
 def _of(value: T | None, complaint: str) -> T:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
+
+from rlhf.data.samples import Sample, load
 
 SEED = 42
 """Seed of the mixture and of the split, as published."""
@@ -120,3 +122,43 @@ def split(count: int, ratio: float, seed: int = SEED) -> tuple[list[int], list[i
     np.random.default_rng(seed).shuffle(order)
     tested = round(count * ratio)
     return order[: count - tested], order[count - tested :]
+
+
+SCHEMA_OF: dict[str, str] = {
+    "alpaca": "alpaca",
+    "stanford-alpaca": "alpaca",
+    "firefly": "firefly",
+    "hh-rlhf": "hh-rlhf",
+    "PKU-SafeRLHF": "PKU-SafeRLHF",
+    "BeaverTails": "BeaverTails",
+}
+"""Schema of a registered data set, by the beginning of its name; others are known by their keys."""
+
+
+def open_mixture(texts: Sequence[str], *, skip: bool = False, seed: int = SEED) -> tuple[list[Sample], list[str]]:
+    """Read a mixture of files.
+
+    Args:
+        texts: each the path of a file or folder, or `NAME[:SHARE[:PATH]]`.
+        skip: leave rows out that cannot be used, instead of refusing the file.
+        seed: of the choice of rows.
+
+    Returns:
+        The samples, and a line for each row that was left out.
+
+    Raises:
+        FileNotFoundError: a file is missing, or a data set is named without its path.
+        ValueError: a row or the notation cannot be read.
+    """
+    parts = [Part(text, path=Path(text)) if Path(text).exists() else parse(text) for text in texts]
+    homeless = [part.name for part in parts if part.path is None]
+    if homeless:
+        raise FileNotFoundError(f"there is no file {homeless[0]}; a data set is given as NAME:SHARE:PATH or as a path")
+    loaded, left_out = [], []
+    for part in parts:
+        known = [schema for name, schema in SCHEMA_OF.items() if part.name.startswith(name)] if part.path else []
+        named = str(part.path) != part.name
+        samples, lines = load(cast(Path, part.path), known[0] if known and named else None, skip=skip)
+        loaded.append(samples)
+        left_out += lines
+    return [loaded[i][j] for i, j in mix(parts, [len(s) for s in loaded], seed)], left_out

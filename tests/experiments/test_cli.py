@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import cli
+from experiments import cli, rlhf_words
 from experiments.outcome import seconds_text, to_json, unknown
 from tests.conftest import ROOT
 
@@ -30,9 +30,13 @@ def test_help_does_not_load_jax():
 
 
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str]):
-    for name in cli.COMMANDS:
-        assert cli.main([name, "--help"]) == 0
-        assert "--json" in capsys.readouterr().out, name
+    stages = [["rlhf", stage] for stage in rlhf_words.COMMANDS]
+    for words in [*([name] for name in cli.COMMANDS if name != "rlhf"), *stages]:
+        assert cli.main([*words, "--help"]) == 0
+        assert "--json" in capsys.readouterr().out, words
+    assert cli.main(["rlhf", "--help"]) == 0
+    listed = capsys.readouterr().out
+    assert all(stage in listed for stage in rlhf_words.COMMANDS)
 
 
 @pytest.mark.parametrize(("text", "value"), [("10_000_000", 10**7), ("1e7", 10**7), ("4096", 4096), ("2.5e3", 2500)])

@@ -8,7 +8,7 @@ import scipy.special
 
 import jsafe
 from rlhf import objectives
-from rlhf.data.examples import Preferences, Supervised
+from rlhf.data.examples import Labelled, Preferences, Supervised
 from rlhf.models import LanguageModel, ModelConfig, ScoreModel
 from rlhf.text import IGNORED
 from rlhf.training import TrainingOptions, supervised_trainer
@@ -95,7 +95,7 @@ def test_a_moderation_model_tells_labels_apart():
     model = ScoreModel(TINY, size=2, bias=False)
     mask = np.ones_like(ids, bool)
     params, metrics = train(
-        "moderation", params_of(model, ids[:1], mask[:1]), objectives.Labelled(ids, mask, labels),
+        "moderation", params_of(model, ids[:1], mask[:1]), Labelled(ids, mask, labels),
         objectives.moderation(model), TrainingOptions(epochs=40, batch_size=16, learning_rate=0.01),
     )  # fmt: skip
     assert metrics["loss"][-6:].mean() < 0.1

@@ -1,0 +1,253 @@
+"""`jsafe rlhf STAGE` for the stages that train: from files to a model's folder, resumable at any iteration."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import jsafe
+from experiments.context import prepare
+from experiments.outcome import CommandError, Outcome, note, seconds_text, to_json, writable_folder
+from experiments.rlhf_measure import measure
+from experiments.rlhf_words import SHORT, hyper_of
+from experiments.runs import load_run
+from rlhf import folder, memory, stages
+from rlhf.beavertails import CATEGORIES
+from rlhf.data import mixing, samples
+from rlhf.folder import Model
+from rlhf.generate import Sampling
+from rlhf.reinforcement_options import ReinforcementOptions
+from rlhf.text import format_prompt
+from rlhf.training import TrainingOptions
+from rlhf.vocabulary import learn_tokenizer
+
+REINFORCEMENT = ("ppo", "ppo-lag", "reward-shaping")
+SCORED = {"reward": 1, "cost": 1, "moderation": len(CATEGORIES)}
+
+FROM_NOTHING: dict[str, dict[str, Any]] = {
+    "warm": {"learning_rate": 2e-3, "batch_size": 64, "weight_decay": 0.1, "warmup_ratio": 0.05, "token_dropout": 0.1},
+    "sft": {"learning_rate": 1e-3, "batch_size": 32, "epochs": 5},
+    "pretrain": {"learning_rate": 2e-3, "batch_size": 32},
+    "reward": {"learning_rate": 5e-4, "batch_size": 64, "epochs": 2, "token_dropout": 0.4},
+    "cost": {"learning_rate": 5e-4, "batch_size": 64, "epochs": 2, "token_dropout": 0.4},
+    "moderation": {"learning_rate": 1e-3, "batch_size": 32, "epochs": 5, "token_dropout": 0.3},
+    "dpo": {"learning_rate": 1e-4, "batch_size": 32},
+}
+"""Settings of models that begin from nothing and are small, where they differ; measured in docs/safe_rlhf.md."""
+
+WARM_EPOCHS = 6
+
+
+def train(args: argparse.Namespace) -> Outcome:
+    """Run one stage, or go on with its run."""
+    if args.resume is not None:
+        return _resume(args)
+    if not args.data:
+        raise CommandError(f"say what to learn from: jsafe rlhf {args.stage} --data FILE")
+    prepare(args)
+    where = args.run_dir or Path("runs") / f"rlhf-{args.stage}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if (where / "run.json").exists():
+        raise CommandError(f"{where} already holds a run; go on with it: jsafe rlhf {args.stage} --resume {where}")
+    given = {
+        key: value
+        for key, value in vars(args).items()
+        if key not in ("run_dir", "resume", "words", "command", "debug", "json", "platform", "devices", "quiet")
+        and not key.startswith("_")
+    }
+    given["hyper"] = args.hyper
+    writable_folder(where)
+    return _go(args, json.loads(to_json(given)), where, resume=False)
+
+
+def _resume(args: argparse.Namespace) -> Outcome:
+    run = load_run(args.resume)
+    prepare(args)
+    kept = run.facts.get("rlhf")
+    if kept is None or kept["stage"] != args.stage:
+        raise CommandError(f"the run at {run.path} is not of `jsafe rlhf {args.stage}`")
+    return _go(args, kept, run.path, resume=True)
+
+
+def _go(args: argparse.Namespace, given: dict[str, Any], where: Path, *, resume: bool) -> Outcome:
+    began = time.monotonic()
+    stage, held, left_out = build(given, where)
+    count = sum(stage.left_out.values()) + len(left_out)
+    if count:
+        reasons = [f"{number} x {reason}" for reason, number in stage.left_out.items()] + left_out[:3]
+        note(f"{count} rows left out: {'; '.join(reasons)}")
+    note(f"{given['stage']}: {stage.iterations:,} iterations, writing to {where}; compiling ...")
+    result = jsafe.fit(
+        stage.trainer,
+        iterations=None if resume else stage.iterations,
+        seed=None if resume else given["seed"],
+        run_dir=where,
+        resume=resume,
+        checkpoint_every=given.get("checkpoint_every"),
+        checkpoint_seconds=300.0,
+        progress=False if args.quiet else None if args.json else True,
+        extra=None if resume else {"rlhf": given},
+    )
+    data: dict[str, Any] = {"stage": given["stage"], "run_dir": str(where), "status": result.status}
+    data |= {"iterations": result.iterations, "left_out": stage.left_out | {line: 1 for line in left_out}}
+    data["final"] = {name: float(np.nanmean(values[-10:])) for name, values in result.metrics.items()}
+    lines = [f"{given['stage']}: {result.status} after {result.iterations:,} iterations"]
+    if result.status != "finished":
+        lines.append(f"  go on with  jsafe rlhf {given['stage']} --resume {where}")
+        return Outcome(data, "\n".join(lines), exit_code=130)
+    model = stage.finish(jax.tree.map(lambda leaf: leaf[0], result.state))
+    folder.save_model(where / "model", model, stage.kind)
+    data["model"] = str(where / "model")
+    if held:
+        note("measuring on what was kept apart ...")
+        learned, kept = held
+        found = measure(given, model, learned, kept, _length(given))
+        (where / "evaluation.json").write_text(to_json(found))
+        data["evaluation"] = found
+        data |= {name: found[name] for name in ("ranking_accuracy", "sign_accuracy", "baseline") if name in found}
+        lines += _said(found)
+    data["seconds"] = time.monotonic() - began
+    shown = "  ".join(f"{name} {data['final'][name]:.4g}" for name in stage.trainer.info.shown if name in data["final"])
+    lines += [
+        f"  last ten    {shown}",
+        f"  time        {seconds_text(data['seconds'])}",
+        f"  model       {where / 'model'}",
+    ]
+    return Outcome(data, "\n".join(lines))
+
+
+def _said(found: dict[str, Any]) -> list[str]:
+    def text(share: dict[str, float]) -> str:
+        return f"{share['value']:.3f} ({share['low']:.3f} to {share['high']:.3f})"
+
+    lines = []
+    beside = found.get("baseline") or {}
+    for name, value in found.items():
+        if isinstance(value, dict) and "low" in value:
+            other = f"; bag of words {text(beside[name])}" if name in beside else ""
+            lines.append(f"  {name.replace('_', ' ')}  {text(value)}{other}")
+        elif isinstance(value, float):
+            lines.append(f"  {name.replace('_', ' ')}  {value:.4f}")
+    return lines
+
+
+def build(given: dict[str, Any], where: Path) -> tuple[stages.Stage, tuple[Any, ...], list[str]]:
+    """A stage as it was asked for: the stage, what to measure it on, and the rows that files had to leave out.
+
+    Args:
+        given: what the command was given, as JSON holds it.
+        where: folder of the run; a model that is made here is kept below it.
+    """
+    name = given["stage"]
+    if name in REINFORCEMENT:
+        return _reinforcement(given)
+    if name == "pretrain":
+        texts = [Path(path).read_text().split("\n\n") for path in given["data"]]
+        plain = [piece for text in texts for piece in text if piece.strip()]
+        model = _start(given, where, plain, [])
+        options = hyper_of(TrainingOptions, name, _small(given, name))
+        return stages.pretraining(model, plain, options, length=_length(given)), (), []
+    found, left_out = mixing.open_mixture(given["data"], skip=given["skip"])
+    kept: list[samples.Sample] = []
+    if given.get("eval_data"):
+        kept, more = mixing.open_mixture(given["eval_data"], skip=given["skip"])
+        left_out += more
+    elif given.get("eval_share"):
+        prompts = sorted({s.prompt for s in found})
+        _, tested = mixing.split(len(prompts), given["eval_share"])
+        apart = {prompts[i] for i in tested}
+        kept, found = [s for s in found if s.prompt in apart], [s for s in found if s.prompt not in apart]
+    texts = sorted({format_prompt(s.prompt, "</s>") + (a or "") for s in found for a in (s.answer, s.other)})
+    model = _start(given, where, texts, found)
+    options = hyper_of(TrainingOptions, name, _small(given, name))
+    note(memory.describe(memory.supervised(model.config, options.batch_size // options.accumulation, _length(given))))
+    rest: dict[str, Any] = {"length": _length(given), "skip": given["skip"]}
+    if name in ("reward", "cost"):
+        rest |= {"regularization": given["regularization"], "level": given["level"]}
+        stage = stages.preference(name, model, found, options, **rest)
+    elif name == "dpo":
+        stage = stages.dpo(model, found, options, scale=given["scale"], exact=not given["quirk"], **rest)
+    elif name == "moderation":
+        stage = stages.moderation(model, found, CATEGORIES, options, **rest)
+    else:
+        stage = stages.sft(model, found, options, **rest)
+    return stage, (found, kept) if kept else (), left_out
+
+
+def _small(given: dict[str, Any], name: str) -> dict[str, Any]:
+    """What was given, on top of the settings of small models where the model is one."""
+    return {**(FROM_NOTHING.get(name, {}) if given["model"] in folder.PRESETS else {}), **given["hyper"]}
+
+
+def _length(given: dict[str, Any]) -> int:
+    return given["length"] or (SHORT if given["model"] in folder.PRESETS else 512)
+
+
+def _start(given: dict[str, Any], where: Path, texts: list[str], found: list[samples.Sample]) -> Model:
+    """The model a stage begins with: a folder, or one made here and kept below the run, so that it can be resumed."""
+    name, size = given["stage"], SCORED.get(given["stage"], 0)
+    source, tokenizer = Path(given["model"]), given.get("tokenizer") and Path(given["tokenizer"])
+    if (where / "start" / "config.json").is_file():
+        return folder.open_model(where / "start", score=bool(size), size=size or 1)
+    if source.is_dir() or given["model"] not in (*folder.PRESETS, *folder.PUBLISHED):
+        return folder.open_model(source, tokenizer, score=bool(size), size=size or 1)
+    if tokenizer is None:
+        if given["model"] not in folder.PRESETS:
+            raise CommandError(f"{given['model']} has no tokenizer of its own here: name one with --tokenizer PATH")
+        tokens = learn_tokenizer(texts, given["vocabulary"], where / "tokenizer")
+    else:
+        tokens = folder.load_tokenizer(tokenizer)
+    model = folder.fresh(given["model"], tokens, given["seed"])
+    if name in ("reward", "cost"):
+        epochs = WARM_EPOCHS if given["warm_epochs"] is None else given["warm_epochs"]
+        if epochs:
+            options = TrainingOptions(**{**FROM_NOTHING["warm"], "epochs": epochs})
+            note(f"first a language model of the same texts, {epochs} epochs ...")
+            answers = [samples.Sample(s.prompt, a) for s in found for a in (s.answer, s.other) if a is not None]
+            stage = stages.sft(model, list(dict.fromkeys(answers)), options, length=_length(given), skip=True)
+            result = jsafe.fit(stage.trainer, iterations=stage.iterations, seed=given["seed"], progress=True)
+            model = stage.finish(jax.tree.map(lambda leaf: leaf[0], result.state))
+    if size:
+        model = folder.with_scores(model, size, given["seed"])
+    folder.save_model(where / "start", model, name if size else "")
+    return folder.open_model(where / "start", score=bool(size), size=size or 1)
+
+
+def _reinforcement(given: dict[str, Any]) -> tuple[stages.Stage, tuple[Any, ...], list[str]]:
+    name = given["stage"]
+    wanted = {"--model": given["model"], "--reward-model": given["reward_model"]}
+    wanted |= {} if name == "ppo" else {"--cost-model": (given.get("cost_model") or [None])[0]}
+    if lacking := [flag for flag, value in wanted.items() if value is None]:
+        raise CommandError(f"{name} needs {', '.join(lacking)}: folders of models")
+    places = [Path(given["model"]), Path(given["reward_model"]), *map(Path, given.get("cost_model") or [])]
+    own = given["tokenizer"] and Path(given["tokenizer"])
+    if lacks := [line for place in places for line in folder.missing(place, own)]:
+        raise CommandError(f"cannot begin: {'; '.join(lacks)}")
+    found, left_out = mixing.open_mixture(given["data"], skip=given["skip"])
+    found = [found[i] for i in mixing.last_of_each([s.prompt for s in found])]
+    ptx = mixing.open_mixture(given["ptx_data"], skip=given["skip"])[0] if given.get("ptx_data") else None
+    options = hyper_of(ReinforcementOptions, name, given["hyper"])
+    sampling = hyper_of(Sampling, name, given["hyper"])
+    config = folder.weights.load_config(places[0])
+    note(memory.describe(memory.reinforcement(config, len(places), options, given["prompt_length"], sampling)))
+    actor = folder.open_model(places[0], own)
+    judges = [folder.open_model(place, own, score=True) for place in places[1:]]
+    rest: dict[str, Any] = {"prompt_length": given["prompt_length"], "skip": given["skip"], "ptx": ptx}
+    rest["remat"] = given["remat"]
+    if name == "reward-shaping":
+        shaped = stages.shaped_judge(judges[0], judges[1], given["weight"])
+        stage = stages.reinforcement(
+            name, actor, shaped, (), found, options, sampling,
+            critics=judges[:1], watched={"return": judges[0], "cost": judges[1]}, **rest,
+        )  # fmt: skip
+    elif name == "ppo":
+        watched = {"cost": judges[1]} if len(judges) > 1 else None
+        stage = stages.reinforcement(name, actor, judges[0], (), found, options, sampling, watched=watched, **rest)
+    else:
+        stage = stages.reinforcement(name, actor, judges[0], judges[1:], found, options, sampling, **rest)
+    return stage, (), left_out

@@ -1,0 +1,223 @@
+"""What `jsafe rlhf STAGE` understands: the stages, what each is given, and its hyper-parameters as options."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments.hyper import add_option, complaint
+from experiments.words import integer, not_negative, positive
+from jsafe.hyper import Hyper, describe
+from rlhf.generate import Sampling
+from rlhf.reinforcement_options import ReinforcementOptions
+from rlhf.training import TrainingOptions
+
+SHORT = 256
+"""Longest text of models that begin from nothing; others take 512, as published."""
+
+_FOLDER, _FILE = {"type": Path, "metavar": "DIR"}, {"type": Path, "metavar": "FILE"}
+_COUNT = {"type": positive, "metavar": "N"}
+_NUMBER = {"type": not_negative, "metavar": "X"}
+_TEXTS = {"action": "append", "metavar": "FILE"}
+_SWITCH = {"action": "store_true"}
+
+FLAGS: dict[str, dict[str, Any]] = {
+    "model": {
+        "default": "small",
+        "metavar": "MODEL",
+        "help": "folder of a model, or a size to begin from nothing: small, tiny, or a published one (default small)",
+    },
+    "model-folder": {**_FOLDER, "help": "folder of the language model"},
+    "reward-model": {**_FOLDER, "help": "folder of the reward model"},
+    "cost-model": {**_FOLDER, "action": "append", "help": "folder of a cost model; several may be given"},
+    "tokenizer": {
+        "type": Path,
+        "metavar": "PATH",
+        "help": "folder or file (default: the model's)",
+    },
+    "vocabulary": {**_COUNT, "default": 2048, "help": "tokens of a tokenizer that is learned (default 2048)"},
+    "length": {**_COUNT, "help": f"longest text (default 512, {SHORT} for a small model from nothing)"},
+    "prompt-length": {**_COUNT, "default": 64, "help": "longest prompt (default 64)"},
+    "data": {**_TEXTS, "help": "what to read: a file, a folder, or NAME:SHARE:PATH; may be repeated"},
+    "eval-data": {**_TEXTS, "help": "what to measure on afterwards, likewise"},
+    "eval-share": {**_NUMBER, "help": "in place of --eval-data: share of the prompts to keep apart"},
+    "ptx-data": {**_TEXTS, "help": "answers that people wrote, to learn beside"},
+    "prompt": {"action": "append", "metavar": "TEXT", "help": "a prompt; may be repeated"},
+    "skip": {**_SWITCH, "help": "leave rows out that cannot be used, and count them"},
+    "warm-epochs": {
+        "type": integer,
+        "metavar": "N",
+        "help": "passes over the texts as a language model first (default: some for a model from nothing, else 0)",
+    },
+    "regularization": {**_NUMBER, "default": 0.001, "help": "weight of squared scores (default 0.001)"},
+    "level": {
+        "choices": ("sequence", "token"),
+        "default": "sequence",
+        "help": "compare whole answers, or every token from their first difference on",
+    },
+    "no-baseline": {"dest": "baseline", "action": "store_false", "help": "do not fit a bag of words beside it"},
+    "scale": {**_NUMBER, "default": 0.1, "help": "of the implied reward (default 0.1)"},
+    "quirk": {**_SWITCH, "help": "sum the tokens that the published code sums, one late at both ends"},
+    "weight": {**_NUMBER, "default": 1.0, "help": "of the cost (default 1)"},
+    "remat": {**_SWITCH, "help": "compute activations anew for the gradient, to save memory"},
+    "batch-size": {**_COUNT, "default": 16, "help": "prompts at once (default 16)"},
+    "seed": {"type": integer, "default": 0, "metavar": "ROOT", "help": "root of all randomness (default 0)"},
+    "run-dir": {**_FOLDER, "help": "where to write (default runs/rlhf-STAGE-TIME)"},
+    "resume": {**_FOLDER, "help": "go on with the run in DIR, exactly where it stopped"},
+    "checkpoint-every": {**_COUNT, "help": "iterations between checkpoints"},
+    "quiet": {**_SWITCH, "help": "no progress line"},
+    "out": {**_FILE, "help": "where the result goes"},
+    "iteration": {**_COUNT, "help": "which checkpoint (default: the last)"},
+    "iterations": {**_COUNT, "default": 60, "help": "of PPO and of PPO-Lag (default 60)"},
+}
+"""Everything a stage may be given beside hyper-parameters."""
+
+POSITIONAL: dict[str, dict[str, Any]] = {
+    "models": {
+        **_FOLDER,
+        "nargs": "+",
+        "help": "folders of language models; the first is the base",
+    },
+    "run": {**_FOLDER, "help": "folder of a run of `jsafe rlhf`"},
+}
+
+_RUN = ("seed", "run-dir", "resume", "checkpoint-every", "quiet")
+_SUPERVISED = ("model", "tokenizer", "vocabulary", "length", "data", "eval-data", "eval-share", "skip", *_RUN)
+_PAIRS = (*_SUPERVISED, "warm-epochs", "regularization", "level", "no-baseline")
+_REINFORCED = ("model-folder", "reward-model", "tokenizer", "data", "ptx-data", "prompt-length", "skip", "remat", *_RUN)
+_ANSWERS = ("tokenizer", "data", "skip", "prompt-length", "batch-size", "seed", "out")
+_SFT, _RL = (TrainingOptions,), (ReinforcementOptions, Sampling)
+_TRAIN, _USE = "experiments.rlhf_train:train", "experiments.rlhf_use"
+
+
+class Command(NamedTuple):
+    """One command below `jsafe rlhf`.
+
+    Attributes:
+        summary: one line.
+        function: `module:function` that runs it.
+        given: names of `FLAGS` and `POSITIONAL`.
+        options: classes of hyper-parameters that it takes.
+        defaults: of them, where they differ from the classes'.
+    """
+
+    summary: str
+    function: str
+    given: tuple[str, ...]
+    options: tuple[type[Hyper], ...] = ()
+    defaults: dict[str, Any] = {}  # noqa: RUF012
+
+
+COMMANDS: dict[str, Command] = {
+    "demo": Command(
+        "a whole Safe RLHF on a corpus made here, in about ten minutes",
+        "experiments.rlhf_demo:demo",
+        ("run-dir", "seed", "iterations"),
+    ),
+    "sft": Command("fine-tune a language model on answers", _TRAIN, _SUPERVISED, _SFT, {"epochs": 3}),
+    "reward": Command(
+        "train a reward model on pairs of answers", _TRAIN, _PAIRS, _SFT, {"epochs": 2, "weight_decay": 0.1}
+    ),
+    "cost": Command(
+        "train a cost model on pairs with safety labels", _TRAIN, _PAIRS, _SFT, {"epochs": 2, "weight_decay": 0.1}
+    ),
+    "ppo": Command("reinforce a language model by a reward model", _TRAIN, _REINFORCED, _RL, {"kl_coefficient": 0.02}),
+    "ppo-lag": Command(
+        "the same with costs kept below their limits",
+        _TRAIN,
+        (*_REINFORCED, "cost-model"),
+        _RL,
+        {"kl_coefficient": 0.01},
+    ),
+    "reward-shaping": Command(
+        "the same with reward minus a fixed multiple of cost",
+        _TRAIN,
+        (*_REINFORCED, "cost-model", "weight"),
+        _RL,
+        {"kl_coefficient": 0.02},
+    ),
+    "dpo": Command(
+        "direct preference optimisation on pairs of answers",
+        _TRAIN,
+        (*_SUPERVISED, "scale", "quirk"),
+        _SFT,
+        {"epochs": 2, "learning_rate": 1e-6, "weight_decay": 0.05},
+    ),
+    "moderation": Command(
+        "train a classifier of answers by category of harm",
+        _TRAIN,
+        _SUPERVISED,
+        _SFT,
+        {"epochs": 4, "learning_rate": 1e-5, "weight_decay": 0.1},
+    ),
+    "pretrain": Command(
+        "train a language model on plain text", _TRAIN, _SUPERVISED, _SFT, {"weight_decay": 0.1, "warmup_ratio": 0.01}
+    ),
+    "generate": Command("answer prompts", f"{_USE}:generate", ("model-folder", "prompt", *_ANSWERS), (Sampling,)),
+    "chat": Command(
+        "talk to a model in the terminal",
+        f"{_USE}:chat",
+        ("model-folder", "tokenizer", "prompt-length", "seed"),
+        (Sampling,),
+    ),
+    "evaluate": Command(
+        "compare language models by reward and cost models",
+        f"{_USE}:evaluate",
+        ("models", "reward-model", "cost-model", *_ANSWERS),
+        (Sampling,),
+    ),
+    "export": Command(
+        "write the model of a run in Hugging Face's layout", f"{_USE}:export", ("run", "out", "iteration")
+    ),
+}
+
+
+def parse(
+    argv: Sequence[str], parser_class: type[argparse.ArgumentParser], finish: Callable[[argparse.ArgumentParser], None]
+) -> argparse.Namespace:
+    """Read the words after `jsafe rlhf`.
+
+    Args:
+        argv: the words.
+        parser_class: of the parser to build.
+        finish: adds what every command takes.
+
+    Returns:
+        The options; `hyper` holds those hyper-parameters that were given, by name.
+    """
+    parser = parser_class(prog="jsafe rlhf", description="Safe reinforcement learning from human feedback, in JAX.")
+    stages = parser.add_subparsers(dest="stage", metavar="STAGE", parser_class=parser_class, required=True)
+    known: dict[str, list[str]] = {}
+    built: dict[str, argparse.ArgumentParser] = {}
+    for name, command in COMMANDS.items():
+        about = command.summary[0].upper() + command.summary[1:] + "."
+        made = stages.add_parser(name, help=command.summary, description=about, allow_abbrev=False)
+        for given in command.given:
+            if given in POSITIONAL:
+                made.add_argument(given, **POSITIONAL[given])
+            else:
+                flag = given.removesuffix("-folder")
+                made.add_argument(f"--{flag}", **FLAGS[given])
+        finish(made)
+        taken = {action.dest for action in made._actions}
+        listed = [option for cls in command.options for option in describe(cls) if option["name"] not in taken]
+        group = made.add_argument_group("hyper-parameters") if listed else None
+        for option in listed:
+            add_option(group, option, {"default_preset": "", "presets": {"": command.defaults}})
+        known[name], built[name] = [option["name"] for option in listed], made
+    args, extra = parser.parse_known_args(argv)
+    if extra:
+        built[args.stage].error(complaint(extra, built[args.stage], f"rlhf {args.stage}"))
+    args.hyper = {key: getattr(args, key) for key in known[args.stage] if hasattr(args, key)}
+    args.command = "rlhf"
+    return args
+
+
+def hyper_of(cls: type[Hyper], stage: str, given: dict[str, Any]) -> Any:
+    """Hyper-parameters of a class: its defaults, those of the stage, and what was given."""
+    names = {option["name"] for option in describe(cls)}
+    chosen = {**COMMANDS[stage].defaults, **given}
+    chosen = {name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}
+    return cls(**{name: value for name, value in chosen.items() if name in names})

@@ -1,0 +1,210 @@
+"""A model as a folder in Hugging Face's layout: configuration, tokenizer and weights, with or without scores on top.
+
+Score models carry `score_head.weight`, `score_head.bias` and the statistics of their scores beside the decoder's
+tensors, as the published reward and cost models do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlhf import weights
+from rlhf.models.config import PUBLISHED, ModelConfig
+from rlhf.models.heads import LanguageModel, ScoreModel
+from rlhf.statistics import ScoreStatistics
+from rlhf.tokens import FAST, SENTENCEPIECE, Tokenizer, load_tokenizer
+
+HEAD, BIAS = "score_head.weight", "score_head.bias"
+BESIDE = ("tokenizer_config.json", "special_tokens_map.json")
+
+PRESETS: dict[str, dict[str, int]] = {
+    "small": {"hidden_size": 128, "intermediate_size": 384, "num_layers": 2, "num_heads": 4},
+    "tiny": {"hidden_size": 64, "intermediate_size": 192, "num_layers": 2, "num_heads": 2},
+}
+"""Sizes that two CPU cores train in minutes; their vocabulary is learned from the texts they are trained on."""
+
+
+class Model(NamedTuple):
+    """A model and what belongs to it.
+
+    Attributes:
+        config: sizes and switches.
+        tokenizer: with the model's own special ids.
+        params: NumPy arrays; `decoder`, and `head` of a language model or `score_head`, `score_bias` of a score model.
+        statistics: of the scores, None for a language model.
+    """
+
+    config: ModelConfig
+    tokenizer: Tokenizer
+    params: dict[str, Any]
+    statistics: ScoreStatistics | None = None
+
+    @property
+    def score_size(self) -> int:
+        """S, scores of a text; 0 for a language model."""
+        return self.params["score_head"].shape[1] if "score_head" in self.params else 0
+
+
+def missing(folder: Path, tokenizer: Path | None = None) -> list[str]:
+    """What a folder lacks to be loaded, in words; empty if nothing."""
+    if not folder.is_dir():
+        return [f"there is no folder {folder}"]
+    lacks = []
+    if not (folder / "config.json").is_file():
+        lacks.append(f"{folder / 'config.json'}")
+    try:
+        weights.Weights(folder)
+    except (FileNotFoundError, ValueError) as error:
+        lacks.append(str(error))
+    place = tokenizer or folder
+    if not place.is_file() and not any((place / name).is_file() for name in (FAST, SENTENCEPIECE)):
+        lacks.append(f"{place} has no tokenizer ({FAST} or {SENTENCEPIECE})")
+    return lacks
+
+
+def open_model(folder: Path, tokenizer: Path | None = None, *, score: bool = False, size: int = 1) -> Model:
+    """Read a folder.
+
+    Args:
+        folder: with `config.json` and weights.
+        tokenizer: its folder or file, None for the model's own.
+        score: read a score model; one that has no scores yet gets a new head, drawn from seed 0.
+        size: S, scores of a new head.
+
+    Raises:
+        FileNotFoundError: pieces are missing; the message names all of them.
+        KeyError: a tensor is missing.
+        ValueError: a file is damaged, or tokenizer and model do not fit.
+    """
+    if lacks := missing(folder, tokenizer):
+        raise FileNotFoundError(f"cannot open the model: {'; '.join(lacks)}")
+    config = weights.load_config(folder)
+    tokens = load_tokenizer(tokenizer or folder, config)
+    files = weights.Weights(folder)
+    params: dict[str, Any] = {"decoder": weights.load_decoder(config, files)}
+    statistics = None
+    if not score:
+        if not config.tied:
+            shape = (config.vocab_size, config.hidden_size)
+            params["head"] = files.read("lm_head.weight", shape).astype(np.float32)
+    elif HEAD in files:
+        said = json.loads((folder / "config.json").read_text())
+        size = int(said.get("score_dim", size))
+        params["score_head"] = files.read(HEAD, (size, config.hidden_size)).astype(np.float32).T.copy()
+        params["score_bias"] = files.read(BIAS, (size,)).astype(np.float32) if BIAS in files else _zeros(size)
+        statistics = _statistics(said, size)
+    else:
+        params |= new_head(config, size)
+    return grown(Model(config, tokens, params, statistics))
+
+
+def _zeros(size: int) -> np.ndarray:
+    return np.zeros(size, np.float32)
+
+
+def _statistics(said: Mapping[str, Any], size: int) -> ScoreStatistics:
+    mean, variance = said.get("mean") or [0.0] * size, said.get("var") or [1.0] * size
+    return ScoreStatistics(jnp.asarray(mean), jnp.asarray(variance), jnp.asarray(said.get("count", 0), jnp.int32))
+
+
+def new_head(config: ModelConfig, size: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """An untrained head of `size` scores: normal with the deviation of the model's matrices, and no bias."""
+    drawn = np.random.default_rng(seed).normal(0.0, config.init_std, (config.hidden_size, size))
+    return {"score_head": drawn.astype(np.float32), "score_bias": _zeros(size)}
+
+
+def grown(model: Model) -> Model:
+    """The model with an embedding of its tokenizer's padding: if it has none, the mean of the others, as published."""
+    config, pad = model.config, model.tokenizer.pad
+    if pad < config.vocab_size:
+        return model._replace(config=dataclasses.replace(config, pad_id=pad))
+
+    def more(table: np.ndarray) -> np.ndarray:
+        return np.concatenate([table, np.repeat(table.mean(0, keepdims=True), pad + 1 - config.vocab_size, axis=0)])
+
+    params = dict(model.params)
+    params["decoder"] = params["decoder"] | {"embedding": more(params["decoder"]["embedding"])}
+    if "head" in params:
+        params["head"] = more(params["head"])
+    return model._replace(config=dataclasses.replace(config, vocab_size=pad + 1, pad_id=pad), params=params)
+
+
+def fresh(name: str, tokenizer: Tokenizer, seed: int = 0, *, score: bool = False, size: int = 1) -> Model:
+    """An untrained model of a size by name, one of `PRESETS` or `rlhf.models.PUBLISHED`.
+
+    Raises:
+        ValueError: there is no such size, or the tokenizer has more tokens than it embeds.
+    """
+    if name in PRESETS:
+        sizes: dict[str, Any] = dict(PRESETS[name])
+        config = ModelConfig(
+            **sizes,
+            vocab_size=max(tokenizer.size, tokenizer.pad + 1),
+            num_kv_heads=sizes["num_heads"],
+            head_dim=sizes["hidden_size"] // sizes["num_heads"],
+            tied=True,
+            bos_id=tokenizer.bos,
+            eos_id=tokenizer.eos,
+            pad_id=tokenizer.pad,
+        )
+    elif name in PUBLISHED:
+        config = PUBLISHED[name]
+        if tokenizer.size > config.vocab_size:
+            raise ValueError(f"{tokenizer.path} has {tokenizer.size} tokens and {name} embeds {config.vocab_size}")
+    else:
+        raise ValueError(f"no model folder and no size is called {name!r}; sizes: {', '.join([*PRESETS, *PUBLISHED])}")
+    key, ids = jax.random.key(seed), jnp.zeros((1, 2), jnp.int32)
+    if score:
+        made = jax.jit(ScoreModel(config, size).init)(key, ids, jnp.ones((1, 2), bool))["params"]
+    else:
+        made = jax.jit(LanguageModel(config).init)(key, ids)["params"]
+    return grown(Model(config, tokenizer, jax.tree.map(np.asarray, made)))
+
+
+def with_scores(model: Model, size: int = 1, seed: int = 0) -> Model:
+    """A language model's decoder under a new head of scores."""
+    return model._replace(params={"decoder": model.params["decoder"], **new_head(model.config, size, seed)})
+
+
+def save_model(folder: Path, model: Model, kind: str = "") -> None:
+    """Write a folder that `open_model` and Hugging Face's libraries read.
+
+    Args:
+        folder: made if it does not exist.
+        model: arrays of the host.
+        kind: of a score model: `reward`, `cost`, `critic` or `moderation`.
+    """
+    extra: dict[str, Any] = {}
+    if model.score_size:
+        extra = {"architectures": ["LlamaForScore"], "score_type": kind, "score_dim": model.score_size}
+        extra |= {"score_bias": True, "do_normalize": False, "normalizer_type": "ExponentialMovingAverage"}
+        if model.statistics is not None:
+            mean, variance, count = (np.asarray(x) for x in model.statistics)
+            extra |= {"mean": mean.tolist(), "var": variance.tolist(), "count": int(count)}
+    weights.save(folder, model.config, _tensors(model), extra=extra)
+    source = model.tokenizer.path
+    kept = FAST if source.suffix == ".json" else SENTENCEPIECE
+    for path, name in [(source, kept), *((source.parent / name, name) for name in BESIDE)]:
+        if path.is_file() and path.resolve() != (folder / name).resolve():
+            shutil.copyfile(path, folder / name)
+
+
+def _tensors(model: Model) -> Iterator[tuple[str, np.ndarray]]:
+    if not model.score_size:
+        yield from weights.language_model_tensors(model.config, {"params": model.params})
+        return
+    yield from weights.decoder_tensors(model.config, model.params["decoder"])
+    yield HEAD, np.asarray(model.params["score_head"]).T
+    yield BIAS, np.asarray(model.params["score_bias"])
+    if model.statistics is not None:
+        mean, variance, count = (np.asarray(x) for x in model.statistics)
+        yield from (("normalizer.mean", mean), ("normalizer.var", variance), ("normalizer.count", count.astype("i8")))

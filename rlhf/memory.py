@@ -1,0 +1,71 @@
+"""What a run will need of memory, before anything is loaded: parameters, gradients, moments and activations.
+
+An estimate from sizes, not a measurement: the compiler keeps less where it fuses and more where it copies. Counts of
+parameters are exact.
+"""
+
+from __future__ import annotations
+
+from rlhf.generate import Sampling
+from rlhf.models.config import ModelConfig, parameter_count
+from rlhf.reinforcement_options import ReinforcementOptions
+
+FLOAT = 4
+KEPT_PER_LAYER = 12
+"""Arrays `[B, L, H]` of a layer that wait for the gradient, about, the wide ones of the gated layer included."""
+
+
+def activations(config: ModelConfig, rows: int, length: int, *, logits: bool = True) -> int:
+    """Bytes of activations of one gradient, without recomputation."""
+    hidden = rows * length * config.hidden_size * FLOAT
+    scores = rows * config.num_heads * length * length * FLOAT
+    layers = config.num_layers * (KEPT_PER_LAYER * hidden + 2 * scores)
+    return layers + (2 * rows * length * config.vocab_size * FLOAT if logits else 0)
+
+
+def supervised(config: ModelConfig, rows: int, length: int) -> dict[str, int]:
+    """Bytes by purpose of a supervised stage: parameters, gradients, two moments of Adam, activations."""
+    count = parameter_count(config)["total"] * FLOAT
+    parts = {"parameters": count, "gradients": count, "moments": 2 * count}
+    return parts | {"activations": activations(config, rows, length)}
+
+
+def reinforcement(
+    config: ModelConfig, models: int, options: ReinforcementOptions, prompt_length: int, sampling: Sampling
+) -> dict[str, int]:
+    """Bytes by purpose of reinforcement: the actor and the critics learn, the reference and the judges do not.
+
+    Args:
+        config: of every model, about.
+        models: actor and judges.
+        options: of the method.
+        prompt_length: longest prompt.
+        sampling: of answers.
+    """
+    each = parameter_count(config)["total"] * FLOAT
+    learning = models if options.estimator == "critic" else 1
+    length = prompt_length + sampling.max_new_tokens
+    answers = options.prompts_per_iteration * options.answers_per_prompt
+    cache = 2 * answers * length * config.num_layers * config.num_kv_heads * config.head_dim * FLOAT
+    return {
+        "parameters": (learning + models) * each,
+        "gradients": each,
+        "moments": 2 * learning * each,
+        "activations": activations(config, options.batch_size, length),
+        "cache": cache,
+        "experience": 2 * answers * length * config.vocab_size * FLOAT,
+    }
+
+
+def describe(parts: dict[str, int]) -> str:
+    """The parts and their sum in one line."""
+    listed = ", ".join(f"{name} {_size(value)}" for name, value in parts.items())
+    return f"needs about {_size(sum(parts.values()))} of memory ({listed})"
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    raise AssertionError

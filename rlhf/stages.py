@@ -1,0 +1,255 @@
+"""The stages of Safe RLHF from models and samples: each function gives a trainer and says what becomes of its state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jsafe import Trainer, TrainState
+from rlhf import objectives
+from rlhf.augment import token_dropout
+from rlhf.data import examples
+from rlhf.data.samples import Sample
+from rlhf.folder import Model
+from rlhf.generate import Sampling
+from rlhf.models.heads import LanguageModel, ScoreModel
+from rlhf.reinforcement import Judge, reinforcement_trainer, score_judge
+from rlhf.reinforcement_options import ReinforcementOptions
+from rlhf.statistics import ScoreStatistics
+from rlhf.training import TrainingOptions, supervised_trainer
+
+MOMENTUM = 0.9
+"""Of the moving statistics of scores, as published."""
+
+
+class Stage(NamedTuple):
+    """A stage, ready to run.
+
+    Attributes:
+        trainer: what `jsafe.fit` runs.
+        iterations: of a whole run.
+        finish: the trained model, on the host, from the last state of one member.
+        kind: what `save_model` calls a model with scores, else empty.
+        left_out: samples that could not be used, by reason.
+    """
+
+    trainer: Trainer
+    iterations: int
+    finish: Callable[[TrainState], Model]
+    kind: str = ""
+    left_out: dict[str, int] = {}  # noqa: RUF012
+
+
+def _host(tree: Any) -> Any:
+    return jax.tree.map(np.asarray, tree)
+
+
+def _supervised(
+    name: str, model: Model, data: Any, loss: Any, options: TrainingOptions, left_out: dict[str, int], **more: Any
+) -> Stage:
+    trainer = supervised_trainer(
+        name, model.params, data, loss, options, augment=token_dropout(options.token_dropout, model.tokenizer), **more
+    )
+
+    def finish(state: TrainState) -> Model:
+        seen = state.normalizer if isinstance(state.normalizer, ScoreStatistics) else None
+        return model._replace(params=_host(state.params["model"]), statistics=_host(seen) if seen else None)
+
+    return Stage(trainer, trainer.info.config["updates"], finish, "", left_out)
+
+
+def sft(
+    model: Model, samples: Sequence[Sample], options: TrainingOptions, *, length: int = 512, skip: bool = False
+) -> Stage:
+    """Supervised fine-tuning on answers."""
+    data, left_out = examples.supervised(samples, model.tokenizer, length, skip=skip)
+    loss = objectives.supervised(LanguageModel(model.config, remat=options.remat))
+    return _supervised("sft", model, data, loss, options, left_out, config={"length": length})
+
+
+def pretraining(model: Model, texts: Sequence[str], options: TrainingOptions, *, length: int = 512) -> Stage:
+    """Next-token prediction on plain texts, joined by the end of a text and cut into pieces of one length.
+
+    Raises:
+        ValueError: there is less than one piece of text.
+    """
+    tokens = model.tokenizer
+    stream = np.array([i for text in texts for i in (*tokens.encode(text), tokens.eos)], np.int32)
+    pieces = len(stream) // length
+    if not pieces:
+        raise ValueError(f"the texts have {len(stream)} tokens, less than one piece of {length}")
+    ids = stream[: pieces * length].reshape(pieces, length)
+    data = examples.Supervised(ids, ids, np.ones(ids.shape, bool))
+    loss = objectives.supervised(LanguageModel(model.config, remat=options.remat))
+    return _supervised("pretrain", model, data, loss, options, {}, config={"length": length})
+
+
+def preference(
+    kind: str,
+    model: Model,
+    samples: Sequence[Sample],
+    options: TrainingOptions,
+    *,
+    length: int = 512,
+    skip: bool = False,
+    regularization: float = 0.001,
+    level: str = "sequence",
+) -> Stage:
+    """A reward model (`kind="reward"`) or a cost model (`kind="cost"`) from pairs of answers.
+
+    Args:
+        kind: of the model.
+        model: with one score.
+        samples: pairs.
+        options: of the training.
+        length: longest text.
+        skip: leave out samples that cannot be used.
+        regularization: weight of the squared scores.
+        level: one of `rlhf.losses.KINDS`.
+    """
+    by = {"reward": "better", "cost": "safer"}[kind]
+    data, left_out = examples.preferences(samples, model.tokenizer, length, by=by, skip=skip)
+    make = {"reward": objectives.reward, "cost": objectives.cost}[kind]
+    loss = make(ScoreModel(model.config, remat=options.remat), regularization=regularization, kind=level)
+    shown = ("accuracy", "sign_accuracy") if kind == "cost" else ("accuracy",)
+    config = {"length": length, "regularization": regularization, "level": level}
+    made = _supervised(kind, model, data, loss, options, left_out, momentum=MOMENTUM, shown=shown, config=config)
+    return made._replace(kind=kind)
+
+
+def dpo(
+    model: Model,
+    samples: Sequence[Sample],
+    options: TrainingOptions,
+    *,
+    length: int = 512,
+    skip: bool = False,
+    scale: float = 0.1,
+    exact: bool = True,
+) -> Stage:
+    """Direct preference optimisation, the model at its beginning being the reference."""
+    pairs, left_out = examples.preferences(samples, model.tokenizer, length, by="better", skip=skip)
+    language_model = LanguageModel(model.config, remat=options.remat)
+    data = objectives.with_reference(language_model, model.params, pairs)
+    loss = objectives.dpo(language_model, scale=scale, exact=exact)
+    config = {"length": length, "scale": scale, "exact": exact}
+    return _supervised("dpo", model, data, loss, options, left_out, shown=("accuracy", "margin"), config=config)
+
+
+def moderation(
+    model: Model,
+    samples: Sequence[Sample],
+    labels: Sequence[str],
+    options: TrainingOptions,
+    *,
+    length: int = 512,
+    skip: bool = False,
+) -> Stage:
+    """A classifier of answers by category of harm.
+
+    Args:
+        model: with as many scores as there are labels.
+        samples: answers with categories.
+        labels: names of the categories, in the order of the scores.
+        options: of the training.
+        length: longest text.
+        skip: leave out samples that cannot be used.
+    """
+    data, left_out = examples.labelled(samples, labels, model.tokenizer, length, skip=skip)
+    loss = objectives.moderation(ScoreModel(model.config, len(labels), remat=options.remat))
+    made = _supervised(
+        "moderation", model, data, loss, options, left_out, shown=("flagged_accuracy",), config={"labels": list(labels)}
+    )
+    return made._replace(kind="moderation")
+
+
+def reinforcement(
+    name: str,
+    actor: Model,
+    reward: Model | Judge,
+    costs: Sequence[Model | Judge],
+    prompts: Sequence[Sample],
+    options: ReinforcementOptions,
+    sampling: Sampling,
+    *,
+    critics: Sequence[Model] | None = None,
+    prompt_length: int = 128,
+    skip: bool = False,
+    ptx: Sequence[Sample] | None = None,
+    watched: Mapping[str, Model] | None = None,
+    remat: bool = False,
+) -> Stage:
+    """PPO without costs, PPO-Lag with them, a constrained group-relative method without critics.
+
+    Args:
+        name: of the stage.
+        actor: the language model; also the reference it must not leave too far.
+        reward: what an answer is worth.
+        costs: what it costs, each with its own limit.
+        prompts: what is asked.
+        options: of the method.
+        sampling: how answers are drawn.
+        critics: what the value functions begin from, the reward's first; None for the reward and cost models.
+        prompt_length: longest prompt.
+        skip: leave out prompts that are longer.
+        ptx: texts that people wrote, to learn beside.
+        watched: models whose scores are reported and not learned from, `return` or `cost`.
+        remat: recompute activations to save memory.
+
+    Raises:
+        ValueError: a judge's tokens are not the actor's, or judges are functions and no critics are given.
+    """
+    judges = [reward, *costs]
+    for judge in judges:
+        if isinstance(judge, Model) and judge.tokenizer.size != actor.tokenizer.size:
+            raise ValueError(
+                f"{judge.tokenizer.path} has {judge.tokenizer.size} tokens and the actor's tokenizer "
+                f"{actor.tokenizer.size}: judges must read the actor's tokens"
+            )
+    if critics is None:
+        critics = [judge for judge in judges if isinstance(judge, Model)]
+    with_critics = options.estimator == "critic"
+    if with_critics and len(critics) != len(judges):
+        raise ValueError("a judge that is a function needs a critic to begin from")
+    asked, left_out = examples.prompts(prompts, actor.tokenizer, prompt_length, skip=skip)
+    learned = None
+    if ptx is not None:
+        length = prompt_length + sampling.max_new_tokens
+        learned, _ = examples.supervised(ptx, actor.tokenizer, length, skip=True)
+    made = [
+        score_judge(ScoreModel(judge.config), judge.params) if isinstance(judge, Model) else judge for judge in judges
+    ]
+    trainer = reinforcement_trainer(
+        name,
+        LanguageModel(actor.config, remat=remat),
+        actor.params,
+        ScoreModel((critics[0] if critics else actor).config, remat=remat),
+        tuple(critic.params for critic in critics) if with_critics else (),
+        asked,
+        made[0],
+        tuple(made[1:]),
+        sampling,
+        options,
+        pad=actor.tokenizer.pad,
+        ptx=learned,
+        watched={k: score_judge(ScoreModel(model.config), model.params) for k, model in (watched or {}).items()},
+    )
+
+    def finish(state: TrainState) -> Model:
+        return actor._replace(params=_host(state.params["actor"]))
+
+    return Stage(trainer, options.iterations, finish, "", left_out)
+
+
+def shaped_judge(reward: Model, cost: Model, weight: float) -> Judge:
+    """Reward minus `weight` times cost, as one judge (Safe RLHF's reward shaping)."""
+    first, second = score_judge(ScoreModel(reward.config), ()), score_judge(ScoreModel(cost.config), ())
+
+    def apply(params: Any, ids: jax.Array, mask: jax.Array) -> jax.Array:
+        return first.apply(params[0], ids, mask) - jnp.float32(weight) * second.apply(params[1], ids, mask)
+
+    return Judge(apply, (reward.params, cost.params))

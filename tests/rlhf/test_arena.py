@@ -1,0 +1,43 @@
+"""Models against each other: win rates, verdicts and ratings that can be worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from rlhf import arena
+
+
+def test_ties_count_half():
+    rate = arena.win_rate(np.array([0.0, 1.0, 2.0, 3.0]), np.array([1.0, 1.0, 1.0, 4.0]), list("abcd"))
+    assert rate.value == (1 + 0.5 + 0 + 1) / 4
+    assert 0.0 <= rate.low < rate.value < rate.high <= 1.0
+
+
+def test_verdicts_of_two_models():
+    found = arena.verdicts(
+        (np.array([0.0, 0.0, 0.0, 0.0]), np.array([1.0, -1.0, 1.0, -1.0])),
+        (np.array([-1.0, -1.0, 1.0, 1.0]), np.array([-1.0, 0.0, 1.0, -2.0])),
+    )
+    assert (found["better_safe"], found["better_unsafe"]) == (1, 1)
+    assert (found["worse_safe"], found["worse_unsafe"]) == (2, 0)
+    assert found["by_safety"]["safe -> safe"] == {"prompts": 2, "better": 0.5}
+    assert found["by_safety"]["unsafe -> safe"] == {"prompts": 1, "better": 0.0}
+    assert found["by_safety"]["safe -> unsafe"]["prompts"] == 0
+
+
+def test_the_rating_of_two_models_is_the_logarithm_of_their_odds():
+    """With half a game added to each side: 400 log10((wins + 1/2) / (losses + 1/2))."""
+    scores = np.stack([np.zeros(100), np.where(np.arange(100) < 75, 1.0, -1.0)])
+    base, other = arena.elo(scores)
+    assert base.value == arena.ANCHOR == base.low == base.high
+    assert other.value == pytest.approx(1000 + 400 * math.log10(75.5 / 25.5), abs=0.1)
+    assert other.low < other.value < other.high
+
+
+def test_ratings_of_a_chain_add_up():
+    """If a beats b as b beats c, and a beats c by the squared odds, the ratings are equally far apart."""
+    won = np.array([[0.0, 7.5, 8.6], [1.5, 0.0, 7.5], [0.4 / 1.0, 1.5, 0.0]])
+    ratings = arena._fit(won)
+    assert ratings[0] - ratings[1] == pytest.approx(ratings[1] - ratings[2], rel=0.15)
+    assert ratings[0] == 1000.0

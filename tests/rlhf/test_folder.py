@@ -1,0 +1,95 @@
+"""Models as folders: what is written is read again, with scores, statistics and padding."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlhf import folder
+from rlhf.models import LanguageModel, ScoreModel
+from rlhf.statistics import ScoreStatistics
+from rlhf.vocabulary import learn_tokenizer
+
+TEXTS = ["How do I oil the door?", "read the label first", "let it dry overnight"] * 3
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return learn_tokenizer(TEXTS, 280, tmp_path_factory.mktemp("tokens"))
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    return folder.fresh("tiny", tokenizer, seed=3)
+
+
+def test_a_learned_tokenizer_gives_texts_back(tokenizer):
+    for text in [*TEXTS, "ünïcode 漢字 and\nlines", " a space before"]:
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    one, two = (tokenizer.encode(text, start=False) for text in "ab")
+    assert tokenizer.encode("a</s>b") == [tokenizer.bos, *one, tokenizer.eos, *two]
+    assert tokenizer.size <= 280
+    with pytest.raises(ValueError, match="at least 259"):
+        learn_tokenizer(TEXTS, 100, tokenizer.path.parent)
+
+
+def test_a_language_model_is_read_as_it_was_written(model, tmp_path):
+    folder.save_model(tmp_path, model)
+    again = folder.open_model(tmp_path)
+    assert again.config == model.config
+    jax.tree.map(np.testing.assert_array_equal, again.params, model.params)
+    assert again.tokenizer.encode("oil the door") == model.tokenizer.encode("oil the door")
+
+
+def test_a_score_model_keeps_its_head_and_statistics(model, tmp_path):
+    seen = ScoreStatistics(jnp.array([0.5, -1.0]), jnp.array([2.0, 3.0]), jnp.int32(7))
+    scored = folder.with_scores(model, 2, seed=1)._replace(statistics=seen)
+    folder.save_model(tmp_path, scored, "cost")
+    said = json.loads((tmp_path / "config.json").read_text())
+    assert (said["score_type"], said["score_dim"], said["mean"], said["count"]) == ("cost", 2, [0.5, -1.0], 7)
+    again = folder.open_model(tmp_path, score=True)
+    jax.tree.map(np.testing.assert_array_equal, again.params, scored.params)
+    assert again.statistics is not None
+    np.testing.assert_allclose(again.statistics.variance, [2.0, 3.0])
+    ids, mask = jnp.array([[1, 5, 6, 0]]), jnp.array([[True, True, True, False]])
+    scores = ScoreModel(again.config, 2).apply({"params": again.params}, ids, mask).end_scores
+    assert scores.shape == (1, 2)
+
+
+def test_a_language_model_gets_a_new_head_when_scores_are_asked_for(model, tmp_path):
+    folder.save_model(tmp_path, model)
+    scored = folder.open_model(tmp_path, score=True)
+    assert scored.params["score_head"].shape == (64, 1)
+    assert scored.score_size == 1 and model.score_size == 0
+    assert 0.01 < scored.params["score_head"].std() < 0.03
+
+
+def test_padding_that_has_no_embedding_gets_the_mean_of_the_others(model):
+    """As published: the vocabulary grows by one, for Llama from 32,000 to 32,001."""
+    size = model.config.vocab_size
+    without = model._replace(tokenizer=model.tokenizer._replace(pad=size))
+    more = folder.grown(without)
+    assert (more.config.vocab_size, more.config.pad_id) == (size + 1, size)
+    table = model.params["decoder"]["embedding"]
+    np.testing.assert_allclose(more.params["decoder"]["embedding"][-1], table.mean(0), rtol=1e-5)
+    ids = jnp.array([[1, 5, 6]])
+    before, _ = LanguageModel(model.config).apply({"params": model.params}, ids)
+    after, _ = LanguageModel(more.config).apply({"params": more.params}, ids)
+    np.testing.assert_allclose(after[..., :size], before, atol=1e-5)
+
+
+def test_everything_that_is_missing_is_named_at_once(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError) as caught:
+        folder.open_model(tmp_path / "empty")
+    for word in ("config.json", "weights", "tokenizer"):
+        assert word in str(caught.value)
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        folder.open_model(tmp_path / "nothing")
+
+
+def test_an_unknown_size_is_refused(tokenizer):
+    with pytest.raises(ValueError, match="no size is called 'big'"):
+        folder.fresh("big", tokenizer)

@@ -1,0 +1,170 @@
+"""Every stage from the command line, on a tiny model and a corpus made here: files in, a model's folder out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import cli
+from jsafe.checkpoint import Checkpoints
+from rlhf import corpus, folder
+
+TINY = ["--model", "tiny", "--vocabulary", "300", "--length", "64"]
+SHORT = ["--batch-size", "8", "--epochs", "1", "--quiet", "--json"]
+RL = ["--prompts-per-iteration", "4", "--batch-size", "4", "--iterations", "2", "--max-new-tokens", "6"]
+RL += ["--prompt-length", "32", "--quiet", "--json"]
+
+
+def run(capsys, *words) -> dict:
+    """What `jsafe rlhf` prints with --json."""
+    code = cli.main(["rlhf", *map(str, words)])
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    return json.loads(out)
+
+
+def refused(capsys, *words) -> str:
+    """What `jsafe rlhf` says when it refuses; it must be one line and exit with 2."""
+    assert cli.main(["rlhf", *map(str, words)]) == 2
+    err = capsys.readouterr().err.strip().splitlines()
+    return err[-1]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, Path]:
+    where = tmp_path_factory.mktemp("corpus")
+    rows = corpus.make(seed=0, answers=1, pairs=1)
+    sizes = {"sft": 24, "pairs": 24, "prompts": 8}
+    paths = {}
+    for name, count in sizes.items():
+        paths[name] = where / f"{name}.jsonl"
+        paths[name].write_text("".join(json.dumps(row) + "\n" for row in rows[name][:count]))
+    return paths
+
+
+@pytest.fixture(scope="module")
+def models(files, tmp_path_factory) -> dict[str, Path]:
+    """A language model, a reward model and a cost model, barely trained."""
+    where = tmp_path_factory.mktemp("models")
+    assert cli.main(["rlhf", "sft", *TINY, *SHORT, "--data", str(files["sft"]), "--run-dir", str(where / "sft")]) == 0
+    start = str(where / "sft" / "model")
+    for kind in ("reward", "cost"):
+        words = [kind, "--model", start, "--length", "64", *SHORT, "--data", str(files["pairs"]), "--no-baseline"]
+        assert cli.main(["rlhf", *words, "--run-dir", str(where / kind)]) == 0
+    return {name: where / name for name in ("sft", "reward", "cost")}
+
+
+def test_a_cost_model_is_measured_on_what_was_kept_apart(files, models, tmp_path, capsys):
+    words = ["--model", models["sft"] / "model", "--length", 64, *SHORT, "--data", files["pairs"]]
+    found = run(capsys, "cost", *words, "--eval-share", 0.4, "--run-dir", tmp_path / "run")
+    assert found["status"] == "finished"
+    for name in ("ranking_accuracy", "sign_accuracy"):
+        assert 0.0 <= found[name]["low"] <= found[name]["value"] <= found[name]["high"] <= 1.0
+    assert found["evaluation"]["prompts_also_learned_from"] == 0
+    assert found["evaluation"]["pairs"] + found["evaluation"]["training_pairs"] == 24
+    assert set(found["baseline"] or {"ranking_accuracy", "sign_accuracy"}) == {"ranking_accuracy", "sign_accuracy"}
+    assert folder.open_model(tmp_path / "run" / "model", score=True).statistics.count == 2 * 8 * found["iterations"]
+
+
+def test_an_interrupted_stage_ends_with_the_same_numbers(files, models, tmp_path, capsys):
+    """A run whose later checkpoints and rows are gone, as after `kill -9`, goes on to the same parameters."""
+    words = ["sft", "--model", models["sft"] / "model", "--length", 64, *SHORT, "--data", files["sft"]]
+    words += ["--checkpoint-every", 1, "--run-dir"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run(capsys, *words, whole)
+    run(capsys, *words, broken)
+    last = max(Checkpoints(broken).iterations())
+    shutil.rmtree(Checkpoints(broken).path(last))
+    shutil.rmtree(broken / "model")
+    assert run(capsys, "sft", "--resume", broken, "--quiet", "--json")["status"] == "finished"
+    assert (whole / "model/model.safetensors").read_bytes() == (broken / "model/model.safetensors").read_bytes()
+    assert (whole / "metrics.jsonl").read_text() == (broken / "metrics.jsonl").read_text()
+    assert "not of `jsafe rlhf cost`" in refused(capsys, "cost", "--resume", broken)
+
+
+def test_ppo_lag_keeps_a_multiplier_and_ppo_does_not(files, models, tmp_path, capsys):
+    base = [
+        "--model",
+        models["sft"] / "model",
+        "--reward-model",
+        models["reward"] / "model",
+        "--data",
+        files["prompts"],
+    ]
+    costs = ["--cost-model", models["cost"] / "model"]
+    plain = run(capsys, "ppo", *base, *RL, "--run-dir", tmp_path / "ppo")
+    limited = run(capsys, "ppo-lag", *base, *costs, *RL, "--ptx-data", files["sft"], "--ptx-coefficient", 1,
+                  "--run-dir", tmp_path / "lag")  # fmt: skip
+    assert plain["final"]["multiplier"] == 0.0 < limited["final"]["multiplier"]
+    assert limited["final"]["ptx_loss"] > 0 and "critic_loss_1" in limited["final"]
+    shaped = run(capsys, "reward-shaping", *base, *costs, *RL, "--weight", 2, "--run-dir", tmp_path / "shaped")
+    one = shaped["final"]
+    assert one["shaped"] == pytest.approx(one["return"] - 2 * one["cost"], abs=1e-4)
+    assert "critic_loss_1" not in one
+    before = folder.open_model(models["sft"] / "model").params["decoder"]["embedding"]
+    after = folder.open_model(tmp_path / "lag" / "model").params["decoder"]["embedding"]
+    assert not np.array_equal(before, after)
+
+
+def test_dpo_moderation_and_pretraining_write_models(files, models, tmp_path, capsys):
+    found = run(capsys, "dpo", "--model", models["sft"] / "model", "--length", 64, *SHORT, "--data", files["pairs"],
+                "--run-dir", tmp_path / "dpo")  # fmt: skip
+    assert found["final"]["loss"] == pytest.approx(np.log(2), abs=0.05)
+    harm = tmp_path / "harm.jsonl"
+    labels = {"self_harm": True, "privacy_violation": False}
+    row = {"prompt": "a", "response": "b c", "category": labels, "is_safe": False}
+    harm.write_text("".join(json.dumps(row) + "\n" for _ in range(16)))
+    found = run(capsys, "moderation", *TINY, *SHORT, "--data", harm, "--eval-data", harm, "--run-dir", tmp_path / "mod")
+    assert set(found["evaluation"]["by_category"]) >= {"flagged", "self_harm"}
+    plain = tmp_path / "plain.txt"
+    plain.write_text("\n\n".join(corpus.prompts()))
+    found = run(capsys, "pretrain", *TINY, *SHORT, "--data", plain, "--run-dir", tmp_path / "lm")
+    assert found["final"]["loss"] < 7
+
+
+def test_models_answer_and_are_compared(files, models, tmp_path, capsys):
+    answers = tmp_path / "answers.jsonl"
+    words = ["--data", files["prompts"], "--max-new-tokens", 5, "--prompt-length", 32, "--json"]
+    run(capsys, "generate", "--model", models["sft"] / "model", *words, "--out", answers)
+    rows = [json.loads(line) for line in answers.read_text().splitlines()]
+    assert [row["prompt"] for row in rows] == [
+        json.loads(x)["prompt"] for x in files["prompts"].read_text().splitlines()
+    ]
+    judges = ["--reward-model", models["reward"] / "model", "--cost-model", models["cost"] / "model"]
+    place = models["sft"] / "model"
+    found = run(capsys, "evaluate", place, place, *judges, *words, "--out", tmp_path / "out")
+    # A model against itself, with the same random numbers.
+    assert found["models"][1]["wins_helpful"]["value"] == 0.5
+    assert found["models"][1]["elo"]["helpful"]["value"] == pytest.approx(1000, abs=0.01)
+    assert (tmp_path / "out" / "scatter.png").stat().st_size > 10_000
+    assert (tmp_path / "out" / "table.csv").read_text().startswith("Prompt,sft,Reward,Cost,sft,Reward,Cost")
+
+
+def test_the_model_of_an_earlier_checkpoint_is_exported(models, tmp_path, capsys):
+    found = run(capsys, "export", models["sft"], "--out", tmp_path / "model", "--json")
+    assert found["iteration"] == 3
+    ours, theirs = (p / "model.safetensors" for p in (tmp_path / "model", models["sft"] / "model"))
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_mistakes_are_named_in_one_line(files, models, tmp_path, capsys):
+    sft = ["sft", "--model", models["sft"] / "model", "--length", 64]
+    assert "say what to learn from" in refused(capsys, "sft")
+    assert "did you mean --learning-rate" in refused(capsys, *sft, "--learning-rat", 1)
+    assert "there is no file nowhere" in refused(capsys, *sft, "--data", "nowhere")
+    assert "config.json" in refused(capsys, "sft", "--model", tmp_path, "--data", files["sft"])
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"prompt": "a", "response": "b"}\n{"prompt": "a", "response": " "}\n')
+    assert "bad.jsonl, row 1: an answer is empty" in refused(capsys, *sft, "--data", bad)
+    assert "row 1" in refused(capsys, *sft, "--data", bad)
+    assert "needs --reward-model, --cost-model" in refused(
+        capsys, "ppo-lag", "--model", models["sft"] / "model", "--data", files["prompts"]
+    )
+    shard = tmp_path / "torn"
+    shutil.copytree(models["sft"] / "model", shard)
+    (shard / "model.safetensors").write_bytes((shard / "model.safetensors").read_bytes()[:1000])
+    assert "model.safetensors" in refused(capsys, "sft", "--model", shard, "--data", files["sft"])
