@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import io
 import os
 import sys
 import traceback
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from experiments.outcome import CommandError, Outcome, note, to_json
+from experiments.stray import StrayOutput
 from experiments.words import integer, key_value, not_negative, positive
 
 USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 2, 1, 130
@@ -308,25 +308,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-class _StrayOutput(io.TextIOBase):
-    """Where libraries print while a command works: stderr, so that stdout holds the result and nothing else.
-
-    MuJoCo prints that the optional Warp is not installed whenever it is imported; that is left out.
-    """
-
-    def __init__(self) -> None:
-        """Start with an empty line."""
-        self.line = ""
-
-    def write(self, text: str) -> int:
-        """Pass finished lines on."""
-        *lines, self.line = (self.line + text).split("\n")
-        for line in lines:
-            if not line.startswith(("Failed to import warp", "Failed to import mujoco_warp")):
-                note(line)
-        return len(text)
-
-
 def _warn(message: Warning | str, *_: object) -> None:
     """A warning as one line, without the place in the code that a user cannot do anything about."""
     note(f"jsafe: warning: {message}")
@@ -339,11 +320,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         add_train_arguments(scout)
         found, _ = scout.parse_known_args([token for token in argv[1:] if token not in ("-h", "--help")])
         if found.algorithm is not None and found.resume is None:
-            with contextlib.redirect_stdout(_StrayOutput()):
+            with contextlib.redirect_stdout(StrayOutput()):
                 hyper = importlib.import_module("experiments.hyper")
             return hyper.parse_train(argv[1:], found.algorithm, _Parser, add_train_arguments)
     if argv and argv[0] == "rlhf":
-        with contextlib.redirect_stdout(_StrayOutput()):
+        with contextlib.redirect_stdout(StrayOutput()):
             words = importlib.import_module("experiments.rlhf_words")
         return words.parse(argv[1:], _Parser, _add_listing)
     return build_parser().parse_args(argv)
@@ -370,7 +351,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command == "rlhf":
             place = importlib.import_module("experiments.rlhf_words").COMMANDS[args.stage].function
         module, _, function = place.partition(":")
-        with contextlib.redirect_stdout(_StrayOutput()), warnings.catch_warnings():
+        with contextlib.redirect_stdout(StrayOutput()), warnings.catch_warnings():
             warnings.showwarning = _warn
             outcome: Outcome = getattr(importlib.import_module(module), function)(args)
         print(to_json(outcome.data) if args.json else outcome.text, flush=True)
