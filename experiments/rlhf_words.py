@@ -69,6 +69,10 @@ FLAGS: dict[str, dict[str, Any]] = {
     "checkpoint-every": {**_COUNT, "help": "iterations between checkpoints"},
     "quiet": {**_SWITCH, "help": "no progress line"},
     "out": {**_FILE, "help": "where the result goes"},
+    "multiple-choice": {**_FOLDER, "help": "folder with dev/SUBJECT.csv and test/SUBJECT.csv, as CMMLU and MMLU have"},
+    "language": {"choices": ("en", "zh"), "default": "en", "help": "of the questions (default en)"},
+    "gsm8k": {**_FILE, "help": "problems as JSON lines; the first four are solved, unless --solved names others"},
+    "solved": {**_FILE, "help": "problems whose solutions come first"},
     "iteration": {**_COUNT, "help": "which checkpoint (default: the last)"},
     "iterations": {**_COUNT, "default": 60, "help": "of PPO and of PPO-Lag (default 60)"},
 }
@@ -167,6 +171,16 @@ COMMANDS: dict[str, Command] = {
         f"{_USE}:evaluate",
         ("models", "reward-model", "cost-model", *_ANSWERS),
         (Sampling,),
+    ),
+    "harness": Command(
+        "multiple choice and GSM8K",
+        "experiments.rlhf_harness:run",
+        (
+            *("model-folder", "tokenizer", "length", "multiple-choice", "language", "gsm8k", "solved"),
+            *("batch-size", "seed", "out"),
+        ),
+        (Sampling,),
+        {"temperature": 0.0, "max_new_tokens": 256},
     ),
     "export": Command(
         "write the model of a run in Hugging Face's layout", f"{_USE}:export", ("run", "out", "iteration")

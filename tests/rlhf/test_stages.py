@@ -150,6 +150,22 @@ def test_the_model_of_an_earlier_checkpoint_is_exported(models, tmp_path, capsys
     assert ours.read_bytes() == theirs.read_bytes()
 
 
+def test_the_harness_asks_a_model(models, tmp_path, capsys):
+    for part in ("dev", "test"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "law.csv").write_text("which,1,2,3,4,B\n" * 5)
+    problems = tmp_path / "problems.jsonl"
+    problems.write_text("".join(json.dumps({"question": f"{i}?", "answer": f"#### {i}"}) + "\n" for i in range(6)))
+    words = ["--model", models["sft"] / "model", "--multiple-choice", tmp_path, "--gsm8k", problems, "--json"]
+    found = run(capsys, "harness", *words, "--length", 96, "--max-new-tokens", 4, "--batch-size", 4)["scores"]
+    assert {name: row["of"] for name, row in found.items()} == {
+        "multiple choice, law": 5, "multiple choice, all": 5, "GSM8K": 2,
+    }  # fmt: skip
+    # The five questions are one question, so the model is right on all of them or on none.
+    assert found["multiple choice, law"]["right"] in (0, 5)
+    assert "name --model DIR" in refused(capsys, "harness", "--model", models["sft"] / "model")
+
+
 def test_mistakes_are_named_in_one_line(files, models, tmp_path, capsys):
     sft = ["sft", "--model", models["sft"] / "model", "--length", 64]
     assert "say what to learn from" in refused(capsys, "sft")
