@@ -112,7 +112,7 @@ def supervised(
         The examples, and how many samples were left out for each reason.
 
     Raises:
-        ValueError: a sample cannot be used and `skip` is not set; the message names it by number.
+        ValueError: a sample cannot be used and `skip` is not set; the message names it by file and row.
     """
 
     def one(sample: Sample) -> tuple[list[int], int]:
@@ -140,7 +140,7 @@ def preferences(
         The pairs, and how many samples were left out for each reason.
 
     Raises:
-        ValueError: a sample cannot be used and `skip` is not set; the message names it by number.
+        ValueError: a sample cannot be used and `skip` is not set; the message names it by file and row.
     """
     if by not in ("better", "safer"):
         raise ValueError(f"by must be 'better' or 'safer', got {by!r}")
@@ -182,7 +182,7 @@ def prompts(
         skip: leave out prompts that are longer.
 
     Raises:
-        ValueError: a prompt is longer and `skip` is not set; the message names it by number.
+        ValueError: a prompt is longer and `skip` is not set; the message names it by file and row.
     """
 
     def one(sample: Sample) -> list[int]:
@@ -209,7 +209,7 @@ def labelled(
         skip: leave out what cannot be used.
 
     Raises:
-        ValueError: a sample cannot be used and `skip` is not set; the message names it by number.
+        ValueError: a sample cannot be used and `skip` is not set; the message names it by file and row.
     """
 
     def one(sample: Sample) -> tuple[list[int], list[float]]:
@@ -240,7 +240,7 @@ def _each(samples: Sequence[Sample], one: Callable[[Sample], T], skip: bool) -> 
             found.append(one(sample))
         except Unusable as error:
             if not skip:
-                raise ValueError(f"sample {number}: {error}") from error
+                raise ValueError(f"{sample.source or f'sample {number}'}: {error}") from error
             left_out[_without_numbers(str(error))] += 1
     return found, dict(left_out)
 

@@ -21,6 +21,7 @@ class Sample(NamedTuple):
         safe: whether it is harmless.
         other_safe: whether the other is.
         labels: categories of harm of the answer, by name.
+        source: file and row it came from, empty where it came from none.
     """
 
     prompt: tuple[str, ...]
@@ -31,6 +32,7 @@ class Sample(NamedTuple):
     safe: bool | None = None
     other_safe: bool | None = None
     labels: Mapping[str, bool] | None = None
+    source: str = ""
 
 
 Row = Mapping[str, Any]
@@ -242,7 +244,7 @@ def load(path: Path, schema: str | None = None, *, skip: bool = False) -> tuple[
     samples, left_out = [], []
     for number, row in enumerate(rows):
         try:
-            samples.append(_used(read(row)))
+            samples.append(_used(read(row))._replace(source=f"{path}, row {number}"))
         except (KeyError, ValueError) as error:
             reason = f"there is no field {error}" if isinstance(error, KeyError) else str(error)
             line = f"{path}, row {number}: {reason}"
