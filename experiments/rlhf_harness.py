@@ -15,6 +15,7 @@ from experiments.context import prepare
 from experiments.outcome import CommandError, Outcome, note, table, to_json, writable_folder
 from experiments.rlhf_words import hyper_of
 from rlhf import folder, harness
+from rlhf.batches import in_batches
 from rlhf.folder import Model
 from rlhf.generate import Answers, Sampling, generate
 from rlhf.models.heads import LanguageModel, last_token
@@ -38,16 +39,6 @@ def encoded(model: Model, texts: Sequence[str], length: int, *, left: bool) -> t
     return ids, mask, cut
 
 
-def batches(arrays: Sequence[np.ndarray], size: int) -> list[tuple[list[np.ndarray], int]]:
-    """Arrays in pieces of one size, the last filled up with its last row, and how many rows of each count."""
-    found = []
-    for start in range(0, len(arrays[0]), size):
-        part = [x[start : start + size] for x in arrays]
-        count = len(part[0])
-        found.append(([np.pad(x, ((0, size - count), (0, 0)), mode="edge") for x in part], count))
-    return found
-
-
 def next_logits(model: Model, length: int, batch_size: int) -> harness.NextLogits:
     """Logits of the token after each text."""
     language_model = LanguageModel(model.config)
@@ -62,7 +53,7 @@ def next_logits(model: Model, length: int, batch_size: int) -> harness.NextLogit
         ids, mask, cut = encoded(model, texts, length, left=False)
         if cut:
             note(f"{cut} of {len(texts)} prompts are longer than {length} tokens and lost their beginning")
-        return np.concatenate([np.asarray(ask(model.params, *p))[:n] for p, n in batches((ids, mask), batch_size)])
+        return np.concatenate([np.asarray(ask(model.params, *p))[:n] for p, n in in_batches((ids, mask), batch_size)])
 
     return of
 
@@ -81,7 +72,7 @@ def answers(model: Model, sampling: Sampling, length: int, batch_size: int, seed
         if cut:
             note(f"{cut} of {len(texts)} prompts are longer than {length} tokens and lost their beginning")
         said = []
-        for number, (part, count) in enumerate(batches((ids, mask), batch_size)):
+        for number, (part, count) in enumerate(in_batches((ids, mask), batch_size)):
             found = ask(model.params, jax.random.fold_in(jax.random.key(seed), number), *part)
             for row, seen in zip(np.asarray(found.ids)[:count], np.asarray(found.mask)[:count], strict=True):
                 said.append(model.tokenizer.decode(row[length:][seen[length:]].tolist()))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from rlhf.batches import in_batches
 from rlhf.data.examples import Preferences
 from rlhf.data.samples import Sample
 from rlhf.models.heads import ScoreModel
@@ -36,12 +37,7 @@ class Share(NamedTuple):
 def score_texts(model: ScoreModel, params: Any, ids: np.ndarray, mask: np.ndarray, batch_size: int = 32) -> np.ndarray:
     """Scores `[N, S]` of texts `[N, L]`, batch by batch in one compiled program."""
     ask = jax.jit(lambda params, ids, mask: scores_of(model, params, ids, mask).end_scores)
-    found = []
-    for start in range(0, len(ids), batch_size):
-        part, seen = ids[start : start + batch_size], mask[start : start + batch_size]
-        rest = batch_size - len(part)
-        part, seen = np.pad(part, ((0, rest), (0, 0))), np.pad(seen, ((0, rest), (0, 0)))
-        found.append(np.asarray(ask(params, part, seen))[: batch_size - rest])
+    found = [np.asarray(ask(params, *part))[:count] for part, count in in_batches((ids, mask), batch_size)]
     return np.concatenate(found) if found else np.zeros((0, model.size), np.float32)
 
 

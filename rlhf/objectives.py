@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from rlhf import losses
+from rlhf.batches import in_batches
 from rlhf.data.examples import Array, Labelled, Preferences, Supervised
 from rlhf.losses import Pairs
 from rlhf.models.heads import LanguageModel, ScoreModel, Scores
@@ -94,12 +95,7 @@ def with_reference(model: LanguageModel, params: Any, pairs: Preferences, batch_
     ask = jax.jit(lambda ids, mask: log_probs(model, params, ids, mask))
     found = []
     for ids, mask in ((pairs.better, pairs.better_mask), (pairs.worse, pairs.worse_mask)):
-        parts = []
-        for start in range(0, len(ids), batch_size):
-            part, seen = ids[start : start + batch_size], mask[start : start + batch_size]
-            rest = batch_size - len(part)  # one shape, one compilation
-            part, seen = np.pad(part, ((0, rest), (0, 0))), np.pad(seen, ((0, rest), (0, 0)))
-            parts.append(np.asarray(ask(part, seen))[: batch_size - rest])
+        parts = [np.asarray(ask(*part))[:count] for part, count in in_batches((ids, mask), batch_size)]
         found.append(np.concatenate(parts) if parts else np.zeros((0, ids.shape[1] - 1), np.float32))
     return WithReference(pairs, *found)
 
