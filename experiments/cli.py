@@ -270,7 +270,7 @@ COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] 
     ),
     "rlhf": (
         "safe reinforcement learning from human feedback, on language models",
-        "experiments.rlhf_words:parse",
+        "",  # each of its stages has a function of its own
         lambda parser: None,
     ),
     "throughput": (
@@ -347,10 +347,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command is None:
             build_parser().print_help()
             return USER_ERROR
-        place = COMMANDS[args.command][1]
-        if args.command == "rlhf":
-            place = importlib.import_module("experiments.rlhf_words").COMMANDS[args.stage].function
-        module, _, function = place.partition(":")
+        module, _, function = getattr(args, "function", COMMANDS[args.command][1]).partition(":")
         with contextlib.redirect_stdout(StrayOutput()), warnings.catch_warnings():
             warnings.showwarning = _warn
             outcome: Outcome = getattr(importlib.import_module(module), function)(args)

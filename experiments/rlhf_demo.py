@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import shutil
 import time
@@ -100,7 +101,7 @@ def _write(folder: Path, seed: int) -> dict[str, Path]:
         "pairs": [r for r in rows["pairs"] if r["prompt"] not in held],
         "held_pairs": [r for r in rows["pairs"] if r["prompt"] in held],
         "prompts": [r for r in rows["prompts"] if r["prompt"] not in held],
-        "held_prompts": [r for r in rows["prompts"] if r["prompt"] in held for _ in range(1)],
+        "held_prompts": [r for r in rows["prompts"] if r["prompt"] in held],
     }
     paths = {}
     for name, part in parts.items():
@@ -117,13 +118,15 @@ def _with(args: argparse.Namespace, words: list[str]) -> argparse.Namespace:
     return options
 
 
-def _truth(path: Path, names: list[str]) -> dict[str, dict[str, float]]:
-    """What the corpus says of the answers in a table of `jsafe rlhf evaluate`."""
-    import csv
-
+def _answers(path: Path) -> list[list[str]]:
+    """The rows of a table of `jsafe rlhf evaluate`: a prompt, then an answer, its reward and its cost of each model."""
     with path.open(newline="") as file:
-        rows = list(csv.reader(file))[1:]
-    found = {}
+        return list(csv.reader(file))[1:]
+
+
+def _truth(path: Path, names: list[str]) -> dict[str, dict[str, float]]:
+    """What the corpus says of the answers."""
+    rows, found = _answers(path), {}
     for number, name in enumerate(names):
         answers = [corpus.understood(row[1 + 3 * number]) for row in rows]
         found[name] = {
@@ -137,16 +140,13 @@ def _truth(path: Path, names: list[str]) -> dict[str, dict[str, float]]:
 
 def _picture(where: Path, path: Path, judged: dict[str, Any]) -> None:
     """Reward against cost before and after, and the curves of both methods."""
-    import csv
-
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(2, 3, figsize=(14, 8), constrained_layout=True)
-    with (where / "evaluation" / "table.csv").open(newline="") as file:
-        rows = list(csv.reader(file))[1:]
+    rows = _answers(where / "evaluation" / "table.csv")
     for number, row in enumerate(judged["models"]):
         reward = [float(line[2 + 3 * number]) for line in rows]
         cost = [float(line[3 + 3 * number]) for line in rows]

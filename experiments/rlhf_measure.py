@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments.outcome import note
 from rlhf import beavertails, judging, objectives
+from rlhf.batches import in_batches
 from rlhf.data import examples
 from rlhf.data.samples import Sample
 from rlhf.folder import Model
 from rlhf.models.heads import LanguageModel, ScoreModel
+from rlhf.text import IGNORED
 
 
 def measure(
@@ -35,8 +36,6 @@ def measure(
         return preference(name, model, learned, kept, length, given["skip"], given["baseline"])
     if name == "moderation":
         return moderation(model, kept, length, given["skip"])
-    if name == "dpo":
-        return {}
     return language(model, kept, length, given["skip"])
 
 
@@ -59,6 +58,8 @@ def preference(
         if len(pair.better):
             usable.append(pair)
             groups.append(sample.prompt)
+    if not usable:
+        raise ValueError("none of the pairs to measure on can be used")
     pairs = examples.Preferences(*(np.concatenate(column) for column in zip(*usable, strict=True)))
     scorer = ScoreModel(model.config)
     scores = judging.score_pairs(scorer, model.params, pairs)
@@ -138,15 +139,10 @@ def language(model: Model, kept: Sequence[Sample], length: int, skip: bool, batc
     loss = objectives.supervised(LanguageModel(config))
     ask = jax.jit(lambda params, batch: loss(params, batch).loss)
     total = count = 0.0
-    for start in range(0, len(data.ids), batch_size):
-        part = examples.Supervised(*(x[start : start + batch_size] for x in data))
-        number = float(np.sum(part.labels[:, 1:] >= 0))
-        rest = batch_size - len(part.ids)
-        padded = examples.Supervised(
-            np.pad(part.ids, ((0, rest), (0, 0))),
-            np.pad(part.labels, ((0, rest), (0, 0)), constant_values=-100),
-            np.pad(part.mask, ((0, rest), (0, 0))),
-        )
-        total, count = total + float(ask(jax.tree.map(jnp.asarray, model.params), padded)) * number, count + number
+    for part, rows in in_batches(data, batch_size):
+        batch = examples.Supervised(*part)
+        batch.labels[rows:] = IGNORED
+        number = float(np.sum(batch.labels[:, 1:] >= 0))
+        total, count = total + float(ask(model.params, batch)) * number, count + number
     mean = total / max(count, 1.0)
     return {"rows": len(data.ids), "cross_entropy": mean, "perplexity": float(np.exp(mean))}

@@ -19,6 +19,7 @@ from experiments.rlhf_words import hyper_of
 from experiments.runs import load_run
 from jsafe.checkpoint import Checkpoints
 from rlhf import arena, folder, judging
+from rlhf.batches import in_batches
 from rlhf.data import examples, mixing
 from rlhf.data.samples import Sample
 from rlhf.folder import Model
@@ -55,14 +56,10 @@ def answers_of(
         return draw(language_model, {"params": params}, key, ids, mask, sampling, pad=pad)
 
     ids, mask = [], []
-    for number, start in enumerate(range(0, len(kept), batch_size)):
-        part, seen = (x[start : start + batch_size] for x in asked)
-        rest = batch_size - len(part)
-        part = np.pad(part, ((0, rest), (0, 0)), mode="edge")
-        seen = np.pad(seen, ((0, rest), (0, 0)), mode="edge")
-        found = batch(model.params, jax.random.fold_in(jax.random.key(seed), number), part, seen)
-        ids.append(np.asarray(found.ids)[: batch_size - rest])
-        mask.append(np.asarray(found.mask)[: batch_size - rest])
+    for number, (part, count) in enumerate(in_batches(asked, batch_size)):
+        found = batch(model.params, jax.random.fold_in(jax.random.key(seed), number), *part)
+        ids.append(np.asarray(found.ids)[:count])
+        mask.append(np.asarray(found.mask)[:count])
     drawn = Answers(*(np.concatenate(x) for x in (ids, mask)), np.int32(sampling.max_new_tokens))  # type: ignore[arg-type]
     texts = [
         model.tokenizer.decode(np.asarray(row)[prompt_length:][np.asarray(seen)[prompt_length:]].tolist())
@@ -149,6 +146,8 @@ def evaluate(args: argparse.Namespace) -> Outcome:
     prepare(args)
     samples = _prompts(args)
     costs = args.cost_model or [None]
+    if len(costs) > 1:
+        raise CommandError("evaluate takes one --cost-model")
     judges = {
         "reward": _opened(args.reward_model, args.tokenizer, "--reward-model DIR", score=True),
         "cost": _opened(costs[0], args.tokenizer, "--cost-model DIR", score=True),

@@ -88,7 +88,8 @@ POSITIONAL: dict[str, dict[str, Any]] = {
 }
 
 _RUN = ("seed", "run-dir", "resume", "checkpoint-every", "quiet")
-_SUPERVISED = ("model", "tokenizer", "vocabulary", "length", "data", "eval-data", "eval-share", "skip", *_RUN)
+_TEXTS_ONLY = ("model", "tokenizer", "vocabulary", "length", "data", *_RUN)
+_SUPERVISED = (*_TEXTS_ONLY, "eval-data", "eval-share", "skip")
 _PAIRS = (*_SUPERVISED, "warm-epochs", "regularization", "level", "no-baseline")
 _REINFORCED = ("model-folder", "reward-model", "tokenizer", "data", "ptx-data", "prompt-length", "skip", "remat", *_RUN)
 _ANSWERS = ("tokenizer", "data", "skip", "prompt-length", "batch-size", "seed", "out")
@@ -145,7 +146,7 @@ COMMANDS: dict[str, Command] = {
     "dpo": Command(
         "direct preference optimisation on pairs of answers",
         _TRAIN,
-        (*_SUPERVISED, "scale", "quirk"),
+        (*_TEXTS_ONLY, "skip", "scale", "quirk"),
         _SFT,
         {"epochs": 2, "learning_rate": 1e-6, "weight_decay": 0.05},
     ),
@@ -157,7 +158,7 @@ COMMANDS: dict[str, Command] = {
         {"epochs": 4, "learning_rate": 1e-5, "weight_decay": 0.1},
     ),
     "pretrain": Command(
-        "train a language model on plain text", _TRAIN, _SUPERVISED, _SFT, {"weight_decay": 0.1, "warmup_ratio": 0.01}
+        "train a language model on plain text", _TRAIN, _TEXTS_ONLY, _SFT, {"weight_decay": 0.1, "warmup_ratio": 0.01}
     ),
     "generate": Command("answer prompts", f"{_USE}:generate", ("model-folder", "prompt", *_ANSWERS), (Sampling,)),
     "chat": Command(
@@ -199,7 +200,7 @@ def parse(
         finish: adds what every command takes.
 
     Returns:
-        The options; `hyper` holds those hyper-parameters that were given, by name.
+        The options; `hyper` holds those hyper-parameters that were given, by name, and `function` what runs the stage.
     """
     parser = parser_class(prog="jsafe rlhf", description="Safe reinforcement learning from human feedback, in JAX.")
     stages = parser.add_subparsers(dest="stage", metavar="STAGE", parser_class=parser_class, required=True)
@@ -225,7 +226,7 @@ def parse(
     if extra:
         built[args.stage].error(complaint(extra, built[args.stage], f"rlhf {args.stage}"))
     args.hyper = {key: getattr(args, key) for key in known[args.stage] if hasattr(args, key)}
-    args.command = "rlhf"
+    args.command, args.function = "rlhf", COMMANDS[args.stage].function
     return args
 
 

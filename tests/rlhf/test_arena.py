@@ -35,9 +35,8 @@ def test_the_rating_of_two_models_is_the_logarithm_of_their_odds():
     assert other.low < other.value < other.high
 
 
-def test_ratings_of_a_chain_add_up():
-    """If a beats b as b beats c, and a beats c by the squared odds, the ratings are equally far apart."""
-    won = np.array([[0.0, 7.5, 8.6], [1.5, 0.0, 7.5], [0.4 / 1.0, 1.5, 0.0]])
-    ratings = arena._fit(won)
-    assert ratings[0] - ratings[1] == pytest.approx(ratings[1] - ratings[2], rel=0.15)
-    assert ratings[0] == 1000.0
+def test_known_ratings_are_found_from_what_they_predict():
+    """Games won in the shares that the logistic model of base 10 and scale 400 gives."""
+    truth = np.array([1000.0, 1100.0, 870.0])
+    won = 1e6 / (1 + 10 ** ((truth[None, :] - truth[:, None]) / 400)) * (1 - np.eye(3))
+    np.testing.assert_allclose(arena._fit(won), truth, atol=0.1)

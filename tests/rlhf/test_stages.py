@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -152,6 +153,16 @@ def test_models_answer_and_are_compared(files, models, tmp_path, capsys):
     assert (tmp_path / "out" / "table.csv").read_text().startswith("Prompt,sft,Reward,Cost,sft,Reward,Cost")
 
 
+def test_a_conversation_goes_on_until_it_is_ended(models, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "sys.stdin", io.StringIO("How do I oil the door?\n/regenerate\n/unknown\n/reset\nThanks\n/quit\nno")
+    )
+    found = run(
+        capsys, "chat", "--model", models["sft"] / "model", "--max-new-tokens", 3, "--prompt-length", 64, "--json"
+    )
+    assert found == {"turns": 3}
+
+
 def test_the_model_of_an_earlier_checkpoint_is_exported(models, tmp_path, capsys):
     found = run(capsys, "export", models["sft"], "--out", tmp_path / "model", "--json")
     assert found["iteration"] == 3
@@ -189,6 +200,9 @@ def test_mistakes_are_named_in_one_line(files, models, tmp_path, capsys):
     assert "needs --reward-model, --cost-model" in refused(
         capsys, "ppo-lag", "--model", models["sft"] / "model", "--data", files["prompts"]
     )
+    assert "no option --eval-data" in refused(capsys, "dpo", "--data", files["pairs"], "--eval-data", files["pairs"])
+    warm = ["--warm-epochs", 2, "--data", files["pairs"]]
+    assert "begins from nothing" in refused(capsys, "cost", "--model", models["sft"] / "model", *warm)
     shard = tmp_path / "torn"
     shutil.copytree(models["sft"] / "model", shard)
     (shard / "model.safetensors").write_bytes((shard / "model.safetensors").read_bytes()[:1000])
