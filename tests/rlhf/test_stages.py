@@ -7,7 +7,6 @@ import json
 import shutil
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -19,14 +18,6 @@ TINY = ["--model", "tiny", "--vocabulary", "300", "--length", "64"]
 SHORT = ["--batch-size", "8", "--epochs", "1", "--quiet", "--json"]
 RL = ["--prompts-per-iteration", "4", "--batch-size", "4", "--iterations", "2", "--max-new-tokens", "6"]
 RL += ["--prompt-length", "32", "--quiet", "--json"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_quickly():
-    """Most of the time of these tests is compilation, and none of them is about speed."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def run(capsys, *words) -> dict:
