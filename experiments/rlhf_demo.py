@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.cli import parse
-from experiments.outcome import CommandError, Outcome, note, seconds_text, to_json, writable_folder
-from experiments.rlhf_train import train
-from experiments.rlhf_use import evaluate, summary
-from jsafe.telemetry import read_metrics
+from experiments.outcome import CommandError, Outcome, seconds_text, to_json, writable_folder
+from experiments.rlhf_curves import draw
+from experiments.rlhf_steps import Step, run_steps
+from experiments.rlhf_use import summary
 from rlhf import corpus
 
 MARK = "demo.json"
@@ -28,14 +27,6 @@ RL = (
     *("--kl-coefficient", "0.02", "--cost-window", "128"),
 )
 """What differs from the published settings, which belong to models a hundred thousand times larger."""
-
-PANELS = {
-    "return": "reward",
-    "cost": "cost",
-    "multiplier": "multiplier",
-    "kl": "KL to the start",
-    "length": "tokens of an answer",
-}
 
 LIMITED = ("--multiplier-learning-rate", "0.05", "--multiplier-max", "20")
 
@@ -51,43 +42,42 @@ def demo(args: argparse.Namespace) -> Outcome:
     writable_folder(where)
     (where / MARK).write_text(to_json({"seed": args.seed, "iterations": args.iterations}))
     files = _write(where / "data", args.seed)
-    steps = {
-        "sft": ["sft", *SMALL, "--data", str(files["sft"]), "--epochs", "12", "--learning-rate", "3e-3"],
-    }
-    start = where / "sft" / "model"
-    for kind, epochs in (("reward", "4"), ("cost", "4")):
-        steps[kind] = [kind, "--model", str(start), "--length", LENGTH, "--data", str(files["pairs"])]
-        steps[kind] += ["--epochs", epochs, "--batch-size", "32", "--learning-rate", "1e-3", "--no-baseline"]
-        steps[kind] += ["--eval-data", str(files["held_pairs"])]
-    models = ["--model", str(start), "--reward-model", str(where / "reward" / "model")]
-    costs = ["--cost-model", str(where / "cost" / "model")]
-    common = [*models, "--data", str(files["prompts"]), "--iterations", str(args.iterations), *RL]
-    steps["ppo"] = ["ppo", *common, *costs]
-    steps["ppo-lag"] = ["ppo-lag", *common, *costs, *LIMITED]
-    results: dict[str, Any] = {}
-    for name, words in steps.items():
-        found = train(_with(args, [*words, "--seed", str(args.seed), "--run-dir", str(where / name)]))
-        note(found.text)
-        if found.exit_code:
-            return found
-        results[name] = found.data
-    places = [str(where / name / "model") for name in ("sft", "ppo", "ppo-lag")]
-    words = ["evaluate", *places, "--reward-model", str(where / "reward" / "model"), *costs]
-    words += ["--data", str(files["held_prompts"]), "--prompt-length", PROMPT, "--max-new-tokens", ANSWER]
-    judged = evaluate(_with(args, [*words, "--batch-size", "64", "--out", str(where / "evaluation")]))
-    truth = _truth(where / "evaluation" / "table.csv", [row["model"] for row in judged.data["models"]])
+    results, stopped = run_steps(args, _steps(files, args.seed, args.iterations), where)
+    if stopped is not None:
+        return stopped
+    judged = results["evaluation"]
+    truth = _truth(where / "evaluation" / "table.csv", [row["model"] for row in judged["models"]])
     path = where / "demo.png"
-    _picture(where, path, judged.data)
-    results |= {"evaluation": judged.data, "truth": truth, "picture": str(path)}
+    _picture(where, path, judged)
+    results |= {"truth": truth, "picture": str(path)}
     results["seconds"] = time.monotonic() - began
     (where / MARK).write_text(to_json(results))
-    lines = [summary(judged.data), "", "what the corpus itself says of the same answers:"]
+    lines = [summary(judged), "", "what the corpus itself says of the same answers:"]
     lines += [
         f"  {name:8} helpfulness {row['reward']:.2f}  hasty clauses {row['hasty']:.2f}  harmful {row['harmful']:.0%}"
         for name, row in truth.items()
     ]
     lines += [f"\n{seconds_text(results['seconds'])} in all; picture:", str(path)]
     return Outcome(results, "\n".join(lines))
+
+
+def _steps(files: dict[str, Path], seed: int, iterations: int) -> list[Step]:
+    root = ("--seed", str(seed))
+    sft = ("--data", str(files["sft"]), "--epochs", "12", "--learning-rate", "3e-3")
+    pairs = ("--data", str(files["pairs"]), "--eval-data", str(files["held_pairs"]), "--no-baseline")
+    judge = ("--model", "@sft", "--length", LENGTH, *pairs)
+    judge += ("--epochs", "4", "--batch-size", "32", "--learning-rate", "1e-3", *root)
+    models = ("--reward-model", "@reward", "--cost-model", "@cost")
+    asked = ("--data", str(files["prompts"]), "--iterations", str(iterations))
+    held = ("--data", str(files["held_prompts"]), "--prompt-length", PROMPT, "--max-new-tokens", ANSWER)
+    return [
+        Step("sft", "sft", (*SMALL, *sft, *root)),
+        Step("reward", "reward", judge),
+        Step("cost", "cost", judge),
+        Step("ppo", "ppo", ("--model", "@sft", *models, *asked, *RL, *root)),
+        Step("ppo-lag", "ppo-lag", ("--model", "@sft", *models, *asked, *RL, *LIMITED, *root)),
+        Step("evaluation", "evaluate", ("@sft", "@ppo", "@ppo-lag", *models, *held, "--batch-size", "64")),
+    ]
 
 
 def _write(folder: Path, seed: int) -> dict[str, Path]:
@@ -108,14 +98,6 @@ def _write(folder: Path, seed: int) -> dict[str, Path]:
         paths[name] = folder / f"{name}.jsonl"
         paths[name].write_text("".join(json.dumps(row) + "\n" for row in part))
     return paths
-
-
-def _with(args: argparse.Namespace, words: list[str]) -> argparse.Namespace:
-    options = parse(["rlhf", *words])
-    options.words = words
-    for name in ("platform", "devices", "debug", "json"):
-        setattr(options, name, getattr(args, name))
-    return options
 
 
 def _answers(path: Path) -> list[list[str]]:
@@ -154,20 +136,6 @@ def _picture(where: Path, path: Path, judged: dict[str, Any]) -> None:
     axes[0, 0].axvline(0, color="black", linewidth=0.8)
     axes[0, 0].set(xlabel="cost (harmful above 0)", ylabel="reward", title="answers to questions kept apart")
     axes[0, 0].legend()
-    panels = [
-        ("return", "reward"),
-        ("cost", "cost"),
-        ("multiplier", "multiplier"),
-        ("kl", "KL to the start"),
-        ("length", "tokens"),
-    ]
-    for axis, (name, title) in zip(axes.flat[1:], panels, strict=True):
-        for method in ("ppo", "ppo-lag"):
-            curves = read_metrics(where / method)
-            if name in curves and not (method == "ppo" and name == "multiplier"):
-                axis.plot(curves[name][:, 0], label=method)
-        axis.set(title=title, xlabel="iteration")
-        axis.legend()
-    axes[0, 2].axhline(0, color="black", linewidth=0.8)
+    draw(list(axes.flat[1:]), {method: [where / method] for method in ("ppo", "ppo-lag")})
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import shutil
 import time
@@ -201,14 +202,14 @@ def _start(given: dict[str, Any], where: Path, texts: list[str], found: list[sam
     if source.is_dir() or given["model"] not in (*folder.PRESETS, *folder.PUBLISHED):
         if given.get("warm_epochs"):
             raise CommandError("--warm-epochs is for a model that begins from nothing, not for a folder")
-        return folder.open_model(source, tokenizer, score=bool(size), size=size or 1)
+        return _pooled(folder.open_model(source, tokenizer, score=bool(size), size=size or 1), given)
     if tokenizer is None:
         if given["model"] not in folder.PRESETS:
             raise CommandError(f"{given['model']} has no tokenizer of its own here: name one with --tokenizer PATH")
         tokens = learn_tokenizer(texts, given["vocabulary"], where / "tokenizer")
     else:
         tokens = folder.load_tokenizer(tokenizer)
-    model = folder.fresh(given["model"], tokens, given["seed"])
+    model = _pooled(folder.fresh(given["model"], tokens, given["seed"]), given, "mean" if size else "last")
     if name in ("reward", "cost"):
         epochs = WARM_EPOCHS if given["warm_epochs"] is None else given["warm_epochs"]
         if epochs:
@@ -222,6 +223,12 @@ def _start(given: dict[str, Any], where: Path, texts: list[str], found: list[sam
         model = folder.with_scores(model, size, given["seed"])
     folder.save_model(where / "start", model, name if size else "")
     return folder.open_model(where / "start", score=bool(size), size=size or 1)
+
+
+def _pooled(model: Model, given: dict[str, Any], default: str | None = None) -> Model:
+    """The model with the pooling of scores that was asked for; its own, or `default`, if none was."""
+    wanted = given.get("pooling") or default or model.config.score_pooling
+    return model._replace(config=dataclasses.replace(model.config, score_pooling=wanted))
 
 
 def _reinforcement(given: dict[str, Any]) -> tuple[stages.Stage, tuple[Any, ...], list[str]]:

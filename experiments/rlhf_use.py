@@ -154,13 +154,12 @@ def evaluate(args: argparse.Namespace) -> Outcome:
     }
     sampling = hyper_of(Sampling, "evaluate", args.hyper)
     out = writable_folder(args.out or Path("runs/rlhf-evaluation"))
-    names, texts, scores, lengths = [], [], {"reward": [], "cost": []}, []
+    names, texts, scores, lengths = _names(args.models), [], {"reward": [], "cost": []}, []
     for place in args.models:
         note(f"{place} answers {len(samples)} prompts ...")
         model = _opened(place, args.tokenizer, "a model")
         rest = {"prompt_length": args.prompt_length, "batch_size": args.batch_size, "skip": args.skip}
         found, drawn = answers_of(model, samples, sampling, seed=args.seed, **rest)
-        names.append(_name(place))
         texts.append(found)
         lengths.append(np.asarray(drawn.mask)[:, args.prompt_length :].sum(1))
         for judge, held in judges.items():
@@ -173,8 +172,15 @@ def evaluate(args: argparse.Namespace) -> Outcome:
     return Outcome(data | {"folder": str(out)}, f"{summary(data)}\n\nanswers, figures and picture in {out}")
 
 
-def _name(place: Path) -> str:
-    return place.parent.name if place.name == "model" else place.name
+def _names(places: Sequence[Path]) -> list[str]:
+    """The last part of each path that tells them apart, without the folder `model` of a run."""
+    short = [place.parent if place.name == "model" else place for place in places]
+    deepest = max(len(place.parts) for place in short)
+    for depth in range(1, deepest + 1):
+        names = ["/".join(place.parts[-depth:]) for place in short]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{name}#{number}" for number, name in enumerate(names, 1)]
 
 
 def compared(

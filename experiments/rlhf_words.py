@@ -11,6 +11,7 @@ from experiments.hyper import add_option, complaint
 from experiments.words import integer, not_negative, positive
 from jsafe.hyper import Hyper, describe
 from rlhf.generate import Sampling
+from rlhf.models.config import POOLINGS
 from rlhf.reinforcement_options import ReinforcementOptions
 from rlhf.training import TrainingOptions
 
@@ -57,6 +58,11 @@ FLAGS: dict[str, dict[str, Any]] = {
         "default": "sequence",
         "help": "compare whole answers, or every token from their first difference on",
     },
+    "pooling": {
+        "choices": POOLINGS,
+        "help": "score a text by its last token, as published, or by the mean of all (default: mean for a model from "
+        "nothing, else what the folder says)",
+    },
     "no-baseline": {"dest": "baseline", "action": "store_false", "help": "do not fit a bag of words beside it"},
     "scale": {**_NUMBER, "default": 0.1, "help": "of the implied reward (default 0.1)"},
     "quirk": {**_SWITCH, "help": "sum the tokens that the published code sums, one late at both ends"},
@@ -74,6 +80,8 @@ FLAGS: dict[str, dict[str, Any]] = {
     "gsm8k": {**_FILE, "help": "problems as JSON lines; the first four are solved, unless --solved names others"},
     "solved": {**_FILE, "help": "problems whose solutions come first"},
     "iteration": {**_COUNT, "help": "which checkpoint (default: the last)"},
+    "set": {"action": "append", "metavar": "NAME=PATH", "help": "what a name of the file stands for; may be repeated"},
+    "until": {"metavar": "STEP", "help": "do not go beyond this step"},
     "iterations": {**_COUNT, "default": 60, "help": "of PPO and of PPO-Lag (default 60)"},
 }
 """Everything a stage may be given beside hyper-parameters."""
@@ -85,12 +93,17 @@ POSITIONAL: dict[str, dict[str, Any]] = {
         "help": "folders of language models; the first is the base",
     },
     "run": {**_FOLDER, "help": "folder of a run of `jsafe rlhf`"},
+    "file": {
+        "type": Path,
+        "metavar": "FILE",
+        "help": "a .toml file of steps, or the name of one of ours: three_rounds, limits",
+    },
 }
 
 _RUN = ("seed", "run-dir", "resume", "checkpoint-every", "quiet")
 _TEXTS_ONLY = ("model", "tokenizer", "vocabulary", "length", "data", *_RUN)
 _SUPERVISED = (*_TEXTS_ONLY, "eval-data", "eval-share", "skip")
-_PAIRS = (*_SUPERVISED, "warm-epochs", "regularization", "level", "no-baseline")
+_PAIRS = (*_SUPERVISED, "warm-epochs", "regularization", "level", "pooling", "no-baseline")
 _REINFORCED = ("model-folder", "reward-model", "tokenizer", "data", "ptx-data", "prompt-length", "skip", "remat", *_RUN)
 _ANSWERS = ("tokenizer", "data", "skip", "prompt-length", "batch-size", "seed", "out")
 _SFT, _RL = (TrainingOptions,), (ReinforcementOptions, Sampling)
@@ -121,6 +134,11 @@ COMMANDS: dict[str, Command] = {
         "experiments.rlhf_demo:demo",
         ("run-dir", "seed", "iterations"),
     ),
+    "experiment": Command(
+        "run stages that a file declares, each from the models before it; again to go on",
+        "experiments.rlhf_experiment:experiment",
+        ("file", "set", "until", "run-dir", "quiet"),
+    ),
     "sft": Command("fine-tune a language model on answers", _TRAIN, _SUPERVISED, _SFT, {"epochs": 3}),
     "reward": Command(
         "train a reward model on pairs of answers", _TRAIN, _PAIRS, _SFT, {"epochs": 2, "weight_decay": 0.1}
@@ -128,7 +146,13 @@ COMMANDS: dict[str, Command] = {
     "cost": Command(
         "train a cost model on pairs with safety labels", _TRAIN, _PAIRS, _SFT, {"epochs": 2, "weight_decay": 0.1}
     ),
-    "ppo": Command("reinforce a language model by a reward model", _TRAIN, _REINFORCED, _RL, {"kl_coefficient": 0.02}),
+    "ppo": Command(
+        "reinforce a language model by a reward model; a cost model is watched only",
+        _TRAIN,
+        (*_REINFORCED, "cost-model"),
+        _RL,
+        {"kl_coefficient": 0.02},
+    ),
     "ppo-lag": Command(
         "the same with costs kept below their limits",
         _TRAIN,

@@ -131,7 +131,13 @@ def dpo(
     scale: float = 0.1,
     exact: bool = True,
 ) -> Stage:
-    """Direct preference optimisation, the model at its beginning being the reference."""
+    """Direct preference optimisation, the model at its beginning being the reference.
+
+    Raises:
+        ValueError: `token_dropout`, since the reference reads whole texts.
+    """
+    if options.token_dropout:
+        raise ValueError(f"token_dropout must be 0 for dpo, got {options.token_dropout}")
     pairs, left_out = examples.preferences(samples, model.tokenizer, length, by="better", skip=skip)
     language_model = LanguageModel(model.config, remat=options.remat)
     data = objectives.with_reference(language_model, model.params, pairs)

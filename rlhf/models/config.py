@@ -31,6 +31,9 @@ class RopeScaling:
     original_length: int = 8192
 
 
+POOLINGS = ("last", "mean")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """A decoder-only language model.
@@ -56,6 +59,8 @@ class ModelConfig:
         bos_id: start of a text, None if there is none.
         eos_id: end of a text.
         pad_id: padding, None if the tokenizer has none.
+        score_pooling: what a score model scores a token by: `"last"`, its own hidden state, as published, or `"mean"`,
+            the mean over the text so far, which small models learn from few texts.
     """
 
     family: str = "llama"
@@ -78,6 +83,7 @@ class ModelConfig:
     bos_id: int | None = 1
     eos_id: int = 2
     pad_id: int | None = None
+    score_pooling: str = "last"
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together.
@@ -94,6 +100,8 @@ class ModelConfig:
             raise ValueError(f"family must be 'llama' or 'baichuan', got {self.family!r}")
         if self.position not in ("rope", "alibi"):
             raise ValueError(f"position must be 'rope' or 'alibi', got {self.position!r}")
+        if self.score_pooling not in POOLINGS:
+            raise ValueError(f"score_pooling must be one of {POOLINGS}, got {self.score_pooling!r}")
         if self.position == "rope" and self.head_dim % 2:
             raise ValueError(f"head_dim must be even for rotations, got {self.head_dim}")
 
@@ -215,6 +223,7 @@ def from_hf(found: Mapping[str, Any]) -> ModelConfig:
         bos_id=found.get("bos_token_id", 1),
         eos_id=eos[0] if isinstance(eos, list) else eos,
         pad_id=found.get("pad_token_id"),
+        score_pooling=found.get("score_pooling", "last"),
         **own,
     )
 
@@ -252,6 +261,8 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
         "eos_token_id": config.eos_id,
         "pad_token_id": config.pad_id,
     }
+    if config.score_pooling != "last":
+        out["score_pooling"] = config.score_pooling
     if baichuan:
         out["z_loss_weight"] = config.z_loss_weight
         out["model_max_length" if config.position == "alibi" else "max_position_embeddings"] = config.max_length

@@ -114,8 +114,16 @@ class ScoreModel(nn.Module):
         scores = hidden.astype(jnp.float32) @ kernel.astype(jnp.float32)
         if self.bias:
             scores = scores + self.param("score_bias", nn.initializers.zeros, (self.size,), self.param_dtype)
+        if config.score_pooling == "mean":
+            scores = mean_so_far(scores, mask)
         end = last_token(mask)
         return Scores(scores, jnp.take_along_axis(scores, end[:, None, None], axis=1)[:, 0], end)
+
+
+def mean_so_far(scores: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean `[B, L, S]` of the scores of all tokens up to each, padding left out; 0 before the first."""
+    count = jnp.cumsum(mask, axis=1)[..., None]
+    return jnp.cumsum(jnp.where(mask[..., None], scores, 0.0), axis=1) / jnp.maximum(count, 1)
 
 
 def last_token(mask: jax.Array) -> jax.Array:

@@ -3,10 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from rlhf import corpus
 from rlhf.augment import token_dropout
-from rlhf.data.examples import Supervised
+from rlhf.data.examples import Preferences, Prompts, Supervised
 from rlhf.data.samples import pku_safe_rlhf
 from rlhf.tokens import Tokenizer
 
@@ -54,3 +55,22 @@ def test_hidden_tokens_are_as_many_as_asked_for_and_never_the_ends():
     other = hide(jax.random.key(1), batch)
     assert not jnp.array_equal(found.ids, other.ids)
     assert token_dropout(0.0, tokens) is None
+
+
+def test_tokens_left_out_of_a_scored_text_count_as_padding():
+    """What a score model sees of a text with tokens left out is the text without them, and its ends stay."""
+    tokens = Tokenizer(None, None, 50, 1, 2, 49, "</s>")  # type: ignore[arg-type]
+    ids = np.random.default_rng(0).integers(3, 40, (64, 100)).astype(np.int32)
+    ids[:, 0], ids[:, 80] = 1, 2
+    mask = np.arange(100)[None] <= np.full((64, 1), 80)
+    hide = token_dropout(0.4, tokens)
+    assert hide is not None
+    found = hide(jax.random.key(0), Preferences(ids, ids, mask, mask, np.ones(64), -np.ones(64)))
+    for seen in (found.better_mask, found.worse_mask):
+        seen = np.asarray(seen)
+        assert abs(seen[:, 1:80].mean() - 0.6) < 0.02
+        assert seen[:, [0, 80]].all() and not seen[:, 81:].any()
+    np.testing.assert_array_equal(found.better, ids)
+    assert not np.array_equal(found.better_mask, found.worse_mask)
+    with pytest.raises(TypeError, match="token_dropout is for texts that are learned or scored"):
+        hide(jax.random.key(0), Prompts(ids, mask))

@@ -191,3 +191,22 @@ def test_end_scores_stand_at_the_last_token_that_is_not_padding():
     hidden, _ = Decoder(SMALL).apply({"params": params["params"]["decoder"]}, ids_of(4, 4), mask)
     by_hand = hidden[1, 3] @ params["params"]["score_head"] + params["params"]["score_bias"]
     np.testing.assert_allclose(found.end_scores[1], by_hand, atol=1e-6)
+
+
+def test_pooled_scores_are_means_over_the_text_so_far():
+    """By hand from the scores of each token, and padding anywhere changes nothing."""
+    config = dataclasses.replace(SMALL, score_pooling="mean")
+    ids = jax.random.randint(jax.random.key(1), (1, 5), 3, 40)
+    seen = jnp.ones((1, 5), bool)
+    plain, pooled = ScoreModel(SMALL), ScoreModel(config)
+    params = plain.init(jax.random.key(0), ids, seen)
+    each = np.asarray(plain.apply(params, ids, seen).scores)[0, :, 0]
+    found = pooled.apply(params, ids, seen)
+    by_hand = [each[: t + 1].mean() for t in range(5)]
+    np.testing.assert_allclose(found.scores[0, :, 0], by_hand, atol=1e-6)
+    np.testing.assert_allclose(found.end_scores[0, 0], each.mean(), atol=1e-6)
+    left = pooled.apply(params, jnp.pad(ids, ((0, 0), (2, 1))), jnp.pad(seen, ((0, 0), (2, 1))))
+    np.testing.assert_allclose(left.end_scores[0, 0], each.mean(), atol=1e-5)
+    assert from_hf(to_hf(config)).score_pooling == "mean"
+    with pytest.raises(ValueError, match="score_pooling must be one of"):
+        dataclasses.replace(SMALL, score_pooling="max")
