@@ -135,6 +135,35 @@ def configure(
     return Settings(platform, cpu_devices, threads, _open_cache(cache_dir) if cache else None)
 
 
+def join(coordinator: str, processes: int | None = None, process: int | None = None) -> None:
+    """Make this process one of several that run one program; call it after `configure`, before anything is computed.
+
+    It comes back when all of them are there. CPUs talk through gloo, accelerators in their own way.
+
+    Args:
+        coordinator: `HOST:PORT` where the first process listens; `auto` where a cluster that JAX knows (Slurm, Open
+            MPI, Kubernetes, TPU) says all three.
+        processes: how many there are.
+        process: which of them this is, from 0 on.
+
+    Raises:
+        ValueError: numbers that do not fit, or that are missing or of no use beside `auto`.
+    """
+    import jax
+
+    if coordinator == "auto":
+        if processes is not None or process is not None:
+            raise ValueError("with coordinator auto the cluster says how many processes there are: do not give it too")
+    elif processes is None or process is None or not 0 <= process < processes or ":" not in coordinator:
+        raise ValueError(
+            "expected a coordinator HOST:PORT, the number of processes, and which of them this is, from 0 on; "
+            f"got {coordinator!r}, {processes}, {process}"
+        )
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    address = None if coordinator == "auto" else coordinator
+    jax.distributed.initialize(address, num_processes=processes, process_id=process)
+
+
 def _guard_threads() -> int:
     if not has_safe_threads():
         os.environ["NPROC"] = str(safe_thread_count())
