@@ -19,8 +19,8 @@ def plan(args: argparse.Namespace) -> Outcome:
         raise unknown("model", args.size, folder.PUBLISHED)
     config = folder.PUBLISHED.get(args.size) or folder.weights.load_config(place)
     sizes = sharding.parse(mesh)
-    if args.compile:
-        args.platform, args.mesh = "cpu", mesh
+    args.mesh = mesh if args.compile else None  # shapes need no devices
+    args.platform = "cpu" if args.compile else args.platform
     prepare(args)
     asked = plans.Plan(
         args.of, config, args.batch_size, args.length or 512, args.prompt_length, args.dtype, args.param_dtype

@@ -12,10 +12,10 @@ runtime.configure("cpu", 8, cache=False)
 jax.config.update("jax_disable_most_optimizations", True)
 
 from jsafe.population import keys_for, make_population  # noqa: E402
-from rlhf import objectives, sharding  # noqa: E402
+from rlhf import objectives, plans, sharding  # noqa: E402
 from rlhf.data.examples import Prompts, Supervised  # noqa: E402
 from rlhf.generate import Sampling, generate  # noqa: E402
-from rlhf.models import LanguageModel, ModelConfig, ScoreModel  # noqa: E402
+from rlhf.models import PUBLISHED, LanguageModel, ModelConfig, ScoreModel  # noqa: E402
 from rlhf.reinforcement import reinforcement_trainer, score_judge  # noqa: E402
 from rlhf.reinforcement_options import ReinforcementOptions  # noqa: E402
 from rlhf.training import TrainingOptions, supervised_trainer  # noqa: E402
@@ -106,4 +106,7 @@ for kind, (make, meshes) in kinds.items():
         other_rows, other_values, shapes = go(make, sizes)
         found[kind][str(shape)] = {"rows": other_rows, "apart": apart(values, other_values), "shapes": shapes}
 found["tokens"] = [np.asarray(answers(s).ids).tolist() for s in (None, {"data": 2, "fsdp": 2, "tensor": 2})]
+plan = plans.Plan("sft", PUBLISHED["tiny-llama"], rows=8, length=32)
+over = sharding.mesh(fsdp=4, tensor=2)
+found["plan"] = {"said": plans.estimate(plan, over), "compiled": plans.compiled(plan, over)._asdict()}
 print(json.dumps(found))

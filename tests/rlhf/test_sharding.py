@@ -1,5 +1,6 @@
 """Models over a mesh: the numbers of one device, parameters that really are spread, and plans of published sizes."""
 
+import argparse
 import json
 import math
 import os
@@ -14,6 +15,9 @@ import numpy as np
 import pytest
 
 from experiments import cli
+from experiments.context import prepare
+from experiments.outcome import CommandError
+from jsafe import runtime
 from rlhf import corpus, plans, sharding
 from rlhf.models import PUBLISHED, LanguageModel, parameter_count
 
@@ -154,6 +158,45 @@ def test_a_mesh_draws_the_same_tokens(on_mesh):
     alone, spread = on_mesh["tokens"]
     assert alone == spread
     assert len({tuple(row[8:]) for row in alone}) > 1
+
+
+def test_a_compiled_plan_holds_what_was_reckoned(on_mesh):
+    said, found = on_mesh["plan"]["said"], on_mesh["plan"]["compiled"]
+    assert 0 <= found["arguments"] - said["parameters"] - said["moments"] < 256  # the key, counters, the learning rate
+    assert found["collectives"]["all-gather"] > 0
+    # Gradients are the least that has to be set aside, and what is not cut would be far more.
+    whole = 4 * parameter_count(PUBLISHED["tiny-llama"])["total"]
+    assert said["gradients"] < found["temporary"] < 4 * whole
+
+
+def test_the_command_says_what_a_size_needs(capsys):
+    assert cli.main(["rlhf", "plan", "llama2-7b", "--mesh", "fsdp=4,tensor=2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["bytes_per_device"] == plans.estimate(
+        plans.Plan("sft", PUBLISHED["llama2-7b"]), over("fsdp=4,tensor=2")
+    )
+    assert cli.main(["rlhf", "plan", "llama2-8b"]) == 2
+    assert "did you mean 'llama3-8b'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"processes": 2}, "need --coordinator"),
+        ({"coordinator": "h:1", "processes": 2, "process": 0}, "need --mesh"),
+        ({"coordinator": "h:1", "processes": 3, "process": 0, "mesh": "fsdp=4"}, "3 processes cannot share"),
+    ],
+)
+def test_several_processes_need_all_that_says_who_they_are(given, message):
+    nothing = {"platform": None, "devices": None, "mesh": None, "coordinator": None, "processes": None, "process": None}
+    with pytest.raises(CommandError, match=message):
+        prepare(argparse.Namespace(**nothing | given))
+
+
+@pytest.mark.parametrize("given", [("h:1", 2, 2), ("h:1", None, 0), ("h", 2, 0), ("auto", 2, None)])
+def test_a_process_that_is_none_of_them_is_refused(given):
+    with pytest.raises(ValueError, match="coordinator"):
+        runtime.join(*given)
 
 
 @pytest.fixture(scope="module")
