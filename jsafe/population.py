@@ -178,6 +178,28 @@ def _members(trainer: Trainer) -> tuple[Callable[..., TrainState], Callable[...,
     return init, step
 
 
+def _only_member(trainer: Trainer) -> tuple[Callable[..., TrainState], Callable[..., Any]]:
+    """The same for one member, without `vmap`.
+
+    Where layers are scanned, an axis of size 1 in front of theirs would cost a copy of all weights in every pass.
+    """
+
+    def alone(tree: Any) -> Any:
+        return jax.tree.map(lambda x: x[0], tree)
+
+    def among(tree: Any) -> Any:
+        return strong(jax.tree.map(lambda x: jnp.asarray(x)[None], tree))
+
+    def init(keys: jax.Array, hyper: Mapping[str, Any] | None) -> TrainState:
+        return among(trainer.init(keys[0], alone(hyper) or None))
+
+    def step(state: TrainState) -> tuple[TrainState, Metrics, Health]:
+        after, metrics = among(trainer.step(alone(state)))
+        return after, metrics, _health(state, after)
+
+    return init, step
+
+
 def _checked(trainer: Trainer, num_seeds: int, begin: Callable[..., TrainState]) -> Callable[..., TrainState]:
     def init(keys: jax.Array, hyper: Mapping[str, Any] | None = None) -> TrainState:
         if keys.shape != (num_seeds,):
@@ -198,7 +220,7 @@ def _laid_out(trainer: Trainer, num_seeds: int, layout: Layout) -> Population:
 
         return call
 
-    init, step = map(under_mesh, _members(trainer))
+    init, step = map(under_mesh, _only_member(trainer) if num_seeds == 1 else _members(trainer))
     one = jax.eval_shape(under_mesh(trainer.init), jax.random.key(0))
     whole = NamedSharding(mesh, PartitionSpec())
     cut = jax.tree.map(lambda _, spec: NamedSharding(mesh, PartitionSpec(None, *spec)), one, layout.specs(one))

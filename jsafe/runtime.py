@@ -61,15 +61,15 @@ def jax_is_initialized() -> bool:
     return xla_bridge.backends_are_initialized()
 
 
-def safe_thread_count(cores: int | None = None) -> int:
+def safe_thread_count(cores: int | None = None, devices: int = 1) -> int:
     """Threads that the CPU backend needs so that blocking calls cannot use up its pool.
 
     jaxlib runs independent operations on one pool of `NPROC` threads (default: the number of cores). A batched LAPACK
     call, or a program sharded over virtual devices that calls back to the host, waits inside that pool for work on the
-    same pool: when every thread waits, the program hangs for ever. Idle threads cost nothing, so there are eight more
-    than cores.
+    same pool: when every thread waits, the program hangs for ever. So do virtual devices that wait for one another.
+    Idle threads cost nothing, so there are more than cores: eight, or one for each device.
     """
-    return (cores or usable_cores()) + 8
+    return (cores or usable_cores()) + max(8, devices)
 
 
 def has_safe_threads() -> bool:
@@ -123,8 +123,8 @@ def configure(
         )
     import jax
 
-    threads = _guard_threads()
     cpu_devices = devices or usable_cores()
+    threads = _guard_threads(cpu_devices)
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", cpu_devices)
     # Host callbacks with large arguments can deadlock when the CPU backend runs ahead of Python.
@@ -164,9 +164,9 @@ def join(coordinator: str, processes: int | None = None, process: int | None = N
     jax.distributed.initialize(address, num_processes=processes, process_id=process)
 
 
-def _guard_threads() -> int:
+def _guard_threads(devices: int) -> int:
     if not has_safe_threads():
-        os.environ["NPROC"] = str(safe_thread_count())
+        os.environ["NPROC"] = str(safe_thread_count(devices=devices))
     return int(os.environ["NPROC"])
 
 

@@ -93,7 +93,7 @@ def estimate(plan: Plan, over: Mesh | AbstractMesh) -> dict[str, int]:
     apart, tensor = over.shape["data"] * over.shape["fsdp"], over.shape["tensor"]
     sharding.partition("rows", (plan.rows,), ("batch",), over.shape)
     rows, size = plan.rows // apart, jnp.dtype(plan.dtype).itemsize
-    learned = list(state.params.values())[0]
+    learned = state.params["model" if plan.stage == "sft" else "actor"]
     layer = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], plan.dtype), learned["decoder"]["layers"])
     found = {
         "parameters": sharding.shard_bytes(state.params, over),

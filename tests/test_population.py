@@ -123,11 +123,12 @@ def test_a_small_thread_pool_is_not_given_two_devices(tmp_path: Path) -> None:
     assert "NPROC" in said
 
 
-def test_layout_changes_no_number_and_a_run_goes_on_under_it(tmp_path):
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_layout_changes_no_number_and_a_run_goes_on_under_it(tmp_path, seeds):
     mesh = jax.make_mesh((1,), ("all",), axis_types=(AxisType.Auto,))
     layout = jsafe.Layout(mesh, lambda state: jax.tree.map(lambda _: PartitionSpec(), state))
-    plain = jsafe.fit(make_tiny(), seeds=2, iterations=4)
-    jsafe.fit(make_tiny(), seeds=2, iterations=2, run_dir=tmp_path, layout=layout, sinks=())
+    plain = jsafe.fit(make_tiny(), seeds=seeds, iterations=4)
+    jsafe.fit(make_tiny(), seeds=seeds, iterations=2, run_dir=tmp_path, layout=layout, sinks=())
     again = jsafe.fit(make_tiny(), run_dir=tmp_path, resume=True, iterations=4, layout=layout, sinks=())
     assert plain.metrics.keys() == again.metrics.keys()
     for name, values in plain.metrics.items():
