@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,12 +13,35 @@ from experiments.outcome import CommandError, unknown
 
 
 def prepare(args: argparse.Namespace) -> None:
-    """`configure`, as the options of a command say."""
-    configure(args.platform, args.devices)
+    """`configure`, as the options of a command say; on a CPU there are as many virtual devices as a mesh wants.
+
+    Raises:
+        CommandError: options of several processes without a coordinator, or a mesh that they cannot share evenly.
+    """
+    coordinator, mesh, devices = getattr(args, "coordinator", None), getattr(args, "mesh", None), args.devices
+    number, which = getattr(args, "processes", None), getattr(args, "process", None)
+    if coordinator is None and (number is not None or which is not None):
+        raise CommandError("several processes need --coordinator HOST:PORT")
+    if coordinator is not None and mesh is None:
+        raise CommandError("several processes need --mesh over the devices of all of them, for example --mesh fsdp=8")
+    if mesh and devices is None and coordinator != "auto":
+        from rlhf import sharding
+
+        wanted = math.prod(sharding.parse(mesh).values())
+        if wanted % (number or 1):
+            raise CommandError(f"--mesh {mesh} has {wanted} devices, which {number} processes cannot share evenly")
+        devices = wanted // (number or 1)
+    configure(args.platform, devices, *((coordinator, number, which) if coordinator else ()))
 
 
 @functools.cache
-def configure(platform: str | None = None, devices: int | None = None) -> None:
+def configure(
+    platform: str | None = None,
+    devices: int | None = None,
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+) -> None:
     """Set JAX up for this process: platform, devices, compilation cache, and the guard against the pool deadlock.
 
     Has to run before JAX computes anything, once; asking again for the same changes nothing. A process that used JAX
@@ -32,6 +56,8 @@ def configure(platform: str | None = None, devices: int | None = None) -> None:
     if platform is None and devices is None and runtime.jax_is_initialized():
         return
     runtime.configure(platform, devices)
+    if coordinator is not None:
+        runtime.join(coordinator, processes, process)
     import jax
 
     # JAX is told this platform and the CPU, and falls back to the latter without a word.

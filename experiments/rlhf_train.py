@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -19,7 +20,9 @@ from experiments.outcome import CommandError, Outcome, note, seconds_text, to_js
 from experiments.rlhf_measure import measure
 from experiments.rlhf_words import SHORT, hyper_of
 from experiments.runs import load_run
-from rlhf import folder, memory, stages
+from experiments.stray import output_of_libraries_on_stderr
+from jsafe import processes
+from rlhf import folder, memory, sharding, stages
 from rlhf.beavertails import CATEGORIES
 from rlhf.data import mixing, samples
 from rlhf.folder import Model
@@ -46,42 +49,58 @@ only the demonstration and one setting of the cost model are measured (docs/safe
 
 WARM_EPOCHS = 6
 
+OF_THE_MACHINE = frozenset(
+    "run_dir resume words command function debug json platform devices quiet coordinator processes process".split()
+)
+"""Options that a run does not keep; its mesh it keeps, and another may be given when it goes on."""
+
 
 def train(args: argparse.Namespace) -> Outcome:
     """Run one stage, or go on with its run."""
-    if args.resume is not None:
-        return _resume(args)
+    with output_of_libraries_on_stderr() if args.coordinator else contextlib.nullcontext():
+        return _resume(args) if args.resume is not None else _begin(args)
+
+
+def _begin(args: argparse.Namespace) -> Outcome:
     if not args.data:
         raise CommandError(f"say what to learn from: jsafe rlhf {args.stage} --data FILE")
+    if args.coordinator and args.run_dir is None:
+        raise CommandError("several processes need one --run-dir DIR, on a file system that all of them see")
     prepare(args)
     where = args.run_dir or Path("runs") / f"rlhf-{args.stage}-{time.strftime('%Y%m%d-%H%M%S')}"
     if (where / "run.json").exists():
         raise CommandError(f"{where} already holds a run; go on with it: jsafe rlhf {args.stage} --resume {where}")
-    given = {
-        key: value
-        for key, value in vars(args).items()
-        if key not in ("run_dir", "resume", "words", "command", "debug", "json", "platform", "devices", "quiet")
-        and key != "function"
-    }
+    given = {key: value for key, value in vars(args).items() if key not in OF_THE_MACHINE}
     given["hyper"] = args.hyper
-    writable_folder(where)
-    for leftover in ("start", "tokenizer"):  # of an attempt that ended before its run began, perhaps with other options
-        shutil.rmtree(where / leftover, ignore_errors=True)
+    if processes.is_first():
+        writable_folder(where)
+        for leftover in (
+            "start",
+            "tokenizer",
+        ):  # of an attempt that ended before its run, perhaps with other options
+            shutil.rmtree(where / leftover, ignore_errors=True)
     return _go(args, json.loads(to_json(given)), where, resume=False)
 
 
 def _resume(args: argparse.Namespace) -> Outcome:
     run = load_run(args.resume)
-    prepare(args)
     kept = run.facts.get("rlhf")
     if kept is None or kept["stage"] != args.stage:
         raise CommandError(f"the run at {run.path} is not of `jsafe rlhf {args.stage}`")
+    args.mesh = args.mesh or kept.get("mesh")
+    prepare(args)
     return _go(args, kept, run.path, resume=True)
 
 
 def _go(args: argparse.Namespace, given: dict[str, Any], where: Path, *, resume: bool) -> Outcome:
     began = time.monotonic()
+    layout = sharding.layout(sharding.mesh(**sharding.parse(args.mesh))) if args.mesh else None
+    shared = layout is not None and processes.spans(layout.mesh)
+    if shared and not processes.is_first():
+        processes.wait("the model that the stage begins with is written")
     stage, held, left_out = build(given, where)
+    if shared and processes.is_first():
+        processes.wait("the model that the stage begins with is written")
     count = sum(stage.left_out.values()) + len(left_out)
     if count:
         reasons = [f"{number} x {reason}" for reason, number in stage.left_out.items()] + left_out[:3]
@@ -97,6 +116,7 @@ def _go(args: argparse.Namespace, given: dict[str, Any], where: Path, *, resume:
         checkpoint_seconds=300.0,
         progress=False if args.quiet else None if args.json else True,
         extra=None if resume else {"rlhf": given},
+        layout=layout,
     )
     data: dict[str, Any] = {"stage": given["stage"], "run_dir": str(where), "status": result.status}
     data |= {"iterations": result.iterations, "left_out": stage.left_out | {line: 1 for line in left_out}}
@@ -105,7 +125,11 @@ def _go(args: argparse.Namespace, given: dict[str, Any], where: Path, *, resume:
     if result.status != "finished":
         lines.append(f"  go on with  jsafe rlhf {given['stage']} --resume {where}")
         return Outcome(data, "\n".join(lines), exit_code=130)
-    model = stage.finish(jax.tree.map(lambda leaf: leaf[0], result.state))
+    ended = dataclasses.replace(result.state, optimizer=(), rollout=(), key=())
+    model = stage.finish(jax.tree.map(lambda leaf: leaf[0], processes.on_host(ended)))
+    if shared and not processes.is_first():
+        processes.wait("the model is measured")  # a process that ends early would be missed by the others
+        return Outcome(data, "\n".join([*lines, f"  process     {jax.process_index()}; the first one writes"]))
     folder.save_model(where / "model", model, stage.kind)
     data["model"] = str(where / "model")
     if held:
@@ -116,6 +140,8 @@ def _go(args: argparse.Namespace, given: dict[str, Any], where: Path, *, resume:
         data["evaluation"] = found
         data |= {name: found[name] for name in ("ranking_accuracy", "sign_accuracy", "baseline") if name in found}
         lines += _said(found)
+    if shared:
+        processes.wait("the model is measured")
     data["seconds"] = time.monotonic() - began
     shown = "  ".join(f"{name} {data['final'][name]:.4g}" for name in stage.trainer.info.shown if name in data["final"])
     lines += [

@@ -23,6 +23,7 @@ _COUNT = {"type": positive, "metavar": "N"}
 _NUMBER = {"type": not_negative, "metavar": "X"}
 _TEXTS = {"action": "append", "metavar": "FILE"}
 _SWITCH = {"action": "store_true"}
+_TYPE = {"choices": ("float32", "bfloat16"), "default": "float32"}
 
 FLAGS: dict[str, dict[str, Any]] = {
     "model": {
@@ -68,9 +69,27 @@ FLAGS: dict[str, dict[str, Any]] = {
     "quirk": {**_SWITCH, "help": "sum the tokens that the published code sums, one late at both ends"},
     "weight": {**_NUMBER, "default": 1.0, "help": "of the cost (default 1)"},
     "remat": {**_SWITCH, "help": "compute activations anew for the gradient, to save memory"},
-    "batch-size": {**_COUNT, "default": 16, "help": "prompts at once (default 16)"},
+    "batch-size": {**_COUNT, "default": 16, "help": "rows at once (default 16)"},
+    "stage": {"dest": "of", "choices": ("sft", "ppo-lag"), "default": "sft", "help": "what to plan (default sft)"},
+    "dtype": {**_TYPE, "help": "of activations and matrix products (default float32, what the stages use)"},
+    "param-dtype": {**_TYPE, "help": "of parameters, gradients and moments (default float32, what the stages use)"},
+    "compile": {
+        **_SWITCH,
+        "help": "also compile a step for a virtual mesh of CPUs, and show what the compiler reserves",
+    },
     "seed": {"type": integer, "default": 0, "metavar": "ROOT", "help": "root of all randomness (default 0)"},
     "run-dir": {**_FOLDER, "help": "where to write (default runs/rlhf-STAGE-TIME)"},
+    "mesh": {
+        "metavar": "AXES",
+        "help": "spread the models over all devices: data=2,fsdp=2,tensor=2 (default: one device); batches are spread "
+        "over data and fsdp, parameters over fsdp and tensor",
+    },
+    "coordinator": {
+        "metavar": "HOST:PORT",
+        "help": "start the same command in several processes; the first listens there (auto: the cluster says it)",
+    },
+    "processes": {**_COUNT, "help": "how many processes there are"},
+    "process": {"type": integer, "metavar": "I", "help": "which of them this is, from 0 on; 0 alone writes"},
     "resume": {**_FOLDER, "help": "go on with the run in DIR, exactly where it stopped"},
     "checkpoint-every": {**_COUNT, "help": "iterations between checkpoints"},
     "quiet": {**_SWITCH, "help": "no progress line"},
@@ -98,9 +117,11 @@ POSITIONAL: dict[str, dict[str, Any]] = {
         "metavar": "FILE",
         "help": "a .toml file of steps, or the name of one of ours: three_rounds, limits",
     },
+    "size": {"metavar": "MODEL", "help": "a published model, for example llama2-7b, or the folder of one"},
 }
 
-_RUN = ("seed", "run-dir", "resume", "checkpoint-every", "quiet")
+_MANY = ("mesh", "coordinator", "processes", "process")
+_RUN = ("seed", "run-dir", "resume", "checkpoint-every", "quiet", *_MANY)
 _TEXTS_ONLY = ("model", "tokenizer", "vocabulary", "length", "data", *_RUN)
 _SUPERVISED = (*_TEXTS_ONLY, "eval-data", "eval-share", "skip")
 _PAIRS = (*_SUPERVISED, "warm-epochs", "regularization", "level", "pooling", "no-baseline")
@@ -206,6 +227,11 @@ COMMANDS: dict[str, Command] = {
         ),
         (Sampling,),
         {"temperature": 0.0, "max_new_tokens": 256},
+    ),
+    "plan": Command(
+        "what a stage needs on each device of a mesh, before there is one",
+        "experiments.rlhf_plan:plan",
+        ("size", "stage", "mesh", "batch-size", "length", "prompt-length", "dtype", "param-dtype", "compile"),
     ),
     "export": Command(
         "write the model of a run in Hugging Face's layout", f"{_USE}:export", ("run", "out", "iteration")

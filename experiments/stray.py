@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import sys
+from collections.abc import Iterator
 
 from experiments.outcome import note
+
+
+@contextlib.contextmanager
+def output_of_libraries_on_stderr() -> Iterator[None]:
+    """While entered, what is printed below Python goes to stderr: gloo says there to whom it is connected."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 class StrayOutput(io.TextIOBase):

@@ -3,6 +3,7 @@
 from jsafe.cmdp import Env, Spec, State
 from jsafe.fit_loop import FitResult, fit
 from jsafe.policy import Policy, load_policy
+from jsafe.population import Layout
 from jsafe.trainer import Metrics, PolicySpec, Trainer, TrainerInfo, TrainState, run
 
 __version__ = "0.1.0"
@@ -10,6 +11,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Env",
     "FitResult",
+    "Layout",
     "Metrics",
     "Policy",
     "PolicySpec",

@@ -247,6 +247,20 @@ def _is_key(x: Any) -> bool:
     return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
+def _checkpointer() -> Any:
+    """Orbax's reader and writer; of several processes each works alone, where it would wait for the others."""
+    import orbax.checkpoint as ocp
+
+    if jax.process_count() == 1:
+        return ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process_{own}"
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
+
+
 def _write(folder: Path, iteration: int, state: Any, extra: dict[str, Any]) -> None:
     import orbax.checkpoint as ocp  # slow to import, and only needed here
 
@@ -265,7 +279,7 @@ def _write(folder: Path, iteration: int, state: Any, extra: dict[str, Any]) -> N
         if array.size:  # orbax does not store arrays without elements
             stored[name] = array.reshape(array.shape or (1,))
     folder.mkdir(parents=True)
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    with _checkpointer() as checkpointer:
         with _unlogged("absl"):  # orbax prints what it raises; the caller says it in one line
             checkpointer.save((folder / ARRAYS).absolute(), args=ocp.args.PyTreeSave(stored))
     files = {str(p.relative_to(folder)): _sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()}
@@ -289,10 +303,8 @@ def _unlogged(name: str) -> Iterator[None]:
 
 
 def _read_arrays(folder: Path, manifest: dict[str, Any]) -> dict[str, np.ndarray]:
-    import orbax.checkpoint as ocp
-
     try:
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        with _checkpointer() as checkpointer:
             stored = checkpointer.restore((folder / ARRAYS).absolute())
     except Exception as error:  # tensorstore has many ways to say that data is unreadable
         raise _Damaged(f"orbax cannot read it: {error}") from error

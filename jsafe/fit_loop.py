@@ -13,10 +13,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jsafe import run_record, runtime
+from jsafe import processes, run_record, runtime
 from jsafe.checkpoint import Checkpoints
 from jsafe.interrupts import Interrupts
-from jsafe.population import Health, Population, keys_for, make_population
+from jsafe.population import Health, Layout, Population, keys_for, make_population
 from jsafe.run_plan import Plan, check_saving, make_plan
 from jsafe.telemetry import (
     METRICS,
@@ -88,6 +88,7 @@ def fit(
     sinks: Sequence[Sink] | None = None,
     extra: Mapping[str, Any] | None = None,
     devices: Sequence[Any] | None = None,
+    layout: Layout | None = None,
 ) -> FitResult:
     """Train a population, with telemetry and checkpoints.
 
@@ -114,6 +115,8 @@ def fit(
         sinks: where rows go beside `metrics.jsonl`; None for TensorBoard in `run_dir/tensorboard`.
         extra: anything JSON can hold, kept at the top level of `run.json`.
         devices: see `jsafe.population.make_population`.
+        layout: likewise. If it spans several processes, each calls `fit` alike; the first one alone writes, all of them
+            read a run that is resumed, and metrics of earlier sessions come back to the first only.
 
     Raises:
         ValueError: an argument out of range, by name.
@@ -125,16 +128,20 @@ def fit(
     folder = None if run_dir is None else Path(run_dir)
     plan = make_plan(trainer, seeds, seed, iterations, total_steps, hyper, folder, resume)
     check_saving(checkpoint_every, checkpoint_seconds, extra)
+    shared = layout is not None and processes.spans(layout.mesh)
+    if shared:
+        processes.wait("all have read what there is of the run")
+    writes = not shared or processes.is_first()
     with contextlib.ExitStack() as stack:
-        checkpoints = None
-        if folder is not None:
-            checkpoints = Checkpoints(folder, keep)
+        checkpoints = None if folder is None else Checkpoints(folder, keep)
+        if folder is not None and writes:
             run_record.make_folder(folder)
             stack.enter_context(run_record.lock(folder))
-        session = _Session(
-            trainer, plan, folder, checkpoints, checkpoint_every, checkpoint_seconds, dict(extra or {}), progress
-        )
-        return session.run(tuple(callbacks), sinks, devices)
+        if not writes:
+            folder, progress, sinks = None, False, ()
+        rhythm = (checkpoint_every, checkpoint_seconds)
+        session = _Session(trainer, plan, folder, checkpoints, rhythm, dict(extra or {}), progress, shared)
+        return session.run(tuple(callbacks), sinks, devices, layout)
 
 
 class _Session:
@@ -146,13 +153,14 @@ class _Session:
         plan: Plan,
         folder: Path | None,
         checkpoints: Checkpoints | None,
-        every: int | None,
-        seconds: float,
+        rhythm: tuple[int | None, float],
         extra: dict[str, Any],
         progress: bool | None,
+        shared: bool,
     ) -> None:
+        self.shared = shared  # with other processes, which have to decide and save together
         self.trainer, self.plan, self.folder, self.checkpoints = trainer, plan, folder, checkpoints
-        self.every, self.seconds, self.progress = every, seconds, progress
+        (self.every, self.seconds), self.progress = rhythm, progress
         self.bar: Progress | None = None
         self.timing: JsonLines | None = None
         self.record = self._opening_record(extra)
@@ -162,9 +170,13 @@ class _Session:
         self.explained: set[tuple[str, int]] = set()
 
     def run(
-        self, callbacks: tuple[Callback, ...], sinks: Sequence[Sink] | None, devices: Sequence[Any] | None
+        self,
+        callbacks: tuple[Callback, ...],
+        sinks: Sequence[Sink] | None,
+        devices: Sequence[Any] | None,
+        layout: Layout | None,
     ) -> FitResult:
-        population = make_population(self.trainer, self.plan.seeds, devices)
+        population = make_population(self.trainer, self.plan.seeds, devices, layout)
         before = self.record.get("num_devices")
         if before not in (None, population.num_devices):
             self._note(
@@ -197,11 +209,12 @@ class _Session:
                         history.append(metrics)
                         self._report(outputs, metrics, done)
                         self._check(metrics, health, done)
-                        stop = [bool(callback(done, state, metrics)) for callback in callbacks]
+                        stop = any([bool(callback(done, state, metrics)) for callback in callbacks])
+                        asked, stop, due = self._together(interrupts.asked, stop, self._due(done))
                         if done < self.plan.iterations:
-                            status = "interrupted" if interrupts.asked else "stopped" if any(stop) else "finished"
+                            status = "interrupted" if asked else "stopped" if stop else "finished"
                         self.record["iteration"] = done
-                        if status != "finished" or done == self.plan.iterations or self._due(done):
+                        if status != "finished" or done == self.plan.iterations or due:
                             self._save(state, done)
                         self._clock(done, time.monotonic() - clock)
             self._update(status)
@@ -312,6 +325,10 @@ class _Session:
                     self.explained.add((name, int(i)))
                     self._note(f"{name} of seed {i} is {values[i]} in iteration {done} (told once)")
 
+    def _together(self, *flags: bool) -> Sequence[bool]:
+        """What this process, or any of those it runs with, wants."""
+        return processes.any_of(*flags) if self.shared else flags
+
     def _due(self, done: int) -> bool:
         if self.checkpoints is None:
             return False
@@ -322,7 +339,10 @@ class _Session:
         if self.checkpoints is None or done == self.last_saved:
             return
         began = time.monotonic()
-        self.checkpoints.save(done, state)
+        if self.shared:
+            state = processes.on_host(state, keep=processes.is_first())
+        if not self.shared or processes.is_first():
+            self.checkpoints.save(done, state)
         self.saved_at = time.monotonic()
         self.save_seconds, self.last_saved = self.saved_at - began, done
         self._update("running")

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jsafe import runtime
+from jsafe import processes, runtime
 from jsafe.trainer import Metrics, Trainer, TrainState
 
 AXIS = "seeds"
@@ -39,6 +40,21 @@ class Health(NamedTuple):
     moved: jax.Array
 
 
+class Layout(NamedTuple):
+    """How every member is spread over all devices of a mesh, for models that are too large for one.
+
+    While a step is traced, the mesh is what `jax.sharding.get_abstract_mesh` gives, so that parts of the program may
+    constrain layouts and call back to the host for their own part.
+
+    Attributes:
+        mesh: the devices; of all processes, if there are several.
+        specs: `state of one member -> PartitionSpec of each array`; the state's leaves have a shape and a type only.
+    """
+
+    mesh: Any
+    specs: Callable[[Any], Any]
+
+
 class Population(NamedTuple):
     """A trainer for `num_seeds` members at once.
 
@@ -47,7 +63,7 @@ class Population(NamedTuple):
         step: `TrainState -> (TrainState, Metrics, Health)`, jitted; the state that goes in is consumed (donated).
         place: puts a state from the host (NumPy leaves) on the devices.
         num_seeds: members.
-        num_devices: devices they are spread over; it divides `num_seeds`.
+        num_devices: devices they are spread over; it divides `num_seeds`, or is that of a layout's mesh.
     """
 
     init: Callable[..., TrainState]
@@ -97,35 +113,34 @@ def check_hyper(trainer: Trainer, num_seeds: int, hyper: Mapping[str, Any] | Non
     return checked
 
 
-def make_population(trainer: Trainer, num_seeds: int, devices: Sequence[Any] | None = None) -> Population:
+def make_population(
+    trainer: Trainer, num_seeds: int, devices: Sequence[Any] | None = None, layout: Layout | None = None
+) -> Population:
     """Bind a trainer to a number of members and to devices.
 
-    The largest number of devices that divides `num_seeds` is used. What a member learns does not depend on it, up to
-    the rounding of batched matrix products.
+    The largest number of devices that divides `num_seeds` is used, or all of a layout. What a member learns does not
+    depend on it, up to the rounding of sums.
 
     Args:
         trainer: what each member runs.
         num_seeds: members, at least 1.
         devices: candidates; by default the local ones, or a single one on a CPU whose thread pool is too small to run
             several safely (see `jsafe.runtime.safe_thread_count`).
+        layout: spread each member over a mesh instead of members over devices.
 
     Raises:
-        ValueError: fewer than one seed.
+        ValueError: fewer than one seed, or both devices and a layout.
     """
     if num_seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {num_seeds}")
+    if layout is not None:
+        if devices is not None:
+            raise ValueError("give devices or a layout, not both: a layout has its own")
+        return _laid_out(trainer, num_seeds, layout)
     candidates = list(devices) if devices is not None else _safe_devices()
     count = max(d for d in range(1, len(candidates) + 1) if num_seeds % d == 0)
     chosen = candidates[:count]
-
-    def init(keys: jax.Array, hyper: Mapping[str, Any] | None) -> TrainState:
-        return strong(jax.vmap(lambda k, h: trainer.init(k, h or None))(keys, hyper))
-
-    def step(state: TrainState) -> tuple[TrainState, Metrics, Health]:
-        after, metrics = jax.vmap(trainer.step)(state)
-        after = strong(after)
-        return after, metrics, _health(state, after)
-
+    init, step = _members(trainer)
     target: Any = chosen[0]
     spread_init, spread_step, out = init, step, None
     if count > 1:
@@ -143,12 +158,84 @@ def make_population(trainer: Trainer, num_seeds: int, devices: Sequence[Any] | N
     def place(tree: Any) -> Any:
         return jax.device_put(tree, target)
 
-    def checked_init(keys: jax.Array, hyper: Mapping[str, Any] | None = None) -> TrainState:
+    def begin(keys: jax.Array, hyper: Mapping[str, Any]) -> TrainState:
+        return place(jit_init(place(keys), place(hyper)))
+
+    return Population(_checked(trainer, num_seeds, begin), jit_step, place, num_seeds, count)
+
+
+def _members(trainer: Trainer) -> tuple[Callable[..., TrainState], Callable[..., tuple[TrainState, Metrics, Health]]]:
+    """`init` and `step` of all members, as pure functions."""
+
+    def init(keys: jax.Array, hyper: Mapping[str, Any] | None) -> TrainState:
+        return strong(jax.vmap(lambda k, h: trainer.init(k, h or None))(keys, hyper))
+
+    def step(state: TrainState) -> tuple[TrainState, Metrics, Health]:
+        after, metrics = jax.vmap(trainer.step)(state)
+        after = strong(after)
+        return after, metrics, _health(state, after)
+
+    return init, step
+
+
+def _only_member(trainer: Trainer) -> tuple[Callable[..., TrainState], Callable[..., Any]]:
+    """The same for one member, without `vmap`.
+
+    Where layers are scanned, an axis of size 1 in front of theirs would cost a copy of all weights in every pass.
+    """
+
+    def alone(tree: Any) -> Any:
+        return jax.tree.map(lambda x: x[0], tree)
+
+    def among(tree: Any) -> Any:
+        return strong(jax.tree.map(lambda x: jnp.asarray(x)[None], tree))
+
+    def init(keys: jax.Array, hyper: Mapping[str, Any] | None) -> TrainState:
+        return among(trainer.init(keys[0], alone(hyper) or None))
+
+    def step(state: TrainState) -> tuple[TrainState, Metrics, Health]:
+        after, metrics = among(trainer.step(alone(state)))
+        return after, metrics, _health(state, after)
+
+    return init, step
+
+
+def _checked(trainer: Trainer, num_seeds: int, begin: Callable[..., TrainState]) -> Callable[..., TrainState]:
+    def init(keys: jax.Array, hyper: Mapping[str, Any] | None = None) -> TrainState:
         if keys.shape != (num_seeds,):
             raise ValueError(f"expected {num_seeds} keys, got shape {keys.shape}")
-        return place(jit_init(place(keys), place(check_hyper(trainer, num_seeds, hyper) or {})))
+        return begin(keys, check_hyper(trainer, num_seeds, hyper) or {})
 
-    return Population(checked_init, jit_step, place, num_seeds, count)
+    return init
+
+
+def _laid_out(trainer: Trainer, num_seeds: int, layout: Layout) -> Population:
+    """Members beside one another on every device, each cut as the layout says."""
+    mesh = layout.mesh
+
+    def under_mesh(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+                return function(*args)
+
+        return call
+
+    init, step = map(under_mesh, _only_member(trainer) if num_seeds == 1 else _members(trainer))
+    one = jax.eval_shape(under_mesh(trainer.init), jax.random.key(0))
+    whole = NamedSharding(mesh, PartitionSpec())
+    cut = jax.tree.map(lambda _, spec: NamedSharding(mesh, PartitionSpec(None, *spec)), one, layout.specs(one))
+    jit_init = jax.jit(init, out_shardings=cut)
+    jit_step = jax.jit(step, donate_argnums=0, in_shardings=(cut,), out_shardings=(cut, whole, whole))
+
+    def begin(keys: jax.Array, hyper: Mapping[str, Any]) -> TrainState:
+        if not isinstance(keys, Tracer):  # a tracer asks for shapes only
+            keys = processes.place(keys, whole)
+        return jit_init(keys, hyper)
+
+    def place(state: Any) -> Any:
+        return jax.tree.map(processes.place, state, cut)
+
+    return Population(_checked(trainer, num_seeds, begin), jit_step, place, num_seeds, mesh.size)
 
 
 def strong(tree: Any) -> Any:

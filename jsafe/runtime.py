@@ -61,15 +61,15 @@ def jax_is_initialized() -> bool:
     return xla_bridge.backends_are_initialized()
 
 
-def safe_thread_count(cores: int | None = None) -> int:
+def safe_thread_count(cores: int | None = None, devices: int = 1) -> int:
     """Threads that the CPU backend needs so that blocking calls cannot use up its pool.
 
     jaxlib runs independent operations on one pool of `NPROC` threads (default: the number of cores). A batched LAPACK
     call, or a program sharded over virtual devices that calls back to the host, waits inside that pool for work on the
-    same pool: when every thread waits, the program hangs for ever. Idle threads cost nothing, so there are eight more
-    than cores.
+    same pool: when every thread waits, the program hangs for ever. So do virtual devices that wait for one another.
+    Idle threads cost nothing, so there are more than cores: eight, or one for each device.
     """
-    return (cores or usable_cores()) + 8
+    return (cores or usable_cores()) + max(8, devices)
 
 
 def has_safe_threads() -> bool:
@@ -123,8 +123,8 @@ def configure(
         )
     import jax
 
-    threads = _guard_threads()
     cpu_devices = devices or usable_cores()
+    threads = _guard_threads(cpu_devices)
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", cpu_devices)
     # Host callbacks with large arguments can deadlock when the CPU backend runs ahead of Python.
@@ -135,9 +135,38 @@ def configure(
     return Settings(platform, cpu_devices, threads, _open_cache(cache_dir) if cache else None)
 
 
-def _guard_threads() -> int:
+def join(coordinator: str, processes: int | None = None, process: int | None = None) -> None:
+    """Make this process one of several that run one program; call it after `configure`, before anything is computed.
+
+    It comes back when all of them are there. CPUs talk through gloo, accelerators in their own way.
+
+    Args:
+        coordinator: `HOST:PORT` where the first process listens; `auto` where a cluster that JAX knows (Slurm, Open
+            MPI, Kubernetes, TPU) says all three.
+        processes: how many there are.
+        process: which of them this is, from 0 on.
+
+    Raises:
+        ValueError: numbers that do not fit, or that are missing or of no use beside `auto`.
+    """
+    import jax
+
+    if coordinator == "auto":
+        if processes is not None or process is not None:
+            raise ValueError("with coordinator auto the cluster says how many processes there are: do not give it too")
+    elif processes is None or process is None or not 0 <= process < processes or ":" not in coordinator:
+        raise ValueError(
+            "expected a coordinator HOST:PORT, the number of processes, and which of them this is, from 0 on; "
+            f"got {coordinator!r}, {processes}, {process}"
+        )
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    address = None if coordinator == "auto" else coordinator
+    jax.distributed.initialize(address, num_processes=processes, process_id=process)
+
+
+def _guard_threads(devices: int) -> int:
     if not has_safe_threads():
-        os.environ["NPROC"] = str(safe_thread_count())
+        os.environ["NPROC"] = str(safe_thread_count(devices=devices))
     return int(os.environ["NPROC"])
 
 

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rlhf import sharding
+
 EPSILON = 1e-8
 
 
@@ -34,6 +36,7 @@ def adamw(*, weight_decay: float, max_grad_norm: float, beta1: float = 0.9, beta
     )
 
     def step(gradient: Any, moments: Any, params: Any, rate: Any, ok: Any = True) -> tuple[Any, Any, jax.Array]:
+        gradient = sharding.constrain_parameters(gradient)
         finite = jnp.isfinite(optax.tree.norm(gradient)) & ok
         direction, new = optimizer.update(gradient, moments, params)
         moved = jax.tree.map(lambda p, d: (p - rate * d).astype(p.dtype), params, direction)

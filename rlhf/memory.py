@@ -15,12 +15,32 @@ KEPT_PER_LAYER = 12
 """Arrays `[B, L, H]` of a layer that wait for the gradient, about, the wide ones of the gated layer included."""
 
 
-def activations(config: ModelConfig, rows: int, length: int, *, logits: bool = True) -> int:
-    """Bytes of activations of one gradient, without recomputation."""
-    hidden = rows * length * config.hidden_size * FLOAT
-    scores = rows * config.num_heads * length * length * FLOAT
-    layers = config.num_layers * (KEPT_PER_LAYER * hidden + 2 * scores)
-    return layers + (2 * rows * length * config.vocab_size * FLOAT if logits else 0)
+def activations(
+    config: ModelConfig,
+    rows: int,
+    length: int,
+    *,
+    logits: bool = True,
+    remat: bool = False,
+    tensor: int = 1,
+    size: int = FLOAT,
+) -> int:
+    """Bytes of activations of one gradient on one device.
+
+    Args:
+        config: of the model.
+        rows: of the device.
+        length: of the texts.
+        logits: whether there is an output layer.
+        remat: whether only the input of a layer is kept, and the rest of one layer at a time.
+        tensor: devices that share heads, gated layer and vocabulary.
+        size: bytes of a number in a layer; scores and logits are float32.
+    """
+    hidden = rows * length * config.hidden_size * size
+    scores = rows * config.num_heads * length * length * FLOAT // tensor
+    layer = KEPT_PER_LAYER * hidden // tensor + 2 * scores
+    layers = config.num_layers * hidden + layer if remat else config.num_layers * layer
+    return layers + (2 * rows * length * config.vocab_size * FLOAT // tensor if logits else 0)
 
 
 def supervised(config: ModelConfig, rows: int, length: int) -> dict[str, int]:

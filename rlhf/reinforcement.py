@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jsafe import Metrics, Trainer, TrainerInfo, TrainState, multipliers
-from rlhf import host, losses
+from rlhf import host, losses, sharding
 from rlhf.cost_window import CostWindow, mean_costs, remember
 from rlhf.data.examples import Prompts, Supervised
 from rlhf.descent import adamw
@@ -242,6 +242,7 @@ def reinforcement_trainer(
         at = state.iteration % each * options.prompts_per_iteration
         asked = host.rows(prompts, jax.lax.dynamic_slice(order, (at,), (options.prompts_per_iteration,)))
         ids, mask = (jnp.repeat(x, options.answers_per_prompt, axis=0) for x in asked)
+        ids, mask = sharding.constrain_rows((ids, mask))
         answers = generate(actor, {"params": state.params["actor"]}, k_draw, ids, mask, sampling, pad=pad)
         made, metrics = experience(state, answers)
         window = remember(state.dual["window"], made.costs)
@@ -251,7 +252,9 @@ def reinforcement_trainer(
         def update(carry: Any, inputs: Any) -> tuple[Any, Metrics]:
             params, moments, dual, number_of_update = carry
             rows_of_part, k_text = inputs
-            part = Experience(*(x[rows_of_part] for x in made[:4]), *(x[:, rows_of_part] for x in made[4:]))
+            part = Experience(
+                *sharding.constrain_rows([x[rows_of_part] for x in made[:4]]), *(x[:, rows_of_part] for x in made[4:])
+            )
             dual = multiplier.update(dual, known, dual_hyper) if number else dual
             weights = multiplier.value(dual)
             texts = None

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsafe import Trainer, TrainState
+from jsafe import Trainer, TrainState, processes
 from rlhf import objectives
 from rlhf.augment import token_dropout
 from rlhf.data import examples
@@ -44,10 +44,6 @@ class Stage(NamedTuple):
     left_out: dict[str, int] = {}  # noqa: RUF012
 
 
-def _host(tree: Any) -> Any:
-    return jax.tree.map(np.asarray, tree)
-
-
 def _supervised(
     name: str, model: Model, data: Any, loss: Any, options: TrainingOptions, left_out: dict[str, int], **more: Any
 ) -> Stage:
@@ -57,7 +53,9 @@ def _supervised(
 
     def finish(state: TrainState) -> Model:
         seen = state.normalizer if isinstance(state.normalizer, ScoreStatistics) else None
-        return model._replace(params=_host(state.params["model"]), statistics=_host(seen) if seen else None)
+        return model._replace(
+            params=processes.on_host(state.params["model"]), statistics=processes.on_host(seen) if seen else None
+        )
 
     return Stage(trainer, trainer.info.config["updates"], finish, "", left_out)
 
@@ -246,7 +244,7 @@ def reinforcement(
     )
 
     def finish(state: TrainState) -> Model:
-        return actor._replace(params=_host(state.params["actor"]))
+        return actor._replace(params=processes.on_host(state.params["actor"]))
 
     return Stage(trainer, options.iterations, finish, "", left_out)
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jax.sharding import AxisType, PartitionSpec
 
+import jsafe
 from jsafe.population import keys_for, make_population
 from tests.tiny import make_tiny
 
@@ -119,3 +121,22 @@ def test_a_small_thread_pool_is_not_given_two_devices(tmp_path: Path) -> None:
     found, said = _on_devices(tmp_path, 2, 1)
     assert int(found["devices"]) == 1
     assert "NPROC" in said
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_layout_changes_no_number_and_a_run_goes_on_under_it(tmp_path, seeds):
+    mesh = jax.make_mesh((1,), ("all",), axis_types=(AxisType.Auto,))
+    layout = jsafe.Layout(mesh, lambda state: jax.tree.map(lambda _: PartitionSpec(), state))
+    plain = jsafe.fit(make_tiny(), seeds=seeds, iterations=4)
+    jsafe.fit(make_tiny(), seeds=seeds, iterations=2, run_dir=tmp_path, layout=layout, sinks=())
+    again = jsafe.fit(make_tiny(), run_dir=tmp_path, resume=True, iterations=4, layout=layout, sinks=())
+    assert plain.metrics.keys() == again.metrics.keys()
+    for name, values in plain.metrics.items():
+        np.testing.assert_allclose(again.metrics[name], values, rtol=1e-6, err_msg=name)
+
+
+def test_devices_and_a_layout_exclude_each_other():
+    mesh = jax.make_mesh((1,), ("all",), axis_types=(AxisType.Auto,))
+    layout = jsafe.Layout(mesh, lambda state: jax.tree.map(lambda _: PartitionSpec(), state))
+    with pytest.raises(ValueError, match="devices or a layout"):
+        make_population(make_tiny(), 1, jax.devices()[:1], layout)

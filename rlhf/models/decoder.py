@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from rlhf import sharding
 from rlhf.models.attention import Attention, LayerCache, Place, rotations, score_bias
 from rlhf.models.config import ModelConfig
 
@@ -32,8 +33,9 @@ class Cache:
 def empty_cache(config: ModelConfig, batch: int, slots: int, dtype: Any = jnp.float32) -> Cache:
     """A cache for texts of at most `slots` tokens, padding included."""
     shape = (config.num_layers, batch, slots, config.num_kv_heads, config.head_dim)
+    empty = sharding.constrain(jnp.zeros(shape, dtype), "layers", "batch", None, "kv_heads", None)
     return Cache(
-        layers=LayerCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)),
+        layers=LayerCache(empty, empty),
         seen=jnp.zeros((batch, slots), bool),
         length=jnp.zeros((), jnp.int32),
     )
@@ -131,11 +133,14 @@ class Decoder(nn.Module):
         init = nn.initializers.normal(config.init_std)
         table = self.param("embedding", init, (config.vocab_size, config.hidden_size), self.param_dtype)
         x = jnp.take(table, ids, axis=0).astype(self.dtype)
+        # On a mesh a device looks up its part of the hidden size, for the rows of its whole copy of the model.
+        x = sharding.constrain_rows(sharding.constrain(x, "copy", None, "embed"))
         mask = jnp.ones(ids.shape, bool) if mask is None else mask
         place, cache = _place(config, mask, cache)
 
         def block(module: Block, x: jax.Array, cache: LayerCache | None) -> tuple[jax.Array, LayerCache | None]:
-            return module(x, place, cache)
+            x, cache = module(x, place, cache)
+            return sharding.constrain_rows(x), cache
 
         scanned = nn.scan(
             nn.remat(block, prevent_cse=False) if self.remat else block,

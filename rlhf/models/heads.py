@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from rlhf import sharding
 from rlhf.models.config import ModelConfig
 from rlhf.models.decoder import Cache, Decoder
 
@@ -53,9 +54,9 @@ class LanguageModel(nn.Module):
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """`[..., H] -> [..., V]`, in float32."""
-        return jnp.einsum(
-            "...h,vh->...v", hidden, self.output_layer().astype(self.dtype), preferred_element_type=jnp.float32
-        )
+        weight = self.output_layer().astype(self.dtype)
+        found = jnp.einsum("...h,vh->...v", hidden, weight, preferred_element_type=jnp.float32)
+        return sharding.constrain(found, "batch", *(None,) * (found.ndim - 2), "vocab")
 
     def output_layer(self) -> jax.Array:
         """`[V, H]`, with unit rows if the model has them."""
