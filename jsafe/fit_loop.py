@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jsafe import run_record, runtime
+from jsafe import run_record, runtime, saved_state
 from jsafe.checkpoint import Checkpoints
 from jsafe.interrupts import Interrupts
 from jsafe.population import Health, Population, keys_for, make_population
@@ -158,6 +158,7 @@ class _Session:
         self.record = self._opening_record(extra)
         self.saved_at, self.save_seconds = time.monotonic(), 0.0
         self.last_saved = -1
+        self.frozen_digest: str | None = None
         self.streak = np.zeros(plan.seeds, int)
         self.explained: set[tuple[str, int]] = set()
 
@@ -245,11 +246,11 @@ class _Session:
         plan, keys = self.plan, keys_for(self.plan.seed, self.plan.seeds)
         if plan.record is None or self.checkpoints is None or not self.checkpoints.iterations():
             state, done = population.init(keys, plan.hyper), 0
+            self.frozen_digest = saved_state.digest(state.frozen) if self.checkpoints is not None else None
         else:
-            template = jax.eval_shape(lambda keys: population.init(keys, plan.hyper), keys)
-            restored = self.checkpoints.restore(template)
-            state, done = population.place(restored.state), restored.iteration
-            self.last_saved = done
+            restored = saved_state.restore(self.checkpoints, population, keys, plan.hyper)
+            state, done = restored.state, restored.iteration
+            self.last_saved, self.frozen_digest = done, restored.extra.get("frozen")
             if restored.damaged:
                 plan.notes.append(f"damaged checkpoints of iterations {list(restored.damaged)} were passed over")
         if self.folder is not None and plan.record is not None:
@@ -322,7 +323,7 @@ class _Session:
         if self.checkpoints is None or done == self.last_saved:
             return
         began = time.monotonic()
-        self.checkpoints.save(done, state)
+        saved_state.save(self.checkpoints, done, state, self.frozen_digest)
         self.saved_at = time.monotonic()
         self.save_seconds, self.last_saved = self.saved_at - began, done
         self._update("running")

@@ -46,6 +46,7 @@ class Population(NamedTuple):
         init: `(keys [num_seeds], hyper=None) -> TrainState`, jitted; `hyper` maps a name to `[num_seeds]` values.
         step: `TrainState -> (TrainState, Metrics, Health)`, jitted; the state that goes in is consumed (donated).
         place: puts a state from the host (NumPy leaves) on the devices.
+        frozen: like `init`, but only `TrainState.frozen`.
         num_seeds: members.
         num_devices: devices they are spread over; it divides `num_seeds`.
     """
@@ -53,6 +54,7 @@ class Population(NamedTuple):
     init: Callable[..., TrainState]
     step: Callable[[TrainState], tuple[TrainState, Metrics, Health]]
     place: Callable[[Any], Any]
+    frozen: Callable[..., Any]
     num_seeds: int
     num_devices: int
 
@@ -138,17 +140,21 @@ def make_population(trainer: Trainer, num_seeds: int, devices: Sequence[Any] | N
 
     # Named, because arrays without elements would come back unsharded, and the next step would compile again.
     jit_init = jax.jit(spread_init, out_shardings=out)
+    jit_frozen = jax.jit(lambda keys, hyper: spread_init(keys, hyper).frozen, out_shardings=out)
     jit_step = jax.jit(spread_step, donate_argnums=0, out_shardings=out)
 
     def place(tree: Any) -> Any:
         return jax.device_put(tree, target)
 
-    def checked_init(keys: jax.Array, hyper: Mapping[str, Any] | None = None) -> TrainState:
-        if keys.shape != (num_seeds,):
-            raise ValueError(f"expected {num_seeds} keys, got shape {keys.shape}")
-        return place(jit_init(place(keys), place(check_hyper(trainer, num_seeds, hyper) or {})))
+    def checked(jitted: Callable[..., Any]) -> Callable[..., Any]:
+        def made(keys: jax.Array, hyper: Mapping[str, Any] | None = None) -> Any:
+            if keys.shape != (num_seeds,):
+                raise ValueError(f"expected {num_seeds} keys, got shape {keys.shape}")
+            return place(jitted(place(keys), place(check_hyper(trainer, num_seeds, hyper) or {})))
 
-    return Population(checked_init, jit_step, place, num_seeds, count)
+        return made
+
+    return Population(checked(jit_init), jit_step, place, checked(jit_frozen), num_seeds, count)
 
 
 def strong(tree: Any) -> Any:
