@@ -18,11 +18,12 @@ from experiments.outcome import CommandError, Outcome, note, seconds_text, to_js
 from experiments.rlhf_measure import measure
 from experiments.rlhf_words import SHORT, hyper_of
 from experiments.runs import load_run
-from rlhf import folder, memory, stages
+from rlhf import folder, lora, memory, peft, stages
 from rlhf.beavertails import CATEGORIES
 from rlhf.data import mixing, samples
 from rlhf.folder import Model
 from rlhf.generate import Sampling
+from rlhf.models.config import ModelConfig, parameter_count
 from rlhf.reinforcement_options import ReinforcementOptions
 from rlhf.text import format_prompt
 from rlhf.training import TrainingOptions
@@ -104,9 +105,16 @@ def _go(args: argparse.Namespace, given: dict[str, Any], where: Path, *, resume:
     if result.status != "finished":
         lines.append(f"  go on with  jsafe rlhf {given['stage']} --resume {where}")
         return Outcome(data, "\n".join(lines), exit_code=130)
-    model = stage.finish(jax.tree.map(lambda leaf: leaf[0], result.state))
+    state = jax.tree.map(lambda leaf: leaf[0], result.state.replace(frozen=()))
+    model = stage.finish(state)
     folder.save_model(where / "model", model, stage.kind)
     data["model"] = str(where / "model")
+    if stage.adapters is not None and model.config.family == "llama":
+        start = where / "start"
+        peft.save(
+            where / "adapter", model.config, stage.adapters(state), str(start if start.is_dir() else given["model"])
+        )
+        data["adapter"] = str(where / "adapter")
     if held:
         note("measuring on what was kept apart ...")
         learned, kept = held
@@ -169,7 +177,9 @@ def build(given: dict[str, Any], where: Path) -> tuple[stages.Stage, tuple[Any, 
     texts = sorted({format_prompt(s.prompt, "</s>") + (a or "") for s in found for a in (s.answer, s.other)})
     model = _start(given, where, texts, found)
     options = hyper_of(TrainingOptions, name, _small(given, name))
-    note(memory.describe(memory.supervised(model.config, options.batch_size // options.accumulation, _length(given))))
+    rows = options.batch_size // options.accumulation
+    note(memory.describe(memory.supervised(model.config, rows, _length(given), options)))
+    _say_adapters(model.config, options)
     rest: dict[str, Any] = {"length": _length(given), "skip": given["skip"]}
     if name in ("reward", "cost"):
         rest |= {"regularization": given["regularization"], "level": given["level"]}
@@ -181,6 +191,12 @@ def build(given: dict[str, Any], where: Path) -> tuple[stages.Stage, tuple[Any, 
     else:
         stage = stages.sft(model, found, options, **rest)
     return stage, (found, kept) if kept else (), left_out
+
+
+def _say_adapters(config: ModelConfig, options: lora.LoraOptions) -> None:
+    if options.lora_rank:
+        trained, whole = lora.parameter_count(config, options), parameter_count(config)["total"]
+        note(f"adapters of rank {options.lora_rank}: {trained:,} parameters are trained beside {whole:,} of each model")
 
 
 def _small(given: dict[str, Any], name: str) -> dict[str, Any]:
@@ -242,7 +258,10 @@ def _reinforcement(given: dict[str, Any]) -> tuple[stages.Stage, tuple[Any, ...]
     options = hyper_of(ReinforcementOptions, name, given["hyper"])
     sampling = hyper_of(Sampling, name, given["hyper"])
     config = folder.weights.load_config(places[0])
-    note(memory.describe(memory.reinforcement(config, len(places), options, given["prompt_length"], sampling)))
+    critics = 0 if options.estimator == "group" else len(places) - 1 if name == "ppo-lag" else 1
+    needs = memory.reinforcement(config, len(places), critics, options, given["prompt_length"], sampling)
+    note(memory.describe(needs))
+    _say_adapters(config, options)
     actor = folder.open_model(places[0], own)
     judges = [folder.open_model(place, own, score=True) for place in places[1:]]
     rest: dict[str, Any] = {"prompt_length": given["prompt_length"], "skip": given["skip"], "ptx": ptx}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +18,18 @@ def loaded(tree: Any, key: jax.Array) -> Any:
     """
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), np.asarray(x).dtype), tree)
     return jax.pure_callback(lambda _: tree, shapes, jax.random.key_data(key), vmap_method="sequential")
+
+
+def each_once(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
+    """The arrays of a tree without repetition, and what makes the tree again from as many arrays.
+
+    Models that stand on one copy of their weights on the host stand on one copy on the device.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    once = {id(leaf): leaf for leaf in leaves}
+    places = {name: number for number, name in enumerate(once)}
+    at = [places[id(leaf)] for leaf in leaves]
+    return list(once.values()), lambda arrays: jax.tree.unflatten(structure, [arrays[i] for i in at])
 
 
 def rows(source: Any, chosen: jax.Array) -> Any:

@@ -6,6 +6,7 @@ models stand on one copy of the weights: an actor and its reference, a critic an
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -34,7 +35,7 @@ _APART = 1 << 31
 
 @hyperparameters
 class LoraOptions(Hyper):
-    """Low-rank adapters in place of training every weight (Hu et al. 2022)."""
+    """Low-rank adapters in place of training every weight (Hu et al. 2022); a part of the options of every stage."""
 
     lora_rank: int = option("rank of the low-rank adapters that are trained; 0 trains every weight", default=0, low=0)
     lora_alpha: float = option("adapters are scaled by alpha / rank", default=16.0, above=0)
@@ -45,6 +46,9 @@ class LoraOptions(Hyper):
         super().__post_init__()
         if not self.matrices or set(self.matrices) - set(MATRICES):
             raise ValueError(f"lora_matrices must be some of {','.join(MATRICES)}, got {self.lora_matrices!r}")
+        for field in dataclasses.fields(LoraOptions)[1:]:
+            if not self.lora_rank and getattr(self, field.name) != field.default:
+                raise ValueError(f"{field.name} changes nothing without a lora_rank of at least 1")
 
     @property
     def matrices(self) -> tuple[str, ...]:
@@ -57,31 +61,27 @@ class LoraOptions(Hyper):
         return self.lora_alpha / self.lora_rank
 
 
-FULL = LoraOptions()
-"""Every weight is trained."""
-
-
 def split(params: Mapping[str, Any], options: LoraOptions) -> tuple[Any, Any]:
-    """A model's parameters as what stays frozen below adapters and what is trained as it is.
-
-    With rank 0 nothing is frozen. The heads of a score model are among both: frozen they belong to the judge.
-    """
+    """A model's parameters as what stays frozen below adapters, nothing with rank 0, and what is trained as it is."""
     if not options.lora_rank:
         return {}, params
-    return params, {name: params[name] for name in HEADS if name in params}
+    heads = {name: params[name] for name in HEADS if name in params}
+    return {name: part for name, part in params.items() if name not in heads}, heads
 
 
-def begin(key: jax.Array, params: Mapping[str, Any], options: LoraOptions) -> Any:
+def begin(key: jax.Array, params: Mapping[str, Any], options: LoraOptions, number: int = 0) -> Any:
     """What a run trains of a model, inside a program.
 
     Args:
         key: of the run.
         params: arrays of the host.
         options: of the adapters.
+        number: of the model among those of the run; each has adapters of its own.
     """
     _, trained = split(params, options)
     started = host.loaded(trained, key) if trained else {}
-    return joined(started, fresh(jax.random.fold_in(key, _APART), params, options))
+    own = jax.random.fold_in(jax.random.fold_in(key, _APART), number)
+    return joined(started, fresh(own, params, options))
 
 
 def fresh(key: jax.Array, params: Mapping[str, Any], options: LoraOptions) -> dict[str, Any]:

@@ -1,17 +1,24 @@
 """Low-rank adapters: nothing at first, a merged weight in the end, and the chain rule in between."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
-from rlhf import lora
+import jsafe
+from rlhf import lora, memory, peft, weights
+from rlhf.data.examples import Prompts
 from rlhf.generate import Sampling, generate
 from rlhf.lora import LoraOptions
-from rlhf.models import LanguageModel, ModelConfig
+from rlhf.models import LanguageModel, ModelConfig, ScoreModel, parameter_count
 from rlhf.models.low_rank import LowRank
+from rlhf.reinforcement import reinforcement_trainer, score_judge
+from rlhf.reinforcement_options import ReinforcementOptions
+from rlhf.training import Judgement, TrainingOptions, supervised_trainer
 
 CONFIG = ModelConfig(
     vocab_size=40, hidden_size=24, intermediate_size=40, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=6,
@@ -102,10 +109,135 @@ def test_no_copy_is_made_of_what_is_frozen():
     params = lora.joined(BASE, drawn())
     held = {id(leaf) for leaf in jax.tree.leaves(params)}
     assert all(id(leaf) in held for leaf in jax.tree.leaves(BASE))
-    assert lora.joined({}, BASE) == BASE and lora.fresh(jax.random.key(0), BASE, lora.FULL) == {}
+    assert lora.joined({}, BASE) == BASE and lora.fresh(jax.random.key(0), BASE, LoraOptions()) == {}
 
 
 def test_matrices_that_do_not_exist_are_refused():
     for name in ("q,head", ""):
         with pytest.raises(ValueError, match="lora_matrices must be some of q,k,v,o,gate,up,down"):
             LoraOptions(lora_rank=2, lora_matrices=name)
+
+
+SCORER = ScoreModel(CONFIG)
+SEEN = np.ones(IDS.shape, bool)
+REWARD, COST = (jax.device_get(SCORER.init(jax.random.key(seed), IDS, SEEN)["params"]) for seed in (5, 6))
+
+
+def size(tree):
+    """Bytes of the arrays of a tree."""
+    return sum(np.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def test_supervised_training_moves_adapters_and_heads_and_nothing_below_them():
+    ids = np.asarray(jax.random.randint(jax.random.key(3), (8, 9), 0, 40))
+    data = (ids, np.linspace(-2, 2, 8, dtype=np.float32))
+
+    def loss(params, batch):
+        error = SCORER.apply({"params": params}, batch[0], jnp.ones_like(batch[0], bool)).end_scores[:, 0] - batch[1]
+        return Judgement(jnp.mean(error**2), {})
+
+    options = TrainingOptions(epochs=40, batch_size=8, learning_rate=0.02, schedule="constant", lora_rank=4)
+    trainer = supervised_trainer("test", REWARD, data, loss, options)
+    state, metrics = jax.jit(lambda key: jsafe.run(trainer, key, 40))(jax.random.key(0))
+    assert metrics["loss"][0] > 1.0 and metrics["loss"][-1] < 0.1
+    trained = state.params["model"]
+    assert set(trained) == {"decoder", "score_head", "score_bias"} and set(trained["decoder"]) == {"layers"}
+    jax.tree.map(np.testing.assert_array_equal, state.frozen, {"decoder": REWARD["decoder"]})
+    # Two moments of what is trained, and a count: nothing of the size of the weights.
+    assert size(state.optimizer) == 2 * size(trained) + 4
+    assert size(trained) == 4 * (lora.parameter_count(CONFIG, options) + 24 + 1)
+    assert float(jnp.abs(trained["score_head"] - REWARD["score_head"]).max()) > 0.01
+    for _, adapter in lora.adapters(trained):
+        assert (np.abs(adapter.b).max(axis=(-1, -2)) > 0).all()
+
+
+def ppo_lag(options, params=(BASE, REWARD, COST)):
+    actor, reward, cost = params
+    prompts = Prompts(np.full((16, 2), 3, np.int32), np.ones((16, 2), bool))
+    judges = score_judge(SCORER, reward), (score_judge(SCORER, cost),)
+    return reinforcement_trainer(
+        "ppo-lag", MODEL, actor, SCORER, (reward, cost), prompts, *judges, Sampling(max_new_tokens=4), options, pad=0
+    )
+
+
+REINFORCEMENT = ReinforcementOptions(
+    prompts_per_iteration=16, answers_per_prompt=2, batch_size=32, actor_learning_rate=0.02,
+    actor_weight_decay=0.0, critic_learning_rate=0.01, cost_limit=(100.0,), kl_coefficient=0.02, schedule="constant",
+)  # fmt: skip
+
+
+def test_actor_and_reference_are_one_copy_and_so_are_critics_and_judges():
+    """Bytes of the state, from shapes: six copies of weights and six of moments become three and adapters."""
+    models = size(BASE) + size(REWARD) + size(COST)
+    full = jax.eval_shape(ppo_lag(REINFORCEMENT).init, jax.random.key(0))
+    assert size(full.frozen) == models and size(full.params) == models
+    assert size(full.optimizer) == 2 * models + 3 * 4
+    options = dataclasses.replace(REINFORCEMENT, lora_rank=1)
+    low = jax.eval_shape(ppo_lag(options).init, jax.random.key(0))
+    trained = 4 * (3 * lora.parameter_count(CONFIG, options) + 2 * (24 + 1))
+    assert size(low.frozen) == models and size(low.params) == trained
+    assert size(low.optimizer) == 2 * trained + 3 * 4
+    shared = jax.eval_shape(ppo_lag(options, (BASE, REWARD, REWARD)).init, jax.random.key(0))
+    assert size(shared.frozen) == size(BASE) + size(REWARD)
+    needs = {
+        name: memory.reinforcement(CONFIG, 3, 2, chosen, 2, Sampling(max_new_tokens=4))
+        for name, chosen in (("full", REINFORCEMENT), ("low", options))
+    }
+    each, adapters = 4 * parameter_count(CONFIG)["total"], 4 * lora.parameter_count(CONFIG, options)
+    assert needs["full"]["parameters"] == 6 * each and needs["full"]["moments"] == 6 * each
+    assert needs["low"]["parameters"] == 3 * each + 3 * adapters and needs["low"]["moments"] == 6 * adapters
+
+
+def test_ppo_lag_with_adapters_begins_at_the_reference_and_rises_too():
+    found = {}
+    for rank in (0, 4):
+        trainer = ppo_lag(dataclasses.replace(REINFORCEMENT, lora_rank=rank))
+        state, metrics = jax.jit(lambda key, t=trainer: jsafe.run(t, key, 20))(jax.random.key(4))
+        found[rank] = jax.tree.map(np.asarray, metrics)
+        before = trainer.init(jax.random.key(4)).frozen
+        jax.tree.map(np.testing.assert_array_equal, state.frozen, before)
+    full, low = found[0], found[4]
+    assert full["kl"][0] == low["kl"][0] == 0.0 and low["kl"][-1] > 0.01
+    # Both begin at one policy with one key: the first answers and what judges and critics say of them are the same.
+    for name in ("return", "cost", "critic_loss_0", "critic_loss_1"):
+        assert low[name][0] == pytest.approx(full[name][0], rel=1e-4), name
+    for metrics in (full, low):
+        assert metrics["return"][-5:].mean() > metrics["return"][0] + 0.4
+        assert metrics["critic_loss_1"][-5:].mean() < 0.5 * metrics["critic_loss_1"][0]
+
+
+@pytest.mark.parametrize("score", [False, True])
+def test_the_tensors_for_peft_add_up_to_the_merged_model(score, tmp_path):
+    """W + alpha / r B A with PEFT's names, shapes and orientation, against the tensors of the merged model."""
+    base = REWARD if score else BASE
+    trained = drawn() | ({"score_head": base["score_head"], "score_bias": base["score_bias"]} if score else {})
+    peft.save(tmp_path, CONFIG, jax.device_get(trained), "somewhere")
+    said = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (said["peft_type"], said["r"], said["lora_alpha"]) == ("LORA", 3, 6.0)
+    assert said["base_model_name_or_path"] == "somewhere" and "q_proj" in said["target_modules"]
+    found = load_file(tmp_path / "adapter_model.safetensors")
+    if score:
+        assert found.pop("base_model.model.score_head.weight").shape == (1, 24)
+        assert found.pop("base_model.model.score_head.bias").shape == (1,)
+    plain = dict(weights.decoder_tensors(CONFIG, base["decoder"]))
+    whole = dict(weights.decoder_tensors(CONFIG, lora.merged(lora.joined(base, trained))["decoder"]))
+    for name in plain:
+        place = f"base_model.model.{name.removesuffix('.weight')}"
+        if "_proj" not in name:
+            np.testing.assert_array_equal(whole[name], plain[name])
+            continue
+        a, b = found.pop(f"{place}.lora_A.weight"), found.pop(f"{place}.lora_B.weight")
+        np.testing.assert_allclose(plain[name] + 2.0 * b @ a, whole[name], rtol=1e-5, atol=1e-5)
+    assert not found
+
+
+def test_adapters_of_baichuan_are_not_written_for_peft(tmp_path):
+    with pytest.raises(ValueError, match="family 'llama' only"):
+        peft.save(tmp_path, dataclasses.replace(CONFIG, family="baichuan"), drawn(), "somewhere")
+
+
+def test_options_of_adapters_without_a_rank_are_refused():
+    with pytest.raises(ValueError, match="lora_alpha changes nothing without a lora_rank"):
+        TrainingOptions(lora_alpha=8.0)
+    with pytest.raises(ValueError, match="lora_matrices changes nothing without a lora_rank"):
+        ReinforcementOptions(lora_matrices="q,v")
