@@ -25,7 +25,7 @@ def digest(frozen: Any) -> str | None:
     for name, leaf in named_leaves(frozen):
         array = np.ascontiguousarray(jax.device_get(leaf))  # one leaf at a time: the tree may be as large as the memory
         found.update(f"{name} {array.dtype} {array.shape}".encode())
-        found.update(array.reshape(-1).view(np.uint8))
+        found.update(array.reshape(-1).view(np.uint8).data)
         empty = False
     return None if empty else found.hexdigest()
 
