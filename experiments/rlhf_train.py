@@ -22,13 +22,14 @@ from experiments.rlhf_words import SHORT, hyper_of
 from experiments.runs import load_run
 from experiments.stray import output_of_libraries_on_stderr
 from jsafe import processes
-from rlhf import folder, memory, sharding, stages
+from rlhf import folder, lora, memory, peft, sharding, stages
 from rlhf.beavertails import CATEGORIES
 from rlhf.data import mixing, samples
 from rlhf.folder import Model
 from rlhf.generate import Sampling
+from rlhf.models.config import ModelConfig, parameter_count
 from rlhf.reinforcement_options import ReinforcementOptions
-from rlhf.text import format_prompt
+from rlhf.text import ASSISTANT, format_prompt
 from rlhf.training import TrainingOptions
 from rlhf.vocabulary import learn_tokenizer
 
@@ -39,15 +40,15 @@ FROM_NOTHING: dict[str, dict[str, Any]] = {
     "warm": {"learning_rate": 2e-3, "batch_size": 64, "weight_decay": 0.1, "warmup_ratio": 0.05, "token_dropout": 0.1},
     "sft": {"learning_rate": 1e-3, "batch_size": 32, "epochs": 5},
     "pretrain": {"learning_rate": 2e-3, "batch_size": 32},
-    "reward": {"learning_rate": 5e-4, "batch_size": 64, "epochs": 2, "token_dropout": 0.4},
-    "cost": {"learning_rate": 5e-4, "batch_size": 64, "epochs": 2, "token_dropout": 0.4},
+    "reward": {"learning_rate": 2e-3, "batch_size": 64, "epochs": 2, "token_dropout": 0.5},
+    "cost": {"learning_rate": 2e-3, "batch_size": 64, "epochs": 2, "token_dropout": 0.5},
     "moderation": {"learning_rate": 1e-3, "batch_size": 32, "epochs": 5, "token_dropout": 0.3},
     "dpo": {"learning_rate": 1e-4, "batch_size": 32},
 }
 """Settings of models that begin from nothing and are small, where they differ. Chosen for runs of minutes on two cores;
 only the demonstration and one setting of the cost model are measured (docs/safe_rlhf.md)."""
 
-WARM_EPOCHS = 6
+WARM_EPOCHS = 0
 
 OF_THE_MACHINE = frozenset(
     "run_dir resume words command function debug json platform devices quiet coordinator processes process".split()
@@ -125,13 +126,20 @@ def _go(args: argparse.Namespace, given: dict[str, Any], where: Path, *, resume:
     if result.status != "finished":
         lines.append(f"  go on with  jsafe rlhf {given['stage']} --resume {where}")
         return Outcome(data, "\n".join(lines), exit_code=130)
-    ended = dataclasses.replace(result.state, optimizer=(), rollout=(), key=())
-    model = stage.finish(jax.tree.map(lambda leaf: leaf[0], processes.on_host(ended)))
+    ended = dataclasses.replace(result.state, optimizer=(), rollout=(), key=(), frozen=())
+    state = jax.tree.map(lambda leaf: leaf[0], processes.on_host(ended))
+    model = stage.finish(state)
     if shared and not processes.is_first():
         processes.wait("the model is measured")  # a process that ends early would be missed by the others
         return Outcome(data, "\n".join([*lines, f"  process     {jax.process_index()}; the first one writes"]))
     folder.save_model(where / "model", model, stage.kind)
     data["model"] = str(where / "model")
+    if stage.adapters is not None and model.config.family == "llama":
+        start = where / "start"
+        peft.save(
+            where / "adapter", model.config, stage.adapters(state), str(start if start.is_dir() else given["model"])
+        )
+        data["adapter"] = str(where / "adapter")
     if held:
         note("measuring on what was kept apart ...")
         learned, kept = held
@@ -196,7 +204,9 @@ def build(given: dict[str, Any], where: Path) -> tuple[stages.Stage, tuple[Any, 
     texts = sorted({format_prompt(s.prompt, "</s>") + (a or "") for s in found for a in (s.answer, s.other)})
     model = _start(given, where, texts, found)
     options = hyper_of(TrainingOptions, name, _small(given, name))
-    note(memory.describe(memory.supervised(model.config, options.batch_size // options.accumulation, _length(given))))
+    rows = options.batch_size // options.accumulation
+    note(memory.describe(memory.supervised(model.config, rows, _length(given), options)))
+    _say_adapters(model.config, options)
     rest: dict[str, Any] = {"length": _length(given), "skip": given["skip"]}
     if name in ("reward", "cost"):
         rest |= {"regularization": given["regularization"], "level": given["level"]}
@@ -208,6 +218,12 @@ def build(given: dict[str, Any], where: Path) -> tuple[stages.Stage, tuple[Any, 
     else:
         stage = stages.sft(model, found, options, **rest)
     return stage, (found, kept) if kept else (), left_out
+
+
+def _say_adapters(config: ModelConfig, options: lora.LoraOptions) -> None:
+    if options.lora_rank:
+        trained, whole = lora.parameter_count(config, options), parameter_count(config)["total"]
+        note(f"adapters of rank {options.lora_rank}: {trained:,} parameters are trained beside {whole:,} of each model")
 
 
 def _small(given: dict[str, Any], name: str) -> dict[str, Any]:
@@ -253,8 +269,11 @@ def _start(given: dict[str, Any], where: Path, texts: list[str], found: list[sam
 
 def _pooled(model: Model, given: dict[str, Any], default: str | None = None) -> Model:
     """The model with the pooling of scores that was asked for; its own, or `default`, if none was."""
-    wanted = given.get("pooling") or default or model.config.score_pooling
-    return model._replace(config=dataclasses.replace(model.config, score_pooling=wanted))
+    wanted = given.get("pooling") or default
+    if wanted is None or wanted == model.config.score_pooling:
+        return model
+    marker = tuple(model.tokenizer.encode(f" {ASSISTANT}", start=False)[-2:]) if wanted == "mean" else ()
+    return model._replace(config=dataclasses.replace(model.config, score_pooling=wanted, score_after=marker))
 
 
 def _reinforcement(given: dict[str, Any]) -> tuple[stages.Stage, tuple[Any, ...], list[str]]:
@@ -275,7 +294,10 @@ def _reinforcement(given: dict[str, Any]) -> tuple[stages.Stage, tuple[Any, ...]
     options = hyper_of(ReinforcementOptions, name, given["hyper"])
     sampling = hyper_of(Sampling, name, given["hyper"])
     config = folder.weights.load_config(places[0])
-    note(memory.describe(memory.reinforcement(config, len(places), options, given["prompt_length"], sampling)))
+    critics = 0 if options.estimator == "group" else len(places) - 1 if name == "ppo-lag" else 1
+    needs = memory.reinforcement(config, len(places), critics, options, given["prompt_length"], sampling)
+    note(memory.describe(needs))
+    _say_adapters(config, options)
     actor = folder.open_model(places[0], own)
     judges = [folder.open_model(place, own, score=True) for place in places[1:]]
     rest: dict[str, Any] = {"prompt_length": given["prompt_length"], "skip": given["skip"], "ptx": ptx}

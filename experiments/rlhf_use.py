@@ -17,7 +17,9 @@ from experiments.context import prepare
 from experiments.outcome import CommandError, Outcome, note, table, to_json, writable_folder
 from experiments.rlhf_words import hyper_of
 from experiments.runs import load_run
+from jsafe import saved_state
 from jsafe.checkpoint import Checkpoints
+from jsafe.population import keys_for, make_population
 from rlhf import arena, folder, judging
 from rlhf.batches import in_batches
 from rlhf.data import examples, mixing
@@ -292,8 +294,8 @@ def export(args: argparse.Namespace) -> Outcome:
     if kept is None:
         raise CommandError(f"the run at {run.path} is not of `jsafe rlhf`")
     stage, _, _ = build(kept, run.path)
-    template = jax.eval_shape(lambda: jax.vmap(stage.trainer.init)(jax.random.split(jax.random.key(0), 1)))
-    restored = Checkpoints(run.path).restore(template, args.iteration)
+    population, keys = make_population(stage.trainer, 1), keys_for(run.facts["seed"], 1)
+    restored = saved_state.restore(Checkpoints(run.path), population, keys, iteration=args.iteration)
     model = stage.finish(jax.tree.map(lambda leaf: leaf[0], restored.state))
     out = args.out or run.path / "model"
     folder.save_model(out, model, stage.kind)

@@ -61,8 +61,8 @@ FLAGS: dict[str, dict[str, Any]] = {
     },
     "pooling": {
         "choices": POOLINGS,
-        "help": "score a text by its last token, as published, or by the mean of all (default: mean for a model from "
-        "nothing, else what the folder says)",
+        "help": "score an answer by its last token, as published, or by the mean of its tokens (default: mean for a "
+        "model from nothing, else what the folder says)",
     },
     "no-baseline": {"dest": "baseline", "action": "store_false", "help": "do not fit a bag of words beside it"},
     "scale": {**_NUMBER, "default": 0.1, "help": "of the implied reward (default 0.1)"},

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jsafe import processes, run_record, runtime
+from jsafe import processes, run_record, runtime, saved_state
 from jsafe.checkpoint import Checkpoints
 from jsafe.interrupts import Interrupts
 from jsafe.population import Health, Layout, Population, keys_for, make_population
@@ -166,6 +166,7 @@ class _Session:
         self.record = self._opening_record(extra)
         self.saved_at, self.save_seconds = time.monotonic(), 0.0
         self.last_saved = -1
+        self.frozen_digest: str | None = None
         self.streak = np.zeros(plan.seeds, int)
         self.explained: set[tuple[str, int]] = set()
 
@@ -258,11 +259,11 @@ class _Session:
         plan, keys = self.plan, keys_for(self.plan.seed, self.plan.seeds)
         if plan.record is None or self.checkpoints is None or not self.checkpoints.iterations():
             state, done = population.init(keys, plan.hyper), 0
+            self.frozen_digest = saved_state.digest(state.frozen) if self.checkpoints is not None else None
         else:
-            template = jax.eval_shape(lambda keys: population.init(keys, plan.hyper), keys)
-            restored = self.checkpoints.restore(template)
-            state, done = population.place(restored.state), restored.iteration
-            self.last_saved = done
+            restored = saved_state.restore(self.checkpoints, population, keys, plan.hyper)
+            state, done = restored.state, restored.iteration
+            self.last_saved, self.frozen_digest = done, restored.extra.get("frozen")
             if restored.damaged:
                 plan.notes.append(f"damaged checkpoints of iterations {list(restored.damaged)} were passed over")
         if self.folder is not None and plan.record is not None:
@@ -340,9 +341,9 @@ class _Session:
             return
         began = time.monotonic()
         if self.shared:
-            state = processes.on_host(state, keep=processes.is_first())
+            state = processes.on_host(state.replace(frozen=()), keep=processes.is_first())
         if not self.shared or processes.is_first():
-            self.checkpoints.save(done, state)
+            saved_state.save(self.checkpoints, done, state, self.frozen_digest)
         self.saved_at = time.monotonic()
         self.save_seconds, self.last_saved = self.saved_at - began, done
         self._update("running")

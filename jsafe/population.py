@@ -62,6 +62,7 @@ class Population(NamedTuple):
         init: `(keys [num_seeds], hyper=None) -> TrainState`, jitted; `hyper` maps a name to `[num_seeds]` values.
         step: `TrainState -> (TrainState, Metrics, Health)`, jitted; the state that goes in is consumed (donated).
         place: puts a state from the host (NumPy leaves) on the devices.
+        frozen: like `init`, but only `TrainState.frozen`.
         num_seeds: members.
         num_devices: devices they are spread over; it divides `num_seeds`, or is that of a layout's mesh.
     """
@@ -69,6 +70,7 @@ class Population(NamedTuple):
     init: Callable[..., TrainState]
     step: Callable[[TrainState], tuple[TrainState, Metrics, Health]]
     place: Callable[[Any], Any]
+    frozen: Callable[..., Any]
     num_seeds: int
     num_devices: int
 
@@ -153,15 +155,16 @@ def make_population(
 
     # Named, because arrays without elements would come back unsharded, and the next step would compile again.
     jit_init = jax.jit(spread_init, out_shardings=out)
+    jit_frozen = jax.jit(lambda keys, hyper: spread_init(keys, hyper).frozen, out_shardings=out)
     jit_step = jax.jit(spread_step, donate_argnums=0, out_shardings=out)
 
     def place(tree: Any) -> Any:
         return jax.device_put(tree, target)
 
-    def begin(keys: jax.Array, hyper: Mapping[str, Any]) -> TrainState:
-        return place(jit_init(place(keys), place(hyper)))
+    def checked(jitted: Callable[..., Any]) -> Callable[..., Any]:
+        return _checked(trainer, num_seeds, lambda keys, hyper: place(jitted(place(keys), place(hyper))))
 
-    return Population(_checked(trainer, num_seeds, begin), jit_step, place, num_seeds, count)
+    return Population(checked(jit_init), jit_step, place, checked(jit_frozen), num_seeds, count)
 
 
 def _members(trainer: Trainer) -> tuple[Callable[..., TrainState], Callable[..., tuple[TrainState, Metrics, Health]]]:
@@ -200,8 +203,8 @@ def _only_member(trainer: Trainer) -> tuple[Callable[..., TrainState], Callable[
     return init, step
 
 
-def _checked(trainer: Trainer, num_seeds: int, begin: Callable[..., TrainState]) -> Callable[..., TrainState]:
-    def init(keys: jax.Array, hyper: Mapping[str, Any] | None = None) -> TrainState:
+def _checked(trainer: Trainer, num_seeds: int, begin: Callable[..., Any]) -> Callable[..., Any]:
+    def init(keys: jax.Array, hyper: Mapping[str, Any] | None = None) -> Any:
         if keys.shape != (num_seeds,):
             raise ValueError(f"expected {num_seeds} keys, got shape {keys.shape}")
         return begin(keys, check_hyper(trainer, num_seeds, hyper) or {})
@@ -227,15 +230,21 @@ def _laid_out(trainer: Trainer, num_seeds: int, layout: Layout) -> Population:
     jit_init = jax.jit(init, out_shardings=cut)
     jit_step = jax.jit(step, donate_argnums=0, in_shardings=(cut,), out_shardings=(cut, whole, whole))
 
-    def begin(keys: jax.Array, hyper: Mapping[str, Any]) -> TrainState:
-        if not isinstance(keys, Tracer):  # a tracer asks for shapes only
-            keys = processes.place(keys, whole)
-        return jit_init(keys, hyper)
+    jit_frozen = jax.jit(lambda keys, hyper: init(keys, hyper).frozen, out_shardings=cut.frozen)
+
+    def checked(jitted: Callable[..., Any]) -> Callable[..., Any]:
+        def begin(keys: jax.Array, hyper: Mapping[str, Any]) -> Any:
+            if not isinstance(keys, Tracer):  # a tracer asks for shapes only
+                keys = processes.place(keys, whole)
+            return jitted(keys, hyper)
+
+        return _checked(trainer, num_seeds, begin)
 
     def place(state: Any) -> Any:
-        return jax.tree.map(processes.place, state, cut)
+        """What is frozen may be missing, as in a checkpoint."""
+        return jax.tree.map(processes.place, state, cut if jax.tree.leaves(state.frozen) else cut.replace(frozen=()))
 
-    return Population(_checked(trainer, num_seeds, begin), jit_step, place, num_seeds, mesh.size)
+    return Population(checked(jit_init), jit_step, place, checked(jit_frozen), num_seeds, mesh.size)
 
 
 def strong(tree: Any) -> Any:

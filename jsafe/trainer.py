@@ -32,6 +32,8 @@ class TrainState(struct.PyTreeNode):
         skipped: `[]` int32, updates that were dropped because they were not finite.
         hyper: traced hyper-parameters by name; they may differ across a population.
         scales: running statistics of rewards and costs, for algorithms that normalise them, else `()`.
+        frozen: what `step` never changes and `init` makes again from the same key and hyper-parameters, such as the
+            weights of a reference model. Checkpoints leave it out, and a resume takes it from `init`.
     """
 
     params: dict[str, Any]
@@ -44,6 +46,7 @@ class TrainState(struct.PyTreeNode):
     skipped: jax.Array
     hyper: dict[str, jax.Array]
     scales: Any = ()
+    frozen: Any = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

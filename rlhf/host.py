@@ -6,6 +6,7 @@ its own devices and needs all rows and weights on its host.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -47,6 +48,20 @@ def _slices(spec: PartitionSpec, part: tuple[int, ...], at: dict[str, int]) -> t
     """Where a device's part of an array of parameters begins and ends; their dimensions are cut along one axis each."""
     places = [0 if axis is None else at[axis] for axis in spec]  # pyright: ignore[reportArgumentType]
     return tuple(slice(place * size, (place + 1) * size) for place, size in zip(places, part, strict=True))
+
+
+def each_once(tree: Any) -> tuple[dict[str, Any], Callable[[Mapping[str, Any]], Any]]:
+    """The arrays of a tree without repetition, by the path of the first, and what makes the tree again from as many.
+
+    Models that stand on one copy of their weights on the host stand on one copy on the device.
+    """
+    found, structure = jax.tree_util.tree_flatten_with_path(tree)
+    names: dict[int, str] = {}
+    for path, leaf in found:
+        names.setdefault(id(leaf), jax.tree_util.keystr(path, simple=True, separator="/"))
+    at = [names[id(leaf)] for _, leaf in found]
+    arrays = {names[id(leaf)]: leaf for _, leaf in found}
+    return arrays, lambda arrays: jax.tree.unflatten(structure, [arrays[name] for name in at])
 
 
 def rows(source: Any, chosen: jax.Array) -> Any:

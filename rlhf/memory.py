@@ -6,11 +6,14 @@ parameters are exact.
 
 from __future__ import annotations
 
+from rlhf import lora
 from rlhf.generate import Sampling
+from rlhf.lora import LoraOptions
 from rlhf.models.config import ModelConfig, parameter_count
 from rlhf.reinforcement_options import ReinforcementOptions
 
 FLOAT = 4
+WHOLE = LoraOptions()
 KEPT_PER_LAYER = 12
 """Arrays `[B, L, H]` of a layer that wait for the gradient, about, the wide ones of the gated layer included."""
 
@@ -43,34 +46,48 @@ def activations(
     return layers + (2 * rows * length * config.vocab_size * FLOAT // tensor if logits else 0)
 
 
-def supervised(config: ModelConfig, rows: int, length: int) -> dict[str, int]:
-    """Bytes by purpose of a supervised stage: parameters, gradients, two moments of Adam, activations."""
+def _kept_and_trained(config: ModelConfig, options: LoraOptions) -> tuple[int, int]:
+    """Bytes of the weights of a model, and of what is trained of it: adapters or the weights."""
     count = parameter_count(config)["total"] * FLOAT
-    parts = {"parameters": count, "gradients": count, "moments": 2 * count}
+    return count, lora.parameter_count(config, options) * FLOAT if options.lora_rank else count
+
+
+def supervised(config: ModelConfig, rows: int, length: int, options: LoraOptions = WHOLE) -> dict[str, int]:
+    """Bytes by purpose of a supervised stage: parameters, gradients, two moments of Adam, activations."""
+    each, trained = _kept_and_trained(config, options)
+    parts = {"parameters": each + trained if options.lora_rank else each, "gradients": trained, "moments": 2 * trained}
     return parts | {"activations": activations(config, rows, length)}
 
 
 def reinforcement(
-    config: ModelConfig, models: int, options: ReinforcementOptions, prompt_length: int, sampling: Sampling
+    config: ModelConfig,
+    models: int,
+    critics: int,
+    options: ReinforcementOptions,
+    prompt_length: int,
+    sampling: Sampling,
 ) -> dict[str, int]:
     """Bytes by purpose of reinforcement: the actor and the critics learn, the reference and the judges do not.
+
+    What learns is a copy of the reference or of a judge, or with a `lora_rank` the adapters on top of it.
 
     Args:
         config: of every model, about.
         models: actor and judges.
+        critics: which begin from judges; none with `estimator="group"`.
         options: of the method.
         prompt_length: longest prompt.
         sampling: of answers.
     """
-    each = parameter_count(config)["total"] * FLOAT
-    learning = models if options.estimator == "critic" else 1
+    each, trained = _kept_and_trained(config, options)
+    learning = 1 + critics
     length = prompt_length + sampling.max_new_tokens
     answers = options.prompts_per_iteration * options.answers_per_prompt
     cache = 2 * answers * length * config.num_layers * config.num_kv_heads * config.head_dim * FLOAT
     return {
-        "parameters": (learning + models) * each,
-        "gradients": each,
-        "moments": 2 * learning * each,
+        "parameters": models * each + learning * trained,
+        "gradients": trained,
+        "moments": 2 * learning * trained,
         "activations": activations(config, options.batch_size, length),
         "cache": cache,
         "experience": 2 * answers * length * config.vocab_size * FLOAT,

@@ -74,10 +74,11 @@ def trainer_of(plan: Plan) -> Trainer:
     if plan.length <= plan.prompt_length:
         raise ValueError(f"length {plan.length} must exceed prompt_length {plan.prompt_length}")
     scorer = ScoreModel(plan.config, dtype=plan.dtype, param_dtype=plan.param_dtype, remat=True)
-    scores, ids = parameters_of(scorer), np.zeros((plan.rows, plan.prompt_length), np.int32)
-    judge = score_judge(scorer, scores)
+    ids = np.zeros((plan.rows, plan.prompt_length), np.int32)
+    scores = parameters_of(scorer), parameters_of(scorer)  # two, since what is one object is kept once
+    reward, cost = (score_judge(scorer, params) for params in scores)
     return reinforcement_trainer(
-        plan.stage, actor, parameters_of(actor), scorer, (scores, scores), Prompts(ids, ids == 0), judge, (judge,),
+        plan.stage, actor, parameters_of(actor), scorer, scores, Prompts(ids, ids == 0), reward, (cost,),
         Sampling(max_new_tokens=plan.length - plan.prompt_length),
         ReinforcementOptions(prompts_per_iteration=plan.rows, batch_size=plan.rows), pad=0,
     )  # fmt: skip
@@ -97,7 +98,7 @@ def estimate(plan: Plan, over: Mesh | AbstractMesh) -> dict[str, int]:
     layer = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], plan.dtype), learned["decoder"]["layers"])
     found = {
         "parameters": sharding.shard_bytes(state.params, over),
-        "frozen": sharding.shard_bytes(state.rollout, over),
+        "frozen": sharding.shard_bytes(state.frozen, over),
         "gradients": sharding.shard_bytes(learned, over),
         "moments": sharding.shard_bytes(state.optimizer, over),
         "activations": memory.activations(plan.config, rows, plan.length, remat=True, tensor=tensor, size=size),

@@ -2,7 +2,8 @@
 
 One iteration draws answers to a batch of prompts and takes `update_iterations` passes over them in small batches. Each
 small batch moves the multipliers first, then the actor, then the critics, as published (Dai et al. 2024). Frozen models
-are part of the state, so that they are not copied into the program.
+are part of the state, so that they are not copied into the program; each array is there once. With adapters the actor
+stands on the weights of the reference, and a critic on those of its judge.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jsafe import Metrics, Trainer, TrainerInfo, TrainState, multipliers
-from rlhf import host, losses, sharding
+from rlhf import host, lora, losses, sharding
 from rlhf.cost_window import CostWindow, mean_costs, remember
 from rlhf.data.examples import Prompts, Supervised
 from rlhf.descent import adamw
@@ -90,7 +91,8 @@ def reinforcement_trainer(
     """A trainer that lets a language model answer prompts and learn from judges.
 
     Without costs it is PPO; with costs it is PPO-Lag, each cost under its own limit and multiplier. `group` in place of
-    critics makes it a constrained group-relative method.
+    critics makes it a constrained group-relative method. With a `lora_rank`, adapters and the critics' heads are
+    trained, and critics that begin from the arrays of a judge share them.
 
     Args:
         name: of the stage.
@@ -133,15 +135,19 @@ def reinforcement_trainer(
         "multiplier_learning_rate": options.multiplier_learning_rate,
         "multiplier_max": options.multiplier_max,
     }
-    begin = {"actor": actor_params, "critics": tuple(critic_params) if with_critics else ()}
-    frozen = {"reference": actor_params, "reward": reward.params, "costs": tuple(c.params for c in costs)}
+    begun = tuple(critic_params) if with_critics else ()
     watched = dict(watched or {})
-    frozen |= {"watched": {name: judge.params for name, judge in watched.items()}} if watched else {}
+    frozen = {"reference": actor_params, "reward": reward.params, "costs": tuple(c.params for c in costs)}
+    frozen |= {"watched": {name: judge.params for name, judge in watched.items()}}
+    frozen |= {"actor": lora.split(actor_params, options)[0]}
+    frozen |= {"critics": tuple(lora.split(params, options)[0] for params in begun)}
+    arrays, named = host.each_once(frozen)
     descent = adamw(weight_decay=options.actor_weight_decay, max_grad_norm=options.max_grad_norm)
     critic_descent = adamw(weight_decay=0.0, max_grad_norm=options.max_grad_norm)
 
     def init(key: jax.Array, hyper: Mapping[str, Any] | None = None) -> TrainState:
-        params = host.loaded(begin, key)
+        acting, *judging = (lora.begin(key, p, options, i) for i, p in enumerate((actor_params, *begun)))
+        params = {"actor": acting, "critics": tuple(judging)}
         traced = {"actor_learning_rate": options.actor_learning_rate} | dict(hyper or {})
         return TrainState(
             params=params,
@@ -154,11 +160,12 @@ def reinforcement_trainer(
                 "window": CostWindow(jnp.zeros((number, options.cost_window)), jnp.zeros((), jnp.int32)),
             },
             normalizer=(),
-            rollout={"frozen": host.loaded(frozen, key)},
+            rollout=(),
             key=key,
             iteration=jnp.zeros((), jnp.int32),
             skipped=jnp.zeros((), jnp.int32),
             hyper={k: jnp.asarray(v, jnp.float32) for k, v in traced.items()},
+            frozen=host.loaded(arrays, key),
         )
 
     def values_of(params: Any, ids: jax.Array, mask: jax.Array) -> jax.Array:
@@ -167,9 +174,9 @@ def reinforcement_trainer(
 
     def experience(state: TrainState, answers: Answers) -> tuple[Experience, Metrics]:
         ids, mask = answers.ids, answers.mask
-        held = state.rollout["frozen"]
+        held = named(state.frozen)
         seen = mask[:, 1:]
-        old = log_probs(actor, state.params["actor"], ids, mask)
+        old = log_probs(actor, lora.joined(held["actor"], state.params["actor"]), ids, mask)
         ratio = jnp.where(seen, old - log_probs(actor, held["reference"], ids, mask), 0.0)
         scores = [reward.apply(held["reward"], ids, mask)]
         scores += [c.apply(p, ids, mask) for c, p in zip(costs, held["costs"], strict=True)]
@@ -178,7 +185,7 @@ def reinforcement_trainer(
         advantages, returns, values = [], [], []
         for i, (score, sign) in enumerate(zip(scores, signs, strict=True)):
             if with_critics:
-                said = values_of(state.params["critics"][i], ids, mask)
+                said = values_of(lora.joined(held["critics"][i], state.params["critics"][i]), ids, mask)
                 paid = losses.with_kl(
                     score, ratio, seen, kl_coefficient=sign * options.kl_coefficient, clip=options.clip_score
                 )
@@ -218,8 +225,9 @@ def reinforcement_trainer(
         return made, metrics
 
     def actor_loss(
-        params: Any, held: Any, part: Experience, weights: jax.Array, texts: Any
+        trained: Any, held: Any, part: Experience, weights: jax.Array, texts: Any
     ) -> tuple[jax.Array, Metrics]:
+        params = lora.joined(held["actor"], trained)
         mixed = losses.mixed(part.advantages[0], part.advantages[1:], weights)
         new = log_probs(actor, params, part.ids, part.mask)[:, start:]
         loss = losses.actor_loss(new, part.old, mixed, part.mask_new, clip_ratio=options.clip_ratio)
@@ -243,11 +251,12 @@ def reinforcement_trainer(
         asked = host.rows(prompts, jax.lax.dynamic_slice(order, (at,), (options.prompts_per_iteration,)))
         ids, mask = (jnp.repeat(x, options.answers_per_prompt, axis=0) for x in asked)
         ids, mask = sharding.constrain_rows((ids, mask))
-        answers = generate(actor, {"params": state.params["actor"]}, k_draw, ids, mask, sampling, pad=pad)
+        held = named(state.frozen)
+        acting = lora.joined(held["actor"], state.params["actor"])
+        answers = generate(actor, {"params": acting}, k_draw, ids, mask, sampling, pad=pad)
         made, metrics = experience(state, answers)
         window = remember(state.dual["window"], made.costs)
         known = jnp.where(state.iteration >= options.multiplier_delay, mean_costs(window), jnp.nan)
-        held = state.rollout["frozen"]
 
         def update(carry: Any, inputs: Any) -> tuple[Any, Metrics]:
             params, moments, dual, number_of_update = carry
@@ -270,7 +279,7 @@ def reinforcement_trainer(
             for i, (critic_params, own) in enumerate(zip(params["critics"], moments["critics"], strict=True)):
 
                 def critic_loss(p: Any, i: int = i) -> jax.Array:
-                    said = values_of(p, part.ids, part.mask)[:, start:]
+                    said = values_of(lora.joined(held["critics"][i], p), part.ids, part.mask)[:, start:]
                     return losses.critic_loss(
                         said, part.values[i], part.returns[i], part.mask_new, clip_value=options.clip_value
                     )

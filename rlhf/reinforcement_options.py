@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from jsafe.hyper import Hyper, hyperparameters, option
+from jsafe.hyper import hyperparameters, option
+from rlhf.lora import LoraOptions
 from rlhf.schedules import SCHEDULES
 
 ESTIMATORS = ("critic", "group")
 
 
 @hyperparameters
-class ReinforcementOptions(Hyper):
+class ReinforcementOptions(LoraOptions):
     """Hyper-parameters of reinforcement from judges."""
 
     prompts_per_iteration: int = option("prompts answered at once", default=16, low=1)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jsafe import Trainer, TrainState, processes
-from rlhf import objectives
+from rlhf import lora, objectives
 from rlhf.augment import token_dropout
 from rlhf.data import examples
 from rlhf.data.samples import Sample
@@ -35,6 +35,7 @@ class Stage(NamedTuple):
         finish: the trained model, on the host, from the last state of one member.
         kind: what `save_model` calls a model with scores, else empty.
         left_out: samples that could not be used, by reason.
+        adapters: from a state of one member, the adapters and heads that were trained; None if every weight was.
     """
 
     trainer: Trainer
@@ -42,6 +43,12 @@ class Stage(NamedTuple):
     finish: Callable[[TrainState], Model]
     kind: str = ""
     left_out: dict[str, int] = {}  # noqa: RUF012
+    adapters: Callable[[TrainState], Any] | None = None
+
+
+def _whole(model: Model, trained: Any) -> Model:
+    """A model with what was trained of it, adapters merged into their matrices."""
+    return model._replace(params=lora.merged(lora.joined(model.params, processes.on_host(trained))))
 
 
 def _supervised(
@@ -53,11 +60,10 @@ def _supervised(
 
     def finish(state: TrainState) -> Model:
         seen = state.normalizer if isinstance(state.normalizer, ScoreStatistics) else None
-        return model._replace(
-            params=processes.on_host(state.params["model"]), statistics=processes.on_host(seen) if seen else None
-        )
+        return _whole(model, state.params["model"])._replace(statistics=processes.on_host(seen) if seen else None)
 
-    return Stage(trainer, trainer.info.config["updates"], finish, "", left_out)
+    adapters = (lambda state: processes.on_host(state.params["model"])) if options.lora_rank else None
+    return Stage(trainer, trainer.info.config["updates"], finish, "", left_out, adapters)
 
 
 def sft(
@@ -244,9 +250,10 @@ def reinforcement(
     )
 
     def finish(state: TrainState) -> Model:
-        return actor._replace(params=processes.on_host(state.params["actor"]))
+        return _whole(actor, state.params["actor"])
 
-    return Stage(trainer, options.iterations, finish, "", left_out)
+    adapters = (lambda state: processes.on_host(state.params["actor"])) if options.lora_rank else None
+    return Stage(trainer, options.iterations, finish, "", left_out, adapters)
 
 
 def shaped_judge(reward: Model, cost: Model, weight: float) -> Judge:

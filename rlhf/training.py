@@ -15,14 +15,15 @@ import jax.numpy as jnp
 import optax
 
 from jsafe import Metrics, Trainer, TrainerInfo, TrainState
-from jsafe.hyper import Hyper, hyperparameters, option
-from rlhf import host, statistics
+from jsafe.hyper import hyperparameters, option
+from rlhf import host, lora, statistics
 from rlhf.descent import adamw, where
+from rlhf.lora import LoraOptions
 from rlhf.schedules import SCHEDULES, schedule
 
 
 @hyperparameters
-class TrainingOptions(Hyper):
+class TrainingOptions(LoraOptions):
     """Hyper-parameters of the supervised stages (AdamW, Loshchilov and Hutter 2019)."""
 
     epochs: int = option("passes over the data", default=1, low=1)
@@ -98,6 +99,8 @@ def supervised_trainer(
 ) -> Trainer:
     """A trainer that goes through data in batches.
 
+    With a `lora_rank` it trains adapters and heads, and the weights are frozen.
+
     Args:
         name: of the stage.
         params: what the run begins with, arrays of the host.
@@ -126,9 +129,10 @@ def supervised_trainer(
         beta2=options.beta2,
     )
     parts = options.accumulation
+    frozen, _ = lora.split(params, options)
 
     def init(key: jax.Array, hyper: Mapping[str, Any] | None = None) -> TrainState:
-        started = host.loaded(params, key)
+        started = lora.begin(key, params, options)
         traced = {"learning_rate": options.learning_rate} | dict(hyper or {})
         return TrainState(
             params={"model": started},
@@ -140,6 +144,7 @@ def supervised_trainer(
             iteration=jnp.zeros((), jnp.int32),
             skipped=jnp.zeros((), jnp.int32),
             hyper={k: jnp.asarray(v, jnp.float32) for k, v in traced.items()},
+            frozen=host.loaded(frozen, key) if frozen else (),
         )
 
     def batch_at(key: jax.Array, iteration: jax.Array) -> Any:
@@ -153,7 +158,7 @@ def supervised_trainer(
         model = state.params["model"]
 
         def judged(params: Any, part: Any) -> tuple[jax.Array, Judgement]:
-            found = loss(params, part)
+            found = loss(lora.joined(state.frozen, params), part)
             return found.loss, found
 
         def add(total: Any, inputs: Any) -> tuple[Any, Judgement]:

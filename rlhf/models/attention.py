@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlhf.models.config import ModelConfig
+from rlhf.models.low_rank import adapted
 
 LOWEST = float(np.finfo(np.float32).min)
 """Score of a key that must not be seen. Finite, so that a query that sees none has a mean instead of a NaN."""
@@ -129,7 +130,7 @@ class Attention(nn.Module):
         def project(name: str, heads: int) -> jax.Array:
             shape = (config.hidden_size, heads, config.head_dim)
             kernel = self.param(name, nn.initializers.normal(config.init_std), shape, self.param_dtype)
-            return jnp.einsum("bqh,hnd->bqnd", x, kernel.astype(self.dtype))
+            return adapted(self, name, x, jnp.einsum("bqh,hnd->bqnd", x, kernel.astype(self.dtype)))
 
         q = project("q", config.num_heads)
         k, v = project("k", config.num_kv_heads), project("v", config.num_kv_heads)
@@ -150,7 +151,7 @@ class Attention(nn.Module):
         mixed = jnp.einsum("bngqk,bknd->bqngd", weights, v).reshape(batch, length, config.num_heads, config.head_dim)
         shape = (config.num_heads, config.head_dim, config.hidden_size)
         out = self.param("o", nn.initializers.normal(config.init_std), shape, self.param_dtype)
-        return jnp.einsum("bqnd,ndh->bqh", mixed, out.astype(self.dtype)), cache
+        return adapted(self, "o", mixed, jnp.einsum("bqnd,ndh->bqh", mixed, out.astype(self.dtype))), cache
 
 
 def _by_group(bias: jax.Array, num_kv_heads: int) -> jax.Array:

@@ -13,6 +13,7 @@ from flax import struct
 from rlhf import sharding
 from rlhf.models.attention import Attention, LayerCache, Place, rotations, score_bias
 from rlhf.models.config import ModelConfig
+from rlhf.models.low_rank import adapted
 
 
 @struct.dataclass
@@ -68,13 +69,14 @@ class MLP(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[B, Q, H] -> [B, Q, H]`."""
 
-        def kernel(name: str, rows: int, columns: int) -> jax.Array:
+        def times(name: str, x: jax.Array, columns: int) -> jax.Array:
             init = nn.initializers.normal(self.config.init_std)
-            return self.param(name, init, (rows, columns), self.param_dtype).astype(self.dtype)
+            kernel = self.param(name, init, (x.shape[-1], columns), self.param_dtype)
+            return adapted(self, name, x, x @ kernel.astype(self.dtype))
 
         hidden, inner = self.config.hidden_size, self.config.intermediate_size
-        gated = jax.nn.silu(x @ kernel("gate", hidden, inner)) * (x @ kernel("up", hidden, inner))
-        return gated @ kernel("down", inner, hidden)
+        gated = jax.nn.silu(times("gate", x, inner)) * times("up", x, inner)
+        return times("down", gated, hidden)
 
 
 class Block(nn.Module):

@@ -116,15 +116,27 @@ class ScoreModel(nn.Module):
         if self.bias:
             scores = scores + self.param("score_bias", nn.initializers.zeros, (self.size,), self.param_dtype)
         if config.score_pooling == "mean":
-            scores = mean_so_far(scores, mask)
+            scores = mean_so_far(scores, mask & after(ids, config.score_after))
         end = last_token(mask)
         return Scores(scores, jnp.take_along_axis(scores, end[:, None, None], axis=1)[:, 0], end)
 
 
-def mean_so_far(scores: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean `[B, L, S]` of the scores of all tokens up to each, padding left out; 0 before the first."""
-    count = jnp.cumsum(mask, axis=1)[..., None]
-    return jnp.cumsum(jnp.where(mask[..., None], scores, 0.0), axis=1) / jnp.maximum(count, 1)
+def mean_so_far(scores: jax.Array, counted: jax.Array) -> jax.Array:
+    """Mean `[B, L, S]` of the scores of the counted tokens up to each; a token before the first keeps its own."""
+    count = jnp.cumsum(counted, axis=1)[..., None]
+    mean = jnp.cumsum(jnp.where(counted[..., None], scores, 0.0), axis=1) / jnp.maximum(count, 1)
+    return jnp.where(count > 0, mean, scores)
+
+
+def after(ids: jax.Array, marker: tuple[int, ...]) -> jax.Array:
+    """Tokens `[B, L]` behind the last place where `marker` stands; all of them in a text without it."""
+    columns, size = jnp.arange(ids.shape[1]), len(marker)
+    if not 0 < size <= ids.shape[1]:
+        return jnp.ones(ids.shape, bool)
+    starts = ids.shape[1] - size + 1
+    found = jnp.all(jnp.stack([ids[:, i : i + starts] == token for i, token in enumerate(marker)]), axis=0)
+    end = jnp.max(jnp.where(found, columns[:starts] + size, 0), axis=1)
+    return columns >= end[:, None]
 
 
 def last_token(mask: jax.Array) -> jax.Array:

@@ -207,6 +207,10 @@ def test_pooled_scores_are_means_over_the_text_so_far():
     np.testing.assert_allclose(found.end_scores[0, 0], each.mean(), atol=1e-6)
     left = pooled.apply(params, jnp.pad(ids, ((0, 0), (2, 1))), jnp.pad(seen, ((0, 0), (2, 1))))
     np.testing.assert_allclose(left.end_scores[0, 0], each.mean(), atol=1e-5)
-    assert from_hf(to_hf(config)).score_pooling == "mean"
+    marked = dataclasses.replace(config, score_after=(int(ids[0, 1]), int(ids[0, 2])))
+    found = ScoreModel(marked).apply(params, ids, seen)
+    by_hand = [*each[:3], each[3], each[3:5].mean()]
+    np.testing.assert_allclose(found.scores[0, :, 0], by_hand, atol=1e-6)
+    assert from_hf(to_hf(marked)) == marked
     with pytest.raises(ValueError, match="score_pooling must be one of"):
         dataclasses.replace(SMALL, score_pooling="max")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from experiments import cli
 from jsafe.checkpoint import Checkpoints
@@ -110,6 +111,40 @@ def test_ppo_lag_keeps_a_multiplier_and_reward_shaping_does_not(files, models, t
     assert not np.array_equal(before, after)
 
 
+def test_adapters_are_trained_resumed_and_written_without_the_weights_below(files, models, tmp_path, capsys):
+    low = ["--lora-rank", 2, "--lora-alpha", 4]
+    pairs = ["--data", files["pairs"], "--no-baseline", "--length", 64, *SHORT]
+    found = run(capsys, "reward", "--model", models["sft"] / "model", *pairs, *low, "--run-dir", tmp_path / "reward")
+    start, made = (folder.open_model(p / "model", score=True).params for p in (models["sft"], tmp_path / "reward"))
+    np.testing.assert_array_equal(made["decoder"]["embedding"], start["decoder"]["embedding"])
+    assert not np.array_equal(made["decoder"]["layers"]["mlp"]["up"], start["decoder"]["layers"]["mlp"]["up"])
+    assert not np.array_equal(made["score_head"], start["score_head"])
+    held = load_file(Path(found["adapter"]) / "adapter_model.safetensors")
+    assert len(held) == 2 * 2 * 7 + 2  # A and B of seven matrices in two layers, and the head
+
+    words = ["ppo-lag", "--model", models["sft"] / "model", "--reward-model", tmp_path / "reward" / "model"]
+    words += ["--cost-model", models["cost"] / "model", "--data", files["prompts"], *RL, *low, "--checkpoint-every", 1]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run(capsys, *words, "--run-dir", whole)
+    shutil.copytree(whole, broken)
+    shutil.rmtree(Checkpoints(broken).path(2))
+    shutil.rmtree(broken / "model")
+    assert run(capsys, "ppo-lag", "--resume", broken, "--quiet", "--json")["status"] == "finished"
+    assert (whole / "model/model.safetensors").read_bytes() == (broken / "model/model.safetensors").read_bytes()
+    assert (whole / "metrics.jsonl").read_text() == (broken / "metrics.jsonl").read_text()
+    stored = Checkpoints(whole).restore_arrays().state
+    weights = (models["sft"] / "model/model.safetensors").stat().st_size
+    assert sum(array.nbytes for array in stored.values()) < 0.5 * weights  # of three models, with their moments
+    out = tmp_path / "out"
+    run(capsys, "export", whole, "--out", out, "--json")
+    assert (out / "model.safetensors").read_bytes() == (whole / "model/model.safetensors").read_bytes()
+    table = models["cost"] / "model/model.safetensors"
+    kept = table.read_bytes()
+    table.write_bytes(kept[:-4] + b"\0\0\0\0")
+    assert "made with other frozen weights" in refused(capsys, "export", whole, "--out", out)
+    table.write_bytes(kept)
+
+
 def test_dpo_moderation_and_pretraining_write_models(files, models, tmp_path, capsys):
     found = run(capsys, "dpo", "--model", models["sft"] / "model", "--length", 64, *SHORT, "--data", files["pairs"],
                 "--run-dir", tmp_path / "dpo")  # fmt: skip
@@ -192,6 +227,7 @@ def test_mistakes_are_named_in_one_line(files, models, tmp_path, capsys):
         capsys, "ppo-lag", "--model", models["sft"] / "model", "--data", files["prompts"]
     )
     assert "no option --eval-data" in refused(capsys, "dpo", "--data", files["pairs"], "--eval-data", files["pairs"])
+    assert "changes nothing without a lora_rank" in refused(capsys, *sft, "--data", files["sft"], "--lora-alpha", 8)
     warm = ["--warm-epochs", 2, "--data", files["pairs"]]
     assert "begins from nothing" in refused(capsys, "cost", "--model", models["sft"] / "model", *warm)
     shard = tmp_path / "torn"

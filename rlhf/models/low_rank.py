@@ -1,0 +1,42 @@
+"""Low-rank adapters of matrices, as layers read them (Hu et al. 2022, arXiv 2106.09685)."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+SUFFIX = "_lora"
+"""The adapter of a matrix `q` lies beside it in the parameters, under `q_lora`."""
+
+
+@struct.dataclass
+class LowRank:
+    """What is added to a matrix: `scale * a @ b`.
+
+    Attributes:
+        a: `[*inputs, r]`, behind the axis of layers where they are stacked.
+        b: `[r, *outputs]`.
+        scale: alpha / r; not trained, and a part of the program.
+    """
+
+    a: jax.Array
+    b: jax.Array
+    scale: float = struct.field(pytree_node=False)
+
+
+def adapted(layer: nn.Module, name: str, x: jax.Array, y: jax.Array) -> jax.Array:
+    """`y + scale * (x a) b` if the matrix has an adapter, else y; the sum of the matrices is never formed.
+
+    Args:
+        layer: whose matrix it is.
+        name: of the matrix.
+        x: `[..., *inputs]`, what the matrix is applied to.
+        y: `[..., *outputs]`, what it gives.
+    """
+    if not layer.has_variable("params", name + SUFFIX):
+        return y
+    adapter: LowRank = layer.get_variable("params", name + SUFFIX)
+    inner = jnp.tensordot(x, adapter.a.astype(y.dtype), adapter.a.ndim - 1)
+    return y + adapter.scale * jnp.tensordot(inner, adapter.b.astype(y.dtype), 1)

@@ -1,0 +1,243 @@
+"""Low-rank adapters: nothing at first, a merged weight in the end, and the chain rule in between."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import jsafe
+from rlhf import lora, memory, peft, weights
+from rlhf.data.examples import Prompts
+from rlhf.generate import Sampling, generate
+from rlhf.lora import LoraOptions
+from rlhf.models import LanguageModel, ModelConfig, ScoreModel, parameter_count
+from rlhf.models.low_rank import LowRank
+from rlhf.reinforcement import reinforcement_trainer, score_judge
+from rlhf.reinforcement_options import ReinforcementOptions
+from rlhf.training import Judgement, TrainingOptions, supervised_trainer
+
+CONFIG = ModelConfig(
+    vocab_size=40, hidden_size=24, intermediate_size=40, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=6,
+    init_std=0.2,
+)  # fmt: skip
+MODEL = LanguageModel(CONFIG)
+OPTIONS = LoraOptions(lora_rank=3, lora_alpha=6.0)
+IDS = jax.random.randint(jax.random.key(1), (3, 9), 0, 40)
+SAMPLING = Sampling(max_new_tokens=8)
+BASE = jax.device_get(MODEL.init(jax.random.key(0), IDS)["params"])
+
+
+def is_adapter(leaf):
+    return isinstance(leaf, LowRank)
+
+
+def drawn(seed=2, options=OPTIONS):
+    """Adapters that do change something."""
+    adapters = lora.fresh(jax.random.key(seed), BASE, options)
+    key = jax.random.key(seed + 1)
+    return jax.tree.map(
+        lambda x: dataclasses.replace(x, b=0.3 * jax.random.normal(key, x.b.shape)), adapters, is_leaf=is_adapter
+    )
+
+
+@jax.jit
+def logits(params):
+    return MODEL.apply({"params": params}, IDS)[0]
+
+
+def test_fresh_adapters_change_nothing_at_all():
+    adapters = lora.fresh(jax.random.key(0), BASE, OPTIONS)
+    np.testing.assert_array_equal(logits(lora.joined(BASE, adapters)), logits(BASE))
+    assert {name for name, _ in lora.adapters(adapters)} == set(lora.MATRICES)
+    for name, adapter in lora.adapters(adapters):
+        inputs = np.prod(adapter.a.shape[1:-1])
+        # Uniform within 1 / sqrt(inputs): the deviation is that over sqrt(3).
+        assert float(jnp.std(adapter.a)) == pytest.approx(inputs**-0.5 / 3**0.5, rel=0.25), name
+
+
+@pytest.mark.parametrize("matrices", ["q,v", "o", "down,gate", ",".join(lora.MATRICES)])
+def test_merged_weights_say_what_base_and_adapters_say(matrices):
+    adapters = drawn(options=dataclasses.replace(OPTIONS, lora_matrices=matrices))
+    whole = lora.merged(lora.joined(BASE, adapters))
+    assert jax.tree.structure(whole) == jax.tree.structure(BASE)
+    found = logits(lora.joined(BASE, adapters))
+    assert float(jnp.max(jnp.abs(found - logits(BASE)))) > 0.01
+    np.testing.assert_allclose(found, logits(whole), rtol=1e-5, atol=1e-5)
+
+
+def test_answers_drawn_with_a_cache_are_those_of_the_merged_weights():
+    params = lora.joined(BASE, drawn())
+    seen = jnp.ones(IDS.shape, bool)
+    draw = jax.jit(lambda p: generate(MODEL, {"params": p}, jax.random.key(0), IDS, seen, SAMPLING, pad=0))
+    said = [draw(p) for p in (params, lora.merged(params), BASE)]
+    np.testing.assert_array_equal(said[0].ids, said[1].ids)
+    assert (np.asarray(said[0].ids) != np.asarray(said[2].ids)).any()
+
+
+def test_gradients_follow_from_those_of_the_merged_weights():
+    """With W + s A B and the gradient G of the sum: dA = s G B', dB = s A' G, in NumPy for each matrix and layer."""
+    targets = jax.nn.one_hot(jnp.roll(IDS, -1, axis=1), 40)
+
+    def loss(params):
+        return -jnp.mean(jnp.sum(jax.nn.log_softmax(logits(params)) * targets, axis=-1))
+
+    adapters = drawn()
+    found = jax.grad(lambda part: loss(lora.joined(BASE, part)))(adapters)
+    whole = jax.device_get(jax.grad(loss)(lora.merged(lora.joined(BASE, adapters))))
+    gradients = dict(lora.adapters(found))
+    for name, adapter in lora.adapters(jax.device_get(adapters)):
+        part, axes = lora.MATRICES[name]
+        for layer in range(CONFIG.num_layers):
+            g = whole["decoder"]["layers"][part][name][layer]
+            g = g.reshape(np.prod(g.shape[:axes]), -1)
+            a, b = adapter.a[layer].reshape(len(g), 3), adapter.b[layer].reshape(3, -1)
+            assert np.abs(g).max() > 1e-6
+            np.testing.assert_allclose(gradients[name].a[layer].reshape(a.shape), 2.0 * g @ b.T, rtol=1e-3, atol=1e-6)
+            np.testing.assert_allclose(gradients[name].b[layer].reshape(b.shape), 2.0 * a.T @ g, rtol=1e-3, atol=1e-6)
+
+
+def test_parameters_are_counted_exactly():
+    adapters = lora.fresh(jax.random.key(0), BASE, OPTIONS)
+    assert lora.parameter_count(CONFIG, OPTIONS) == sum(leaf.size for leaf in jax.tree.leaves(adapters))
+
+
+def test_no_copy_is_made_of_what_is_frozen():
+    params = lora.joined(BASE, drawn())
+    held = {id(leaf) for leaf in jax.tree.leaves(params)}
+    assert all(id(leaf) in held for leaf in jax.tree.leaves(BASE))
+    assert lora.joined({}, BASE) == BASE and lora.fresh(jax.random.key(0), BASE, LoraOptions()) == {}
+
+
+def test_matrices_that_do_not_exist_are_refused():
+    for name in ("q,head", ""):
+        with pytest.raises(ValueError, match="lora_matrices must be some of q,k,v,o,gate,up,down"):
+            LoraOptions(lora_rank=2, lora_matrices=name)
+
+
+SCORER = ScoreModel(CONFIG)
+SEEN = np.ones(IDS.shape, bool)
+REWARD, COST = (jax.device_get(SCORER.init(jax.random.key(seed), IDS, SEEN)["params"]) for seed in (5, 6))
+
+
+def size(tree):
+    """Bytes of the arrays of a tree."""
+    return sum(np.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def test_supervised_training_moves_adapters_and_heads_and_nothing_below_them():
+    ids = np.asarray(jax.random.randint(jax.random.key(3), (8, 9), 0, 40))
+    data = (ids, np.linspace(-2, 2, 8, dtype=np.float32))
+
+    def loss(params, batch):
+        error = SCORER.apply({"params": params}, batch[0], jnp.ones_like(batch[0], bool)).end_scores[:, 0] - batch[1]
+        return Judgement(jnp.mean(error**2), {})
+
+    options = TrainingOptions(epochs=40, batch_size=8, learning_rate=0.02, schedule="constant", lora_rank=4)
+    trainer = supervised_trainer("test", REWARD, data, loss, options)
+    state, metrics = jax.jit(lambda key: jsafe.run(trainer, key, 40))(jax.random.key(0))
+    assert metrics["loss"][0] > 1.0 and metrics["loss"][-1] < 0.1
+    trained = state.params["model"]
+    assert set(trained) == {"decoder", "score_head", "score_bias"} and set(trained["decoder"]) == {"layers"}
+    jax.tree.map(np.testing.assert_array_equal, state.frozen, {"decoder": REWARD["decoder"]})
+    # Two moments of what is trained, and a count: nothing of the size of the weights.
+    assert size(state.optimizer) == 2 * size(trained) + 4
+    assert size(trained) == 4 * (lora.parameter_count(CONFIG, options) + 24 + 1)
+    assert float(jnp.abs(trained["score_head"] - REWARD["score_head"]).max()) > 0.01
+    for _, adapter in lora.adapters(trained):
+        assert (np.abs(adapter.b).max(axis=(-1, -2)) > 0).all()
+
+
+def ppo_lag(options, params=(BASE, REWARD, COST)):
+    actor, reward, cost = params
+    prompts = Prompts(np.full((16, 2), 3, np.int32), np.ones((16, 2), bool))
+    judges = score_judge(SCORER, reward), (score_judge(SCORER, cost),)
+    return reinforcement_trainer(
+        "ppo-lag", MODEL, actor, SCORER, (reward, cost), prompts, *judges, Sampling(max_new_tokens=4), options, pad=0
+    )
+
+
+REINFORCEMENT = ReinforcementOptions(
+    prompts_per_iteration=16, answers_per_prompt=2, batch_size=32, actor_learning_rate=0.02,
+    actor_weight_decay=0.0, critic_learning_rate=0.01, cost_limit=(100.0,), kl_coefficient=0.02, schedule="constant",
+)  # fmt: skip
+
+
+def test_actor_and_reference_are_one_copy_and_so_are_critics_and_judges():
+    """Bytes of the state, from shapes: six copies of weights and six of moments become three and adapters."""
+    models = size(BASE) + size(REWARD) + size(COST)
+    full = jax.eval_shape(ppo_lag(REINFORCEMENT).init, jax.random.key(0))
+    assert size(full.frozen) == models and size(full.params) == models
+    assert size(full.optimizer) == 2 * models + 3 * 4
+    options = dataclasses.replace(REINFORCEMENT, lora_rank=1)
+    low = jax.eval_shape(ppo_lag(options).init, jax.random.key(0))
+    trained = 4 * (3 * lora.parameter_count(CONFIG, options) + 2 * (24 + 1))
+    assert size(low.frozen) == models and size(low.params) == trained
+    assert size(low.optimizer) == 2 * trained + 3 * 4
+    shared = jax.eval_shape(ppo_lag(options, (BASE, REWARD, REWARD)).init, jax.random.key(0))
+    assert size(shared.frozen) == size(BASE) + size(REWARD)
+    needs = {
+        name: memory.reinforcement(CONFIG, 3, 2, chosen, 2, Sampling(max_new_tokens=4))
+        for name, chosen in (("full", REINFORCEMENT), ("low", options))
+    }
+    each, adapters = 4 * parameter_count(CONFIG)["total"], 4 * lora.parameter_count(CONFIG, options)
+    assert needs["full"]["parameters"] == 6 * each and needs["full"]["moments"] == 6 * each
+    assert needs["low"]["parameters"] == 3 * each + 3 * adapters and needs["low"]["moments"] == 6 * adapters
+
+
+def test_ppo_lag_with_adapters_begins_at_the_reference_and_rises_too():
+    found = {}
+    for rank in (0, 4):
+        trainer = ppo_lag(dataclasses.replace(REINFORCEMENT, lora_rank=rank))
+        state, metrics = jax.jit(lambda key, t=trainer: jsafe.run(t, key, 20))(jax.random.key(4))
+        found[rank] = jax.tree.map(np.asarray, metrics)
+        before = trainer.init(jax.random.key(4)).frozen
+        jax.tree.map(np.testing.assert_array_equal, state.frozen, before)
+    full, low = found[0], found[4]
+    assert full["kl"][0] == low["kl"][0] == 0.0 and low["kl"][-1] > 0.01
+    # Both begin at one policy with one key: the first answers and what judges and critics say of them are the same.
+    for name in ("return", "cost", "critic_loss_0", "critic_loss_1"):
+        assert low[name][0] == pytest.approx(full[name][0], rel=1e-4), name
+    for metrics in (full, low):
+        assert metrics["return"][-5:].mean() > metrics["return"][0] + 0.4
+        assert metrics["critic_loss_1"][-5:].mean() < 0.5 * metrics["critic_loss_1"][0]
+
+
+@pytest.mark.parametrize("score", [False, True])
+def test_the_tensors_for_peft_add_up_to_the_merged_model(score, tmp_path):
+    """W + alpha / r B A with PEFT's names, shapes and orientation, against the tensors of the merged model."""
+    base = REWARD if score else BASE
+    trained = drawn() | ({"score_head": base["score_head"], "score_bias": base["score_bias"]} if score else {})
+    peft.save(tmp_path, CONFIG, jax.device_get(trained), "somewhere")
+    said = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (said["peft_type"], said["r"], said["lora_alpha"]) == ("LORA", 3, 6.0)
+    assert said["base_model_name_or_path"] == "somewhere" and "q_proj" in said["target_modules"]
+    found = load_file(tmp_path / "adapter_model.safetensors")
+    if score:
+        assert found.pop("base_model.model.score_head.weight").shape == (1, 24)
+        assert found.pop("base_model.model.score_head.bias").shape == (1,)
+    plain = dict(weights.decoder_tensors(CONFIG, base["decoder"]))
+    whole = dict(weights.decoder_tensors(CONFIG, lora.merged(lora.joined(base, trained))["decoder"]))
+    for name in plain:
+        place = f"base_model.model.{name.removesuffix('.weight')}"
+        if "_proj" not in name:
+            np.testing.assert_array_equal(whole[name], plain[name])
+            continue
+        a, b = found.pop(f"{place}.lora_A.weight"), found.pop(f"{place}.lora_B.weight")
+        np.testing.assert_allclose(plain[name] + 2.0 * b @ a, whole[name], rtol=1e-5, atol=1e-5)
+    assert not found
+
+
+def test_adapters_of_baichuan_are_not_written_for_peft(tmp_path):
+    with pytest.raises(ValueError, match="family 'llama' only"):
+        peft.save(tmp_path, dataclasses.replace(CONFIG, family="baichuan"), drawn(), "somewhere")
+
+
+def test_options_of_adapters_without_a_rank_are_refused():
+    with pytest.raises(ValueError, match="lora_alpha changes nothing without a lora_rank"):
+        TrainingOptions(lora_alpha=8.0)
+    with pytest.raises(ValueError, match="lora_matrices changes nothing without a lora_rank"):
+        ReinforcementOptions(lora_matrices="q,v")
