@@ -77,6 +77,8 @@ FLAGS: dict[str, dict[str, Any]] = {
         **_SWITCH,
         "help": "also compile a step for a virtual mesh of CPUs, and show what the compiler reserves",
     },
+    "stages": {"metavar": "A,B", "help": "stages to measure (default: all)"},
+    "repeats": {**_COUNT, "default": 5, "help": "timed iterations, of which the median counts (default 5)"},
     "seed": {"type": integer, "default": 0, "metavar": "ROOT", "help": "root of all randomness (default 0)"},
     "run-dir": {**_FOLDER, "help": "where to write (default runs/rlhf-STAGE-TIME)"},
     "mesh": {
@@ -232,6 +234,11 @@ COMMANDS: dict[str, Command] = {
         "what a stage needs on each device of a mesh, before there is one",
         "experiments.rlhf_plan:plan",
         ("size", "stage", "mesh", "batch-size", "length", "prompt-length", "dtype", "param-dtype", "compile"),
+    ),
+    "bench": Command(
+        "tokens per second and memory of each stage, beside the matrix products it cannot do without",
+        "experiments.rlhf_bench:bench",
+        ("model", "vocabulary", "length", "batch-size", "stages", "repeats", "remat", "seed", "out"),
     ),
     "export": Command(
         "write the model of a run in Hugging Face's layout", f"{_USE}:export", ("run", "out", "iteration")

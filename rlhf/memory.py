@@ -79,11 +79,12 @@ def reinforcement(
 
 def describe(parts: dict[str, int]) -> str:
     """The parts and their sum in one line."""
-    listed = ", ".join(f"{name} {_size(value)}" for name, value in parts.items())
-    return f"needs about {_size(sum(parts.values()))} of memory ({listed})"
+    listed = ", ".join(f"{name} {size(value)}" for name, value in parts.items())
+    return f"needs about {size(sum(parts.values()))} of memory ({listed})"
 
 
-def _size(count: float) -> str:
+def size(count: float) -> str:
+    """Bytes as a person says them."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000 or unit == "GB":
             return f"{count:.3g} {unit}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import cli
+from experiments import cli, rlhf_bench
 from jsafe.checkpoint import Checkpoints
 from rlhf import corpus, folder
 
@@ -175,6 +175,28 @@ def test_the_harness_asks_a_model(models, tmp_path, capsys):
     # The five questions are one question, so the model is right on all of them or on none.
     assert found["multiple choice, law"]["right"] in (0, 5)
     assert "name --model DIR" in refused(capsys, "harness", "--model", models["sft"] / "model")
+
+
+LEARNED = ("sft", "reward", "cost", "ppo", "ppo-lag", "reward-shaping", "dpo", "moderation", "pretrain", "generate")
+FEW = ("sft", "reward", "ppo", "generate")
+
+
+@pytest.mark.parametrize("stages", [FEW, pytest.param(LEARNED, marks=pytest.mark.slow)], ids=["few", "all"])
+def test_the_benchmark_times_stages_beside_their_floor(stages, tmp_path, capsys):
+    words = ["--model", "tiny", "--vocabulary", 300, "--length", 8, "--batch-size", 2, "--repeats", 1, "--json"]
+    found = run(capsys, "bench", *words, *(["--stages", ",".join(FEW)] if stages == FEW else []), "--out",
+                tmp_path / "bench.json")  # fmt: skip
+    assert [row["stage"] for row in found["stages"]] == sorted(stages, key=list(rlhf_bench.STAGES).index)
+    rows = {row["stage"]: row for row in found["stages"]}
+    for row in rows.values():
+        assert row["tokens_per_second"] > 0 and row["floor_ratio"] > 0
+        # Nothing fits in less than its parameters, of which there are 110 thousand.
+        assert row["peak_bytes"] > 4 * found["parameters"] and row["peak_from"] in ("device", "compiler")
+    assert rows["reward"]["tokens"] == 2 * rows["sft"]["tokens"] == 4 * rows["generate"]["tokens"]
+    assert rows["ppo"]["model_flops"] > rows["sft"]["model_flops"]
+    assert set(rlhf_bench.STAGES) == set(LEARNED)
+    assert json.loads((tmp_path / "bench.json").read_text()) == found
+    assert "did you mean 'ppo-lag'" in refused(capsys, "bench", *words, "--stages", "ppo-la")
 
 
 def test_mistakes_are_named_in_one_line(files, models, tmp_path, capsys):
