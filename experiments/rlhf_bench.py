@@ -75,6 +75,11 @@ class Case(NamedTuple):
     options: TrainingOptions
     seed: int
 
+    @property
+    def language_model(self) -> LanguageModel:
+        """With the options of a training."""
+        return LanguageModel(self.config, remat=self.options.remat, loss_chunk=self.options.loss_chunk)
+
     def ids(self, number: int, length: int) -> np.ndarray:
         """Random tokens `[number, length]`."""
         rng = np.random.default_rng(self.seed)
@@ -96,7 +101,7 @@ def _trainer(trainer: Trainer, seed: int, tokens: int, counted: str, count: int)
 def _texts(case: Case, name: str) -> Piece:
     ids = case.ids(2 * case.rows, case.length)
     data = Supervised(ids, ids, np.ones(ids.shape, bool))
-    loss = objectives.supervised(LanguageModel(case.config, remat=case.options.remat))
+    loss = objectives.supervised(case.language_model)
     trainer = supervised_trainer(name, case.params(), data, loss, case.options)
     count = flops.LEARNING * flops.language(case.config, case.rows, case.length)
     return _trainer(trainer, case.seed, case.rows * case.length, "texts", count)
@@ -108,7 +113,7 @@ def _pairs(case: Case, name: str) -> Piece:
     data: Any = Preferences(better, worse, mask, mask, sign, -sign)
     momentum, count = None, flops.LEARNING * flops.scores(case.config, 2 * case.rows, case.length)
     if name == "dpo":
-        model, params = LanguageModel(case.config, remat=case.options.remat), case.params()
+        model, params = case.language_model, case.params()
         data = objectives.with_reference(model, params, data, case.rows)
         loss = objectives.dpo(model)
         count = flops.LEARNING * flops.language(case.config, 2 * case.rows, case.length)
@@ -149,7 +154,7 @@ def _reinforced(case: Case, name: str) -> Piece:
         reward = stages.shaped_judge(model, model, 1.0)
     trainer = reinforcement_trainer(
         name,
-        LanguageModel(config, remat=case.options.remat),
+        case._replace(config=config).language_model,
         case.params(),
         scorer,
         (judged,) * (1 + len(costs)),
@@ -282,9 +287,8 @@ def bench(args: argparse.Namespace) -> Outcome:
     length = args.length or (SHORT if small else 512)
     if length < 2:
         raise CommandError(f"--length must be at least 2, a token of a prompt and one of its answer, got {length}")
-    case = Case(
-        config, args.batch_size, length, TrainingOptions(batch_size=args.batch_size, remat=args.remat), args.seed
-    )
+    options = TrainingOptions(batch_size=args.batch_size, remat=args.remat, loss_chunk=args.loss_chunk)
+    case = Case(config, args.batch_size, length, options, args.seed)
     products = Products(1024 if jax.default_backend() == "cpu" else 8192)
     rows = []
     for name in names:
@@ -297,6 +301,7 @@ def bench(args: argparse.Namespace) -> Outcome:
         "batch_size": args.batch_size,
         "length": length,
         "remat": args.remat,
+        "loss_chunk": args.loss_chunk,
         "repeats": args.repeats,
         "floor": FLOOR,
         "stages": rows,

@@ -196,7 +196,8 @@ def build(given: dict[str, Any], where: Path) -> tuple[stages.Stage, tuple[Any, 
     texts = sorted({format_prompt(s.prompt, "</s>") + (a or "") for s in found for a in (s.answer, s.other)})
     model = _start(given, where, texts, found)
     options = hyper_of(TrainingOptions, name, _small(given, name))
-    note(memory.describe(memory.supervised(model.config, options.batch_size // options.accumulation, _length(given))))
+    rows = options.batch_size // options.accumulation
+    note(memory.describe(memory.supervised(model.config, rows, _length(given), options.loss_chunk)))
     rest: dict[str, Any] = {"length": _length(given), "skip": given["skip"]}
     if name in ("reward", "cost"):
         rest |= {"regularization": given["regularization"], "level": given["level"]}

@@ -69,6 +69,12 @@ FLAGS: dict[str, dict[str, Any]] = {
     "quirk": {**_SWITCH, "help": "sum the tokens that the published code sums, one late at both ends"},
     "weight": {**_NUMBER, "default": 1.0, "help": "of the cost (default 1)"},
     "remat": {**_SWITCH, "help": "compute activations anew for the gradient, to save memory"},
+    "loss-chunk": {
+        "type": integer,
+        "default": 1024,
+        "metavar": "N",
+        "help": "tokens whose logits a loss holds at once, to save memory; 0 for the whole batch (default 1024)",
+    },
     "batch-size": {**_COUNT, "default": 16, "help": "rows at once (default 16)"},
     "stage": {"dest": "of", "choices": ("sft", "ppo-lag"), "default": "sft", "help": "what to plan (default sft)"},
     "dtype": {**_TYPE, "help": "of activations and matrix products (default float32, what the stages use)"},
@@ -238,7 +244,7 @@ COMMANDS: dict[str, Command] = {
     "bench": Command(
         "tokens per second and memory of each stage, beside the matrix products it cannot do without",
         "experiments.rlhf_bench:bench",
-        ("model", "vocabulary", "length", "batch-size", "stages", "repeats", "remat", "seed", "out"),
+        ("model", "vocabulary", "length", "batch-size", "stages", "repeats", "remat", "loss-chunk", "seed", "out"),
     ),
     "export": Command(
         "write the model of a run in Hugging Face's layout", f"{_USE}:export", ("run", "out", "iteration")

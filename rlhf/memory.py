@@ -20,7 +20,7 @@ def activations(
     rows: int,
     length: int,
     *,
-    logits: bool = True,
+    chunk: int = 0,
     remat: bool = False,
     tensor: int = 1,
     size: int = FLOAT,
@@ -31,7 +31,7 @@ def activations(
         config: of the model.
         rows: of the device.
         length: of the texts.
-        logits: whether there is an output layer.
+        chunk: tokens of the device whose logits are held at once, 0 for all.
         remat: whether only the input of a layer is kept, and the rest of one layer at a time.
         tensor: devices that share heads, gated layer and vocabulary.
         size: bytes of a number in a layer; scores and logits are float32.
@@ -40,14 +40,19 @@ def activations(
     scores = rows * config.num_heads * length * length * FLOAT // tensor
     layer = KEPT_PER_LAYER * hidden // tensor + 2 * scores
     layers = config.num_layers * hidden + layer if remat else config.num_layers * layer
-    return layers + (2 * rows * length * config.vocab_size * FLOAT // tensor if logits else 0)
+    return layers + 2 * _held(rows * length, chunk) * config.vocab_size * FLOAT // tensor
 
 
-def supervised(config: ModelConfig, rows: int, length: int) -> dict[str, int]:
+def _held(tokens: int, chunk: int) -> int:
+    """Tokens whose logits are held at once."""
+    return min(tokens, chunk) if chunk else tokens
+
+
+def supervised(config: ModelConfig, rows: int, length: int, chunk: int = 0) -> dict[str, int]:
     """Bytes by purpose of a supervised stage: parameters, gradients, two moments of Adam, activations."""
     count = parameter_count(config)["total"] * FLOAT
     parts = {"parameters": count, "gradients": count, "moments": 2 * count}
-    return parts | {"activations": activations(config, rows, length)}
+    return parts | {"activations": activations(config, rows, length, chunk=chunk)}
 
 
 def reinforcement(
@@ -71,9 +76,9 @@ def reinforcement(
         "parameters": (learning + models) * each,
         "gradients": each,
         "moments": 2 * learning * each,
-        "activations": activations(config, options.batch_size, length),
+        "activations": activations(config, options.batch_size, length, chunk=options.loss_chunk),
         "cache": cache,
-        "experience": 2 * answers * length * config.vocab_size * FLOAT,
+        "experience": 2 * _held(answers * length, options.loss_chunk) * config.vocab_size * FLOAT,
     }
 
 
