@@ -18,6 +18,12 @@ from rlhf.training import TrainingOptions
 SHORT = 256
 """Longest text of models that begin from nothing; others take 512, as published."""
 
+
+def tokens(text: str) -> list[int]:
+    """Whole numbers with commas between them."""
+    return [positive(part) for part in text.split(",")]
+
+
 _FOLDER, _FILE = {"type": Path, "metavar": "DIR"}, {"type": Path, "metavar": "FILE"}
 _COUNT = {"type": positive, "metavar": "N"}
 _NUMBER = {"type": not_negative, "metavar": "X"}
@@ -29,7 +35,7 @@ FLAGS: dict[str, dict[str, Any]] = {
     "model": {
         "default": "small",
         "metavar": "MODEL",
-        "help": "folder of a model, or a size to begin from nothing: small, tiny, or a published one (default small)",
+        "help": "folder of a model, or a size to begin from nothing: small (default), mini, tiny, nano or published",
     },
     "model-folder": {**_FOLDER, "help": "folder of the language model"},
     "reward-model": {**_FOLDER, "help": "folder of the reward model"},
@@ -83,6 +89,23 @@ FLAGS: dict[str, dict[str, Any]] = {
         **_SWITCH,
         "help": "also compile a step for a virtual mesh of CPUs, and show what the compiler reserves",
     },
+    "save-at": {"type": tokens, "metavar": "N,N", "help": "keep the models after so many tokens, and the last one"},
+    "save-every": {**_COUNT, "help": "keep a model whenever it has seen so many tokens more"},
+    "harness": {
+        **_FOLDER,
+        "help": "multiple choice that each kept model is tried on, as --multiple-choice of harness",
+    },
+    "hold-out": {**_COUNT, "default": 1, "help": "runs of most compute to try the law on (default 1)"},
+    "points": {
+        "choices": ("frontier", "last", "all"),
+        "default": "frontier",
+        "help": "what to fit: losses that no cheaper one beats, the last of each run, or all",
+    },
+    "predict": {
+        "action": "append",
+        "metavar": "C",
+        "help": "say the loss at C PFLOP, or at SIZE:TOKENS for a published size; may be repeated",
+    },
     "stages": {"metavar": "A,B", "help": "stages to measure (default: all)"},
     "repeats": {**_COUNT, "default": 5, "help": "timed iterations, of which the median counts (default 5)"},
     "seed": {"type": integer, "default": 0, "metavar": "ROOT", "help": "root of all randomness (default 0)"},
@@ -118,6 +141,12 @@ POSITIONAL: dict[str, dict[str, Any]] = {
         **_FOLDER,
         "nargs": "+",
         "help": "folders of language models; the first is the base",
+    },
+    "curves": {
+        "type": Path,
+        "metavar": "RUN|CSV",
+        "nargs": "+",
+        "help": "runs of `jsafe rlhf pretrain` that were evaluated, or tables with the columns run, petaflops, loss",
     },
     "run": {**_FOLDER, "help": "folder of a run of `jsafe rlhf`"},
     "file": {
@@ -199,7 +228,7 @@ COMMANDS: dict[str, Command] = {
     "dpo": Command(
         "direct preference optimisation on pairs of answers",
         _TRAIN,
-        (*_TEXTS_ONLY, "skip", "scale", "quirk"),
+        (*_SUPERVISED, "scale", "quirk"),
         _SFT,
         {"epochs": 2, "learning_rate": 1e-6, "weight_decay": 0.05},
     ),
@@ -211,7 +240,16 @@ COMMANDS: dict[str, Command] = {
         {"epochs": 4, "learning_rate": 1e-5, "weight_decay": 0.1},
     ),
     "pretrain": Command(
-        "train a language model on plain text", _TRAIN, _TEXTS_ONLY, _SFT, {"weight_decay": 0.1, "warmup_ratio": 0.01}
+        "train a language model on plain text, and watch what it learns when",
+        _TRAIN,
+        (*_TEXTS_ONLY, "eval-data", "eval-share", "save-at", "save-every", "harness", "language"),
+        _SFT,
+        {"weight_decay": 0.1, "warmup_ratio": 0.01},
+    ),
+    "scaling": Command(
+        "fit loss against compute, and say what more compute would bring",
+        "experiments.rlhf_scaling:run",
+        ("curves", "hold-out", "points", "predict", "out"),
     ),
     "generate": Command("answer prompts", f"{_USE}:generate", ("model-folder", "prompt", *_ANSWERS), (Sampling,)),
     "chat": Command(

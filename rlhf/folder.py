@@ -28,7 +28,9 @@ BESIDE = ("tokenizer_config.json", "special_tokens_map.json")
 
 PRESETS: dict[str, dict[str, int]] = {
     "small": {"hidden_size": 128, "intermediate_size": 384, "num_layers": 2, "num_heads": 4},
+    "mini": {"hidden_size": 96, "intermediate_size": 288, "num_layers": 2, "num_heads": 3},
     "tiny": {"hidden_size": 64, "intermediate_size": 192, "num_layers": 2, "num_heads": 2},
+    "nano": {"hidden_size": 32, "intermediate_size": 96, "num_layers": 2, "num_heads": 1},
 }
 """Sizes that two CPU cores train in minutes; their vocabulary is learned from the texts they are trained on."""
 

@@ -187,19 +187,31 @@ def dpo_loss(
     Returns:
         The loss; `better_reward` and `worse_reward`, `scale * d`; `accuracy` and `margin`.
     """
-    columns = jnp.arange(log_probs[0].shape[1])
-    first = pairs.first_difference - (1 if exact else 0)
-    rewards = []
-    for new, old, end in zip(log_probs, reference, pairs.ends, strict=True):
-        where = (columns >= first[:, None]) & (columns < (end + (0 if exact else 1))[:, None])
-        rewards.append(scale * jnp.sum(jnp.where(where, new - old, 0.0), axis=-1))
-    better, worse = rewards
+    better, worse = implied_rewards(log_probs, reference, pairs, scale=scale, exact=exact)
     return -jnp.mean(jax.nn.log_sigmoid(better - worse)), {
         "better_reward": jnp.mean(better),
         "worse_reward": jnp.mean(worse),
         "accuracy": jnp.mean(better > worse),
         "margin": jnp.mean(better - worse),
     }
+
+
+def implied_rewards(
+    log_probs: tuple[jax.Array, jax.Array],
+    reference: tuple[jax.Array, jax.Array],
+    pairs: Pairs,
+    *,
+    scale: float = 0.1,
+    exact: bool = True,
+) -> tuple[jax.Array, jax.Array]:
+    """`scale * d` of the better and of the worse answers, `[B]` each; see `dpo_loss`."""
+    columns = jnp.arange(log_probs[0].shape[1])
+    first = pairs.first_difference - (1 if exact else 0)
+    rewards = []
+    for new, old, end in zip(log_probs, reference, pairs.ends, strict=True):
+        where = (columns >= first[:, None]) & (columns < (end + (0 if exact else 1))[:, None])
+        rewards.append(scale * jnp.sum(jnp.where(where, new - old, 0.0), axis=-1))
+    return rewards[0], rewards[1]
 
 
 def with_kl(

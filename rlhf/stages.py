@@ -12,7 +12,7 @@ import numpy as np
 from jsafe import Trainer, TrainState, processes
 from rlhf import objectives
 from rlhf.augment import token_dropout
-from rlhf.data import examples
+from rlhf.data import examples, plain
 from rlhf.data.samples import Sample
 from rlhf.folder import Model
 from rlhf.generate import Sampling
@@ -79,12 +79,7 @@ def pretraining(model: Model, texts: Sequence[str], options: TrainingOptions, *,
     Raises:
         ValueError: there is less than one piece of text.
     """
-    tokens = model.tokenizer
-    stream = np.array([i for text in texts for i in (*tokens.encode(text), tokens.eos)], np.int32)
-    pieces = len(stream) // length
-    if not pieces:
-        raise ValueError(f"the texts have {len(stream)} tokens, less than one piece of {length}")
-    ids = stream[: pieces * length].reshape(pieces, length)
+    ids = plain.pieces(plain.stream(texts, model.tokenizer), length)
     data = examples.Supervised(ids, ids, np.ones(ids.shape, bool))
     loss = objectives.supervised(_language_model(model, options))
     return _supervised("pretrain", model, data, loss, options, {}, config={"length": length})
