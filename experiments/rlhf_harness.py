@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,15 +40,17 @@ def encoded(model: Model, texts: Sequence[str], length: int, *, left: bool) -> t
     return ids, mask, cut
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _ask(language_model: LanguageModel, params: Any, ids: jax.Array, mask: jax.Array) -> jax.Array:
+    """Compiled once for all models of a configuration, such as those of one training."""
+    hidden, _ = language_model.apply({"params": params}, ids, mask, method=LanguageModel.hidden)
+    last = jnp.take_along_axis(hidden, last_token(mask)[:, None, None], axis=1)[:, 0]
+    return jnp.asarray(language_model.apply({"params": params}, last, method=LanguageModel.logits))
+
+
 def next_logits(model: Model, length: int, batch_size: int) -> harness.NextLogits:
     """Logits of the token after each text."""
-    language_model = LanguageModel(model.config)
-
-    @jax.jit
-    def ask(params: Any, ids: jax.Array, mask: jax.Array) -> jax.Array:
-        hidden, _ = language_model.apply({"params": params}, ids, mask, method=LanguageModel.hidden)
-        last = jnp.take_along_axis(hidden, last_token(mask)[:, None, None], axis=1)[:, 0]
-        return jnp.asarray(language_model.apply({"params": params}, last, method=LanguageModel.logits))
+    ask = functools.partial(_ask, LanguageModel(model.config))
 
     def of(texts: Sequence[str]) -> np.ndarray:
         ids, mask, cut = encoded(model, texts, length, left=False)

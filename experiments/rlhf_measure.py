@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.outcome import note
-from rlhf import beavertails, judging, objectives
+from rlhf import beavertails, judging, losses, objectives
 from rlhf.batches import in_batches
 from rlhf.data import examples
+from rlhf.data.plain import Held
 from rlhf.data.samples import Sample
 from rlhf.folder import Model
 from rlhf.models.heads import LanguageModel, ScoreModel
 from rlhf.text import IGNORED
 
+EVALUATED = 1024
+"""Tokens whose logits are held at once while a language model is measured."""
+
 
 def measure(
-    given: dict[str, Any], model: Model, learned: Sequence[Sample], kept: Sequence[Sample], length: int
+    given: dict[str, Any],
+    model: Model,
+    learned: Sequence[Sample],
+    kept: Sequence[Sample],
+    length: int,
+    start: Callable[[], Model],
 ) -> dict[str, Any]:
     """The figures of a stage, by name.
 
@@ -30,8 +41,11 @@ def measure(
         learned: what it was trained on.
         kept: what it was not.
         length: longest text.
+        start: opens the model that the training began with.
     """
     name = given["stage"]
+    if name == "dpo":
+        return direct_preference(given, model, start(), kept, length)
     if name in ("reward", "cost"):
         return preference(name, model, learned, kept, length, given["skip"], given["baseline"])
     if name == "moderation":
@@ -50,17 +64,7 @@ def preference(
 ) -> dict[str, Any]:
     """Ranking accuracy, for a cost model also that of the sign, with intervals, beside a bag of words."""
     by = "safer" if kind == "cost" else "better"
-    usable, groups = [], []
-    for sample in kept:  # one by one, so that prompts and pairs stay side by side
-        pair, left_out = examples.preferences([sample], model.tokenizer, length, by=by, skip=True)
-        if left_out and not skip:
-            raise ValueError(f"a pair to measure on cannot be used: {next(iter(left_out))}")
-        if len(pair.better):
-            usable.append(pair)
-            groups.append(sample.prompt)
-    if not usable:
-        raise ValueError("none of the pairs to measure on can be used")
-    pairs = examples.Preferences(*(np.concatenate(column) for column in zip(*usable, strict=True)))
+    pairs, groups = _pairs(kept, model, length, by, skip)
     scorer = ScoreModel(model.config)
     scores = judging.score_pairs(scorer, model.params, pairs)
     signs = np.stack([pairs.better_sign, pairs.worse_sign], axis=1)
@@ -77,6 +81,43 @@ def preference(
         note(str(error))
         found["baseline"] = None
     return found
+
+
+def _pairs(
+    kept: Sequence[Sample], model: Model, length: int, by: str, skip: bool
+) -> tuple[examples.Preferences, list[Any]]:
+    """Pairs and their prompts."""
+    usable, groups = [], []
+    for sample in kept:  # one by one, so that prompts and pairs stay side by side
+        pair, left_out = examples.preferences([sample], model.tokenizer, length, by=by, skip=True)
+        if left_out and not skip:
+            raise ValueError(f"a pair to measure on cannot be used: {next(iter(left_out))}")
+        if len(pair.better):
+            usable.append(pair)
+            groups.append(sample.prompt)
+    if not usable:
+        raise ValueError("none of the pairs to measure on can be used")
+    return examples.Preferences(*(np.concatenate(column) for column in zip(*usable, strict=True))), groups
+
+
+def direct_preference(
+    given: dict[str, Any], model: Model, start: Model, kept: Sequence[Sample], length: int
+) -> dict[str, Any]:
+    """How often the implied reward of the better answer is the larger one, and by how much, with intervals."""
+    pairs, groups = _pairs(kept, model, length, "better", given["skip"])
+    language_model = LanguageModel(model.config, loss_chunk=EVALUATED)
+    new, old = (objectives.with_reference(language_model, m.params, pairs) for m in (model, start))
+    compared = losses.Pairs(*(jnp.asarray(x) for x in pairs[:4]))
+    rewards = losses.implied_rewards(
+        (new.better, new.worse), (old.better, old.worse), compared, scale=given["scale"], exact=not given["quirk"]
+    )
+    better, worse = (np.asarray(x) for x in rewards)
+    return {
+        "pairs": len(groups),
+        "prompts": len(set(groups)),
+        "accuracy": judging.share(better > worse, groups)._asdict(),
+        "margin": judging.share(better - worse, groups)._asdict(),
+    }
 
 
 def _figures(kind: str, scores: np.ndarray, signs: np.ndarray, groups: Sequence[Any]) -> dict[str, Any]:
@@ -127,16 +168,36 @@ def moderation(model: Model, kept: Sequence[Sample], length: int, skip: bool) ->
     """What the published evaluation of the moderation model logs."""
     names = beavertails.CATEGORIES
     data, _ = examples.labelled(kept, names, model.tokenizer, length, skip=skip)
+    groups = [s.prompt for s in kept if len(examples.labelled([s], names, model.tokenizer, length, skip=True)[0].ids)]
     logits = judging.score_texts(ScoreModel(model.config, len(names)), model.params, data.ids, data.mask)
     rows = beavertails.moderation_metrics(1 / (1 + np.exp(-logits)), data.labels)
-    return {"rows": len(data.ids), "flagged_accuracy": rows["flagged"]["accuracy"], "by_category": rows}
+    right = np.any(logits > 0, axis=1) == np.any(data.labels > 0.5, axis=1)
+    found = {"flagged_accuracy": judging.share(right, groups)._asdict()}
+    return {"rows": len(data.ids), **found, "by_category": rows}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _log_probs(model: LanguageModel, params: Any, ids: jax.Array, mask: jax.Array) -> jax.Array:
+    """Compiled once for all models of a configuration, such as those of one training."""
+    return objectives.log_probs(model, params, ids, mask)
+
+
+def plain_text(model: Model, held: Held, batch_size: int = 16) -> dict[str, Any]:
+    """Cross-entropy of a token of plain texts, ends included, its exponential, and bits for each byte."""
+    ask = functools.partial(_log_probs, LanguageModel(model.config, loss_chunk=EVALUATED), model.params)
+    total = 0.0
+    for (ids, mask), rows in in_batches((held.ids, held.mask), batch_size):
+        total -= float(np.sum(np.asarray(ask(ids, mask), np.float64)[:rows], where=mask[:rows, 1:]))
+    mean = total / held.tokens
+    found = {"cross_entropy": mean, "perplexity": float(np.exp(mean)), "predicted": held.tokens, "bytes": held.bytes}
+    return found | {"bits_per_byte": total / np.log(2) / held.bytes}
 
 
 def language(model: Model, kept: Sequence[Sample], length: int, skip: bool, batch_size: int = 16) -> dict[str, Any]:
     """Cross-entropy of a token of the answers, and its exponential."""
     data, _ = examples.supervised(kept, model.tokenizer, length, skip=skip)
     config = dataclasses.replace(model.config, z_loss_weight=0.0)
-    loss = objectives.supervised(LanguageModel(config))
+    loss = objectives.supervised(LanguageModel(config, loss_chunk=EVALUATED))
     ask = jax.jit(lambda params, batch: loss(params, batch).loss)
     total = count = 0.0
     for part, rows in in_batches(data, batch_size):

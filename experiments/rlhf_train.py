@@ -17,6 +17,7 @@ import numpy as np
 import jsafe
 from experiments.context import prepare
 from experiments.outcome import CommandError, Outcome, note, seconds_text, to_json, writable_folder
+from experiments.rlhf_dynamics import Watch
 from experiments.rlhf_measure import measure
 from experiments.rlhf_words import SHORT, hyper_of
 from experiments.runs import load_run
@@ -24,7 +25,7 @@ from experiments.stray import output_of_libraries_on_stderr
 from jsafe import processes
 from rlhf import folder, lora, memory, peft, sharding, stages
 from rlhf.beavertails import CATEGORIES
-from rlhf.data import mixing, samples
+from rlhf.data import mixing, plain, samples
 from rlhf.folder import Model
 from rlhf.generate import Sampling
 from rlhf.models.config import ModelConfig, parameter_count
@@ -106,6 +107,9 @@ def _go(args: argparse.Namespace, given: dict[str, Any], where: Path, *, resume:
     if count:
         reasons = [f"{number} x {reason}" for reason, number in stage.left_out.items()] + left_out[:3]
         note(f"{count} rows left out: {'; '.join(reasons)}")
+    watch = None
+    if given["stage"] == "pretrain" and (held or any(given.get(k) for k in ("save_at", "save_every", "harness"))):
+        watch = Watch(given, where, stage, held[0] if held else None, _length(given))
     note(f"{given['stage']}: {stage.iterations:,} iterations, writing to {where}; compiling ...")
     result = jsafe.fit(
         stage.trainer,
@@ -115,6 +119,7 @@ def _go(args: argparse.Namespace, given: dict[str, Any], where: Path, *, resume:
         resume=resume,
         checkpoint_every=given.get("checkpoint_every"),
         checkpoint_seconds=300.0,
+        callbacks=[watch] if watch else (),
         progress=False if args.quiet else None if args.json else True,
         extra=None if resume else {"rlhf": given},
         layout=layout,
@@ -140,10 +145,14 @@ def _go(args: argparse.Namespace, given: dict[str, Any], where: Path, *, resume:
             where / "adapter", model.config, stage.adapters(state), str(start if start.is_dir() else given["model"])
         )
         data["adapter"] = str(where / "adapter")
-    if held:
+    if watch:
+        points = watch.finish()
+        data |= {"models": [str(where / "models" / p["model"]) for p in points], "curve": points}
+        lines += _said(points[-1])
+    elif held:
         note("measuring on what was kept apart ...")
         learned, kept = held
-        found = measure(given, model, learned, kept, _length(given))
+        found = measure(given, model, learned, kept, _length(given), lambda: _start(given, where, [], []))
         (where / "evaluation.json").write_text(to_json(found))
         data["evaluation"] = found
         data |= {name: found[name] for name in ("ranking_accuracy", "sign_accuracy", "baseline") if name in found}
@@ -186,11 +195,17 @@ def build(given: dict[str, Any], where: Path) -> tuple[stages.Stage, tuple[Any, 
     if name in REINFORCEMENT:
         return _reinforcement(given)
     if name == "pretrain":
-        texts = [Path(path).read_text().split("\n\n") for path in given["data"]]
-        plain = [piece for text in texts for piece in text if piece.strip()]
-        model = _start(given, where, plain, [])
+        texts, apart = (
+            [text for path in given.get(which) or () for text in plain.read_texts(Path(path))]
+            for which in ("data", "eval_data")
+        )
+        if given.get("eval_share") and not apart:
+            learned, tested = mixing.split(len(texts), given["eval_share"])
+            texts, apart = [texts[i] for i in learned], [texts[i] for i in tested]
+        model = _start(given, where, texts, [])
         options = hyper_of(TrainingOptions, name, _small(given, name))
-        return stages.pretraining(model, plain, options, length=_length(given)), (), []
+        held = (plain.held(apart, model.tokenizer, _length(given)),) if apart else ()
+        return stages.pretraining(model, texts, options, length=_length(given)), held, []
     found, left_out = mixing.open_mixture(given["data"], skip=given["skip"])
     kept: list[samples.Sample] = []
     if given.get("eval_data"):
@@ -205,7 +220,7 @@ def build(given: dict[str, Any], where: Path) -> tuple[stages.Stage, tuple[Any, 
     model = _start(given, where, texts, found)
     options = hyper_of(TrainingOptions, name, _small(given, name))
     rows = options.batch_size // options.accumulation
-    note(memory.describe(memory.supervised(model.config, rows, _length(given), options)))
+    note(memory.describe(memory.supervised(model.config, rows, _length(given), options, options.loss_chunk)))
     _say_adapters(model.config, options)
     rest: dict[str, Any] = {"length": _length(given), "skip": given["skip"]}
     if name in ("reward", "cost"):

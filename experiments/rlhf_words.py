@@ -18,6 +18,12 @@ from rlhf.training import TrainingOptions
 SHORT = 256
 """Longest text of models that begin from nothing; others take 512, as published."""
 
+
+def tokens(text: str) -> list[int]:
+    """Whole numbers with commas between them."""
+    return [positive(part) for part in text.split(",")]
+
+
 _FOLDER, _FILE = {"type": Path, "metavar": "DIR"}, {"type": Path, "metavar": "FILE"}
 _COUNT = {"type": positive, "metavar": "N"}
 _NUMBER = {"type": not_negative, "metavar": "X"}
@@ -29,7 +35,7 @@ FLAGS: dict[str, dict[str, Any]] = {
     "model": {
         "default": "small",
         "metavar": "MODEL",
-        "help": "folder of a model, or a size to begin from nothing: small, tiny, or a published one (default small)",
+        "help": "folder of a model, or a size to begin from nothing: small (default), mini, tiny, nano or published",
     },
     "model-folder": {**_FOLDER, "help": "folder of the language model"},
     "reward-model": {**_FOLDER, "help": "folder of the reward model"},
@@ -69,6 +75,12 @@ FLAGS: dict[str, dict[str, Any]] = {
     "quirk": {**_SWITCH, "help": "sum the tokens that the published code sums, one late at both ends"},
     "weight": {**_NUMBER, "default": 1.0, "help": "of the cost (default 1)"},
     "remat": {**_SWITCH, "help": "compute activations anew for the gradient, to save memory"},
+    "loss-chunk": {
+        "type": integer,
+        "default": 1024,
+        "metavar": "N",
+        "help": "tokens whose logits a loss holds at once, to save memory; 0 for the whole batch (default 1024)",
+    },
     "batch-size": {**_COUNT, "default": 16, "help": "rows at once (default 16)"},
     "stage": {"dest": "of", "choices": ("sft", "ppo-lag"), "default": "sft", "help": "what to plan (default sft)"},
     "dtype": {**_TYPE, "help": "of activations and matrix products (default float32, what the stages use)"},
@@ -77,6 +89,25 @@ FLAGS: dict[str, dict[str, Any]] = {
         **_SWITCH,
         "help": "also compile a step for a virtual mesh of CPUs, and show what the compiler reserves",
     },
+    "save-at": {"type": tokens, "metavar": "N,N", "help": "keep the models after so many tokens, and the last one"},
+    "save-every": {**_COUNT, "help": "keep a model whenever it has seen so many tokens more"},
+    "harness": {
+        **_FOLDER,
+        "help": "multiple choice that each kept model is tried on, as --multiple-choice of harness",
+    },
+    "hold-out": {**_COUNT, "default": 1, "help": "runs of most compute to try the law on (default 1)"},
+    "points": {
+        "choices": ("frontier", "last", "all"),
+        "default": "frontier",
+        "help": "what to fit: losses that no cheaper one beats, the last of each run, or all",
+    },
+    "predict": {
+        "action": "append",
+        "metavar": "C",
+        "help": "say the loss at C PFLOP, or at SIZE:TOKENS for a published size; may be repeated",
+    },
+    "stages": {"metavar": "A,B", "help": "stages to measure (default: all)"},
+    "repeats": {**_COUNT, "default": 5, "help": "timed iterations, of which the median counts (default 5)"},
     "seed": {"type": integer, "default": 0, "metavar": "ROOT", "help": "root of all randomness (default 0)"},
     "run-dir": {**_FOLDER, "help": "where to write (default runs/rlhf-STAGE-TIME)"},
     "mesh": {
@@ -110,6 +141,12 @@ POSITIONAL: dict[str, dict[str, Any]] = {
         **_FOLDER,
         "nargs": "+",
         "help": "folders of language models; the first is the base",
+    },
+    "curves": {
+        "type": Path,
+        "metavar": "RUN|CSV",
+        "nargs": "+",
+        "help": "runs of `jsafe rlhf pretrain` that were evaluated, or tables with the columns run, petaflops, loss",
     },
     "run": {**_FOLDER, "help": "folder of a run of `jsafe rlhf`"},
     "file": {
@@ -191,7 +228,7 @@ COMMANDS: dict[str, Command] = {
     "dpo": Command(
         "direct preference optimisation on pairs of answers",
         _TRAIN,
-        (*_TEXTS_ONLY, "skip", "scale", "quirk"),
+        (*_SUPERVISED, "scale", "quirk"),
         _SFT,
         {"epochs": 2, "learning_rate": 1e-6, "weight_decay": 0.05},
     ),
@@ -203,7 +240,16 @@ COMMANDS: dict[str, Command] = {
         {"epochs": 4, "learning_rate": 1e-5, "weight_decay": 0.1},
     ),
     "pretrain": Command(
-        "train a language model on plain text", _TRAIN, _TEXTS_ONLY, _SFT, {"weight_decay": 0.1, "warmup_ratio": 0.01}
+        "train a language model on plain text, and watch what it learns when",
+        _TRAIN,
+        (*_TEXTS_ONLY, "eval-data", "eval-share", "save-at", "save-every", "harness", "language"),
+        _SFT,
+        {"weight_decay": 0.1, "warmup_ratio": 0.01},
+    ),
+    "scaling": Command(
+        "fit loss against compute, and say what more compute would bring",
+        "experiments.rlhf_scaling:run",
+        ("curves", "hold-out", "points", "predict", "out"),
     ),
     "generate": Command("answer prompts", f"{_USE}:generate", ("model-folder", "prompt", *_ANSWERS), (Sampling,)),
     "chat": Command(
@@ -232,6 +278,11 @@ COMMANDS: dict[str, Command] = {
         "what a stage needs on each device of a mesh, before there is one",
         "experiments.rlhf_plan:plan",
         ("size", "stage", "mesh", "batch-size", "length", "prompt-length", "dtype", "param-dtype", "compile"),
+    ),
+    "bench": Command(
+        "tokens per second and memory of each stage, beside the matrix products it cannot do without",
+        "experiments.rlhf_bench:bench",
+        ("model", "vocabulary", "length", "batch-size", "stages", "repeats", "remat", "loss-chunk", "seed", "out"),
     ),
     "export": Command(
         "write the model of a run in Hugging Face's layout", f"{_USE}:export", ("run", "out", "iteration")

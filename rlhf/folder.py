@@ -28,7 +28,9 @@ BESIDE = ("tokenizer_config.json", "special_tokens_map.json")
 
 PRESETS: dict[str, dict[str, int]] = {
     "small": {"hidden_size": 128, "intermediate_size": 384, "num_layers": 2, "num_heads": 4},
+    "mini": {"hidden_size": 96, "intermediate_size": 288, "num_layers": 2, "num_heads": 3},
     "tiny": {"hidden_size": 64, "intermediate_size": 192, "num_layers": 2, "num_heads": 2},
+    "nano": {"hidden_size": 32, "intermediate_size": 96, "num_layers": 2, "num_heads": 1},
 }
 """Sizes that two CPU cores train in minutes; their vocabulary is learned from the texts they are trained on."""
 
@@ -138,30 +140,34 @@ def grown(model: Model) -> Model:
     return model._replace(config=dataclasses.replace(config, vocab_size=pad + 1, pad_id=pad), params=params)
 
 
+def size_of(name: str, vocabulary: int) -> ModelConfig:
+    """The configuration of a size by name, one of `PRESETS`, with so many tokens, or of `rlhf.models.PUBLISHED`.
+
+    Raises:
+        ValueError: there is no such size.
+    """
+    if name in PUBLISHED:
+        return PUBLISHED[name]
+    if name not in PRESETS:
+        raise ValueError(f"no model folder and no size is called {name!r}; sizes: {', '.join([*PRESETS, *PUBLISHED])}")
+    sizes: dict[str, Any] = dict(PRESETS[name])
+    heads = sizes["num_heads"]
+    return ModelConfig(
+        **sizes, vocab_size=vocabulary, num_kv_heads=heads, head_dim=sizes["hidden_size"] // heads, tied=True
+    )
+
+
 def fresh(name: str, tokenizer: Tokenizer, seed: int = 0, *, score: bool = False, size: int = 1) -> Model:
     """An untrained model of a size by name, one of `PRESETS` or `rlhf.models.PUBLISHED`.
 
     Raises:
         ValueError: there is no such size, or the tokenizer has more tokens than it embeds.
     """
+    config = size_of(name, max(tokenizer.size, tokenizer.pad + 1))
     if name in PRESETS:
-        sizes: dict[str, Any] = dict(PRESETS[name])
-        config = ModelConfig(
-            **sizes,
-            vocab_size=max(tokenizer.size, tokenizer.pad + 1),
-            num_kv_heads=sizes["num_heads"],
-            head_dim=sizes["hidden_size"] // sizes["num_heads"],
-            tied=True,
-            bos_id=tokenizer.bos,
-            eos_id=tokenizer.eos,
-            pad_id=tokenizer.pad,
-        )
-    elif name in PUBLISHED:
-        config = PUBLISHED[name]
-        if tokenizer.size > config.vocab_size:
-            raise ValueError(f"{tokenizer.path} has {tokenizer.size} tokens and {name} embeds {config.vocab_size}")
-    else:
-        raise ValueError(f"no model folder and no size is called {name!r}; sizes: {', '.join([*PRESETS, *PUBLISHED])}")
+        config = dataclasses.replace(config, bos_id=tokenizer.bos, eos_id=tokenizer.eos, pad_id=tokenizer.pad)
+    elif tokenizer.size > config.vocab_size:
+        raise ValueError(f"{tokenizer.path} has {tokenizer.size} tokens and {name} embeds {config.vocab_size}")
     key, ids = jax.random.key(seed), jnp.zeros((1, 2), jnp.int32)
     if score:
         made = jax.jit(ScoreModel(config, size).init)(key, ids, jnp.ones((1, 2), bool))["params"]

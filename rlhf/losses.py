@@ -11,7 +11,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rlhf import predictions
 from rlhf.models.heads import last_token
+from rlhf.predictions import Predictions
 
 KINDS = ("sequence", "token")
 """Compare the scores at the ends of two answers, or at every token from their first difference on."""
@@ -25,23 +27,32 @@ def masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
 
 def token_log_probs(logits: jax.Array, ids: jax.Array) -> jax.Array:
     """Log-probability `[B, L - 1]` of each token but the first, from logits `[B, L, V]`, whatever the temperature."""
-    ahead = logits[:, :-1].astype(jnp.float32)
-    chosen = jnp.take_along_axis(ahead, ids[:, 1:, None], axis=-1)[..., 0]
-    return chosen - jax.nn.logsumexp(ahead, axis=-1)
+    return predictions.whole(logits[:, :-1], ids[:, 1:]).log_probs
 
 
 def language_model_loss(logits: jax.Array, labels: jax.Array, z_loss_weight: float = 0.0) -> jax.Array:
+    """`cross_entropy` from logits `[B, L, V]`."""
+    following = jnp.maximum(labels[:, 1:], 0)
+    said = predictions.whole(logits[:, :-1], following, largest=bool(z_loss_weight))
+    return cross_entropy(said, labels, z_loss_weight)
+
+
+def cross_entropy(said: Predictions, labels: jax.Array, z_loss_weight: float = 0.0) -> jax.Array:
     """Mean cross-entropy of the tokens whose label is not negative, the label of column t being that of token t.
 
     With `z_loss_weight`, plus that weight times the mean over all columns of the squared largest logit (Baichuan 2,
     section 1.5), padding included, as published.
+
+    Args:
+        said: `[B, L - 1]`, of tokens 1 to L - 1, with the largest logits if they have a weight.
+        labels: `[B, L]`.
+        z_loss_weight: of the squares.
     """
-    ahead, wanted = logits[:, :-1].astype(jnp.float32), labels[:, 1:]
-    counted = wanted >= 0
-    chosen = jnp.take_along_axis(ahead, jnp.maximum(wanted, 0)[..., None], axis=-1)[..., 0]
-    entropy = jax.nn.logsumexp(ahead, axis=-1) - chosen
-    loss = jnp.sum(jnp.where(counted, entropy, 0.0)) / jnp.maximum(jnp.sum(counted), 1)
-    return loss + z_loss_weight * jnp.mean(jnp.square(jnp.max(ahead, axis=-1)))
+    counted = labels[:, 1:] >= 0
+    loss = -jnp.sum(jnp.where(counted, said.log_probs, 0.0)) / jnp.maximum(jnp.sum(counted), 1)
+    if said.largest is None:
+        return loss
+    return loss + z_loss_weight * jnp.mean(jnp.square(said.largest))
 
 
 class Pairs(NamedTuple):
@@ -176,19 +187,31 @@ def dpo_loss(
     Returns:
         The loss; `better_reward` and `worse_reward`, `scale * d`; `accuracy` and `margin`.
     """
-    columns = jnp.arange(log_probs[0].shape[1])
-    first = pairs.first_difference - (1 if exact else 0)
-    rewards = []
-    for new, old, end in zip(log_probs, reference, pairs.ends, strict=True):
-        where = (columns >= first[:, None]) & (columns < (end + (0 if exact else 1))[:, None])
-        rewards.append(scale * jnp.sum(jnp.where(where, new - old, 0.0), axis=-1))
-    better, worse = rewards
+    better, worse = implied_rewards(log_probs, reference, pairs, scale=scale, exact=exact)
     return -jnp.mean(jax.nn.log_sigmoid(better - worse)), {
         "better_reward": jnp.mean(better),
         "worse_reward": jnp.mean(worse),
         "accuracy": jnp.mean(better > worse),
         "margin": jnp.mean(better - worse),
     }
+
+
+def implied_rewards(
+    log_probs: tuple[jax.Array, jax.Array],
+    reference: tuple[jax.Array, jax.Array],
+    pairs: Pairs,
+    *,
+    scale: float = 0.1,
+    exact: bool = True,
+) -> tuple[jax.Array, jax.Array]:
+    """`scale * d` of the better and of the worse answers, `[B]` each; see `dpo_loss`."""
+    columns = jnp.arange(log_probs[0].shape[1])
+    first = pairs.first_difference - (1 if exact else 0)
+    rewards = []
+    for new, old, end in zip(log_probs, reference, pairs.ends, strict=True):
+        where = (columns >= first[:, None]) & (columns < (end + (0 if exact else 1))[:, None])
+        rewards.append(scale * jnp.sum(jnp.where(where, new - old, 0.0), axis=-1))
+    return rewards[0], rewards[1]
 
 
 def with_kl(

@@ -23,7 +23,7 @@ def activations(
     rows: int,
     length: int,
     *,
-    logits: bool = True,
+    chunk: int = 0,
     remat: bool = False,
     tensor: int = 1,
     size: int = FLOAT,
@@ -34,7 +34,7 @@ def activations(
         config: of the model.
         rows: of the device.
         length: of the texts.
-        logits: whether there is an output layer.
+        chunk: tokens of the device whose logits are held at once, 0 for all.
         remat: whether only the input of a layer is kept, and the rest of one layer at a time.
         tensor: devices that share heads, gated layer and vocabulary.
         size: bytes of a number in a layer; scores and logits are float32.
@@ -43,7 +43,12 @@ def activations(
     scores = rows * config.num_heads * length * length * FLOAT // tensor
     layer = KEPT_PER_LAYER * hidden // tensor + 2 * scores
     layers = config.num_layers * hidden + layer if remat else config.num_layers * layer
-    return layers + (2 * rows * length * config.vocab_size * FLOAT // tensor if logits else 0)
+    return layers + 2 * _held(rows * length, chunk) * config.vocab_size * FLOAT // tensor
+
+
+def _held(tokens: int, chunk: int) -> int:
+    """Tokens whose logits are held at once."""
+    return min(tokens, chunk) if chunk else tokens
 
 
 def _kept_and_trained(config: ModelConfig, options: LoraOptions) -> tuple[int, int]:
@@ -52,11 +57,13 @@ def _kept_and_trained(config: ModelConfig, options: LoraOptions) -> tuple[int, i
     return count, lora.parameter_count(config, options) * FLOAT if options.lora_rank else count
 
 
-def supervised(config: ModelConfig, rows: int, length: int, options: LoraOptions = WHOLE) -> dict[str, int]:
+def supervised(
+    config: ModelConfig, rows: int, length: int, options: LoraOptions = WHOLE, chunk: int = 0
+) -> dict[str, int]:
     """Bytes by purpose of a supervised stage: parameters, gradients, two moments of Adam, activations."""
     each, trained = _kept_and_trained(config, options)
     parts = {"parameters": each + trained if options.lora_rank else each, "gradients": trained, "moments": 2 * trained}
-    return parts | {"activations": activations(config, rows, length)}
+    return parts | {"activations": activations(config, rows, length, chunk=chunk)}
 
 
 def reinforcement(
@@ -88,19 +95,20 @@ def reinforcement(
         "parameters": models * each + learning * trained,
         "gradients": trained,
         "moments": 2 * learning * trained,
-        "activations": activations(config, options.batch_size, length),
+        "activations": activations(config, options.batch_size, length, chunk=options.loss_chunk),
         "cache": cache,
-        "experience": 2 * answers * length * config.vocab_size * FLOAT,
+        "experience": 2 * _held(answers * length, options.loss_chunk) * config.vocab_size * FLOAT,
     }
 
 
 def describe(parts: dict[str, int]) -> str:
     """The parts and their sum in one line."""
-    listed = ", ".join(f"{name} {_size(value)}" for name, value in parts.items())
-    return f"needs about {_size(sum(parts.values()))} of memory ({listed})"
+    listed = ", ".join(f"{name} {size(value)}" for name, value in parts.items())
+    return f"needs about {size(sum(parts.values()))} of memory ({listed})"
 
 
-def _size(count: float) -> str:
+def size(count: float) -> str:
+    """Bytes as a person says them."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000 or unit == "GB":
             return f"{count:.3g} {unit}"

@@ -9,21 +9,43 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rlhf import losses
+from rlhf import losses, predictions
 from rlhf.batches import in_batches
 from rlhf.data.examples import Array, Labelled, Preferences, Supervised
 from rlhf.losses import Pairs
 from rlhf.models.heads import LanguageModel, ScoreModel, Scores
+from rlhf.predictions import Predictions
 from rlhf.training import Judgement, Loss
+
+
+def predicted(
+    model: LanguageModel, params: Any, ids: Array, mask: Array, following: Array, *, largest: bool = False
+) -> Predictions:
+    """What a model says of the tokens `[B, L - 1]` that follow texts `[B, L]` column by column.
+
+    All logits of texts meet their losses here, whole or in chunks of the model's `loss_chunk` tokens.
+    """
+    variables = {"params": params}
+    if not model.loss_chunk or model.loss_chunk >= following.size:
+        logits, _ = model.apply(variables, ids, mask)
+        return predictions.whole(logits[:, :-1], following, largest=largest)
+    hidden, _ = model.apply(variables, ids, mask, method=LanguageModel.hidden)
+    layer = jnp.asarray(model.apply(variables, method=LanguageModel.output_layer)).astype(model.dtype)
+    return predictions.chunked(hidden[:, :-1], layer, following, model.loss_chunk, largest=largest)
+
+
+def language_model_loss(model: LanguageModel, params: Any, batch: Supervised, z_loss_weight: float = 0.0) -> jax.Array:
+    """`rlhf.losses.cross_entropy` of texts."""
+    following = jnp.maximum(batch.labels[:, 1:], 0)
+    said = predicted(model, params, batch.ids, batch.mask, following, largest=bool(z_loss_weight))
+    return losses.cross_entropy(said, batch.labels, z_loss_weight)
 
 
 def supervised(model: LanguageModel) -> Loss:
     """Cross-entropy of answers, and the max-z loss of models that have one. Batches are `Supervised`."""
 
     def loss(params: Any, batch: Supervised) -> Judgement:
-        logits, _ = model.apply({"params": params}, batch.ids, batch.mask)
-        found = losses.language_model_loss(logits, batch.labels, model.config.z_loss_weight)
-        return Judgement(found, {})
+        return Judgement(language_model_loss(model, params, batch, model.config.z_loss_weight), {})
 
     return loss
 
@@ -86,8 +108,7 @@ class WithReference(NamedTuple):
 
 def log_probs(model: LanguageModel, params: Any, ids: jax.Array, mask: jax.Array) -> jax.Array:
     """Log-probabilities `[B, L - 1]` of tokens 1 to L - 1."""
-    logits, _ = model.apply({"params": params}, ids, mask)
-    return losses.token_log_probs(logits, ids)
+    return predicted(model, params, ids, mask, ids[:, 1:]).log_probs
 
 
 def with_reference(model: LanguageModel, params: Any, pairs: Preferences, batch_size: int = 16) -> WithReference:

@@ -22,7 +22,7 @@ from rlhf.data.examples import Prompts, Supervised
 from rlhf.descent import adamw
 from rlhf.generate import Answers, Sampling, generate
 from rlhf.models.heads import LanguageModel, ScoreModel, Scores
-from rlhf.objectives import log_probs
+from rlhf.objectives import language_model_loss, log_probs
 from rlhf.reinforcement_options import ReinforcementOptions
 from rlhf.schedules import schedule
 
@@ -238,8 +238,7 @@ def reinforcement_trainer(
             divergence = losses.masked_mean(jnp.exp(gap) - gap - 1.0, part.mask_new)
             loss = loss + options.kl_coefficient * divergence
         if texts is not None:
-            logits, _ = actor.apply({"params": params}, texts.ids, texts.mask)
-            metrics["ptx_loss"] = losses.language_model_loss(logits, texts.labels)
+            metrics["ptx_loss"] = language_model_loss(actor, params, texts)
             # Published as two backward passes into one update, each scaled by one half.
             loss = 0.5 * (loss + options.ptx_coefficient * metrics["ptx_loss"])
         return loss, metrics

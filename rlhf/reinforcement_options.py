@@ -50,6 +50,9 @@ class ReinforcementOptions(LoraOptions):
     ptx_coefficient: float = option(
         "weight of the language model's loss on texts that people wrote, 0 for none", default=0.0, low=0
     )
+    loss_chunk: int = option(
+        "tokens whose logits a loss holds at once, to save memory; 0 for the whole batch", default=1024, low=0
+    )
 
     def __post_init__(self) -> None:
         """Check each option, that updates share the answers evenly, and that a group has members to compare."""

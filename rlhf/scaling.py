@@ -21,7 +21,8 @@ class ScalingLaw(NamedTuple):
     Attributes:
         factor: a, in units of the loss at one PFLOP.
         exponent: b, below 0.
-        floor: L_inf, what no compute removes.
+        floor: L_inf, what no compute removes, at least 0; where it is less than its error, the runs say no more than
+            that the loss falls, and the law holds only between them.
         deviation: `[3]`, standard errors of the logarithm of a, of b, and of L_inf.
         covariance: `[3, 3]`, of the same.
     """
@@ -41,9 +42,12 @@ class ScalingLaw(NamedTuple):
 
 
 def training_petaflops(config: ModelConfig, tokens: float) -> float:
-    """Compute of a training in PFLOP: six operations for each token and each parameter outside the embedding."""
+    """Compute of a training in PFLOP: six operations for each token and each parameter outside the embedding.
+
+    The output layer counts, also where it is the embedding.
+    """
     count = parameter_count(config)
-    return 6.0 * (count["total"] - count["embedding"]) * tokens / PETA
+    return 6.0 * (count["layers"] + count["norm"] + config.vocab_size * config.hidden_size) * tokens / PETA
 
 
 def fit(petaflops: np.ndarray, losses: np.ndarray) -> ScalingLaw:
@@ -72,9 +76,12 @@ def fit(petaflops: np.ndarray, losses: np.ndarray) -> ScalingLaw:
 
     starts = []
     for share in (0.05, 0.5, 2.0):
-        floor = loss.min() - share * span
+        floor = max(loss.min() - share * span, 1e-3 * loss.min())
         slope, intercept = np.polyfit(np.log(compute), np.log(loss - floor), 1)
-        starts.append(least_squares(residual, [intercept, slope, floor], x_scale="jac", max_nfev=5000))
+        # A cross-entropy is never negative, but short runs are fitted as well by a far floor and an exponent near 0.
+        least = (-np.inf, -np.inf, 0.0)
+        start = [intercept, slope, floor]
+        starts.append(least_squares(residual, start, x_scale="jac", bounds=(least, np.inf), max_nfev=5000))
     best = min(starts, key=lambda found: found.cost)
     noise = 2 * best.cost / max(len(compute) - 3, 1)
     covariance = np.linalg.pinv(best.jac.T @ best.jac) * noise

@@ -12,7 +12,7 @@ import numpy as np
 from jsafe import Trainer, TrainState, processes
 from rlhf import lora, objectives
 from rlhf.augment import token_dropout
-from rlhf.data import examples
+from rlhf.data import examples, plain
 from rlhf.data.samples import Sample
 from rlhf.folder import Model
 from rlhf.generate import Sampling
@@ -51,6 +51,10 @@ def _whole(model: Model, trained: Any) -> Model:
     return model._replace(params=lora.merged(lora.joined(model.params, processes.on_host(trained))))
 
 
+def _language_model(model: Model, options: TrainingOptions) -> LanguageModel:
+    return LanguageModel(model.config, remat=options.remat, loss_chunk=options.loss_chunk)
+
+
 def _supervised(
     name: str, model: Model, data: Any, loss: Any, options: TrainingOptions, left_out: dict[str, int], **more: Any
 ) -> Stage:
@@ -71,7 +75,7 @@ def sft(
 ) -> Stage:
     """Supervised fine-tuning on answers."""
     data, left_out = examples.supervised(samples, model.tokenizer, length, skip=skip)
-    loss = objectives.supervised(LanguageModel(model.config, remat=options.remat))
+    loss = objectives.supervised(_language_model(model, options))
     return _supervised("sft", model, data, loss, options, left_out, config={"length": length})
 
 
@@ -81,14 +85,9 @@ def pretraining(model: Model, texts: Sequence[str], options: TrainingOptions, *,
     Raises:
         ValueError: there is less than one piece of text.
     """
-    tokens = model.tokenizer
-    stream = np.array([i for text in texts for i in (*tokens.encode(text), tokens.eos)], np.int32)
-    pieces = len(stream) // length
-    if not pieces:
-        raise ValueError(f"the texts have {len(stream)} tokens, less than one piece of {length}")
-    ids = stream[: pieces * length].reshape(pieces, length)
+    ids = plain.pieces(plain.stream(texts, model.tokenizer), length)
     data = examples.Supervised(ids, ids, np.ones(ids.shape, bool))
-    loss = objectives.supervised(LanguageModel(model.config, remat=options.remat))
+    loss = objectives.supervised(_language_model(model, options))
     return _supervised("pretrain", model, data, loss, options, {}, config={"length": length})
 
 
@@ -143,7 +142,7 @@ def dpo(
     if options.token_dropout:
         raise ValueError(f"token_dropout must be 0 for dpo, got {options.token_dropout}")
     pairs, left_out = examples.preferences(samples, model.tokenizer, length, by="better", skip=skip)
-    language_model = LanguageModel(model.config, remat=options.remat)
+    language_model = _language_model(model, options)
     data = objectives.with_reference(language_model, model.params, pairs)
     loss = objectives.dpo(language_model, scale=scale, exact=exact)
     config = {"length": length, "scale": scale, "exact": exact}
@@ -235,7 +234,7 @@ def reinforcement(
     ]
     trainer = reinforcement_trainer(
         name,
-        LanguageModel(actor.config, remat=remat),
+        LanguageModel(actor.config, remat=remat, loss_chunk=options.loss_chunk),
         actor.params,
         ScoreModel((critics[0] if critics else actor).config, remat=remat),
         tuple(critic.params for critic in critics) if with_critics else (),

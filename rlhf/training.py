@@ -41,6 +41,9 @@ class TrainingOptions(LoraOptions):
         high=1,
     )
     remat: bool = option("compute activations anew for the gradient, to save memory", default=False)
+    loss_chunk: int = option(
+        "tokens whose logits a loss holds at once, to save memory; 0 for the whole batch", default=1024, low=0
+    )
     beta1: float = option("of Adam", default=0.9, low=0, high=1)
     beta2: float = option("of Adam", default=0.95, low=0, high=1)
 

@@ -28,6 +28,7 @@ class LanguageModel(nn.Module):
         param_dtype: of the parameters.
         remat: see `Decoder`.
         head_is_unit: the stored output layer has unit rows already, so that generation does not scale it at each token.
+        loss_chunk: tokens whose logits a loss holds at once (`rlhf.predictions`), 0 for those of the whole batch.
     """
 
     config: ModelConfig
@@ -35,6 +36,7 @@ class LanguageModel(nn.Module):
     param_dtype: Any = jnp.float32
     remat: bool = False
     head_is_unit: bool = False
+    loss_chunk: int = 0
 
     def setup(self) -> None:
         """Name the parts."""

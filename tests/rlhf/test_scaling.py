@@ -1,8 +1,12 @@
 """The scaling law: a known one is found again, and its uncertainty means what it says."""
 
+import csv
+import json
+
 import numpy as np
 import pytest
 
+from experiments import cli
 from rlhf import scaling
 from rlhf.models.config import PUBLISHED
 
@@ -32,6 +36,12 @@ def test_predictions_lie_within_their_errors_as_often_as_they_should():
     assert 0.75 < np.mean(inside) < 0.98
 
 
+def test_a_floor_is_never_negative():
+    """A loss that falls like a logarithm is fitted best by a floor at minus infinity, which no cross-entropy has."""
+    found = scaling.fit(COMPUTE, 5 - 0.1 * np.log(COMPUTE))
+    assert 0 <= found.floor < found.deviation[2]
+
+
 def test_compute_of_the_published_sizes():
     """11.51 million parameters outside the embedding and the output layer (Baichuan 2, figure 4)."""
     config = PUBLISHED["baichuan2-scaling-12m"]
@@ -50,3 +60,45 @@ def test_compute_of_the_published_sizes():
 def test_runs_that_cannot_be_fitted_are_refused(compute, losses, complaint):
     with pytest.raises(ValueError, match=complaint):
         scaling.fit(np.array(compute), np.array(losses))
+
+
+def curves(path, sizes=(1, 3, 10), floor=1.7):
+    """Runs that follow the law; the larger ones begin above it, where smaller ones are cheaper."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["run", "petaflops", "loss"])
+        for size in sizes:
+            for part in np.linspace(0.1, 1.0, 8):
+                compute = 100 * size * part
+                writer.writerow([size, compute, law(compute, floor=floor) + (0.2 if part < 0.5 and size > 1 else 0.0)])
+    return path
+
+
+def test_the_command_foretells_the_run_held_out(tmp_path, capsys):
+    table, picture = curves(tmp_path / "runs.csv"), tmp_path / "law.png"
+    words = ["rlhf", "scaling", str(table), "--predict", "1e5", "--predict", "baichuan2-7b:2.6e12"]
+    words += ["--out", str(picture)]
+    assert cli.main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["run"] for row in found["held_out"]] == ["10"]
+    assert found["held_out"][0]["loss"] == pytest.approx(law(1000))
+    assert abs(found["held_out"][0]["relative"]) < 0.002
+    assert found["law"]["exponent"] == pytest.approx(-0.12, abs=0.02)
+    assert found["predictions"][0]["predicted"] == pytest.approx(law(1e5), rel=0.02)
+    # Six operations for each of 2.6e12 tokens and 7.0 billion parameters outside the embedding, in PFLOP.
+    assert found["predictions"][1]["petaflops"] == pytest.approx(6 * 2.6e12 * (7_505_973_248 - 125_696 * 4096) / 1e15)
+    assert picture.stat().st_size > 10_000
+    assert cli.main(words) == 0
+    assert "C in PFLOP" in capsys.readouterr().out
+
+
+def test_the_command_names_what_it_cannot_use(tmp_path, capsys):
+    def said(*words):
+        assert cli.main(["rlhf", "scaling", *map(str, words)]) == 2
+        return capsys.readouterr().err
+
+    assert "has no losses" in said(tmp_path)
+    (tmp_path / "bad.csv").write_text("run,petaflops,loss\na,1,x\n")
+    assert "bad.csv, row 0" in said(tmp_path / "bad.csv")
+    assert "expected PFLOP, or SIZE:TOKENS" in said(curves(tmp_path / "runs.csv"), "--predict", "none:1")
+    assert "leaves nothing" in said(tmp_path / "runs.csv", "--hold-out", 3)

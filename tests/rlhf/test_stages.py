@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from experiments import cli
+from experiments import cli, rlhf_bench
 from jsafe.checkpoint import Checkpoints
 from rlhf import corpus, folder
 
@@ -155,6 +155,8 @@ def test_dpo_moderation_and_pretraining_write_models(files, models, tmp_path, ca
     harm.write_text("".join(json.dumps(row) + "\n" for _ in range(16)))
     found = run(capsys, "moderation", *TINY, *SHORT, "--data", harm, "--eval-data", harm, "--run-dir", tmp_path / "mod")
     assert set(found["evaluation"]["by_category"]) >= {"flagged", "self_harm"}
+    flagged = found["evaluation"]["flagged_accuracy"]
+    assert flagged["value"] == pytest.approx(found["evaluation"]["by_category"]["flagged"]["accuracy"])
     plain = tmp_path / "plain.txt"
     plain.write_text("\n\n".join(corpus.prompts()))
     found = run(capsys, "pretrain", *TINY, *SHORT, "--data", plain, "--run-dir", tmp_path / "lm")
@@ -212,6 +214,71 @@ def test_the_harness_asks_a_model(models, tmp_path, capsys):
     assert "name --model DIR" in refused(capsys, "harness", "--model", models["sft"] / "model")
 
 
+LEARNED = ("sft", "reward", "cost", "ppo", "ppo-lag", "reward-shaping", "dpo", "moderation", "pretrain", "generate")
+FEW = ("sft", "reward", "ppo", "generate")
+
+
+@pytest.mark.parametrize("stages", [FEW, pytest.param(LEARNED, marks=pytest.mark.slow)], ids=["few", "all"])
+def test_the_benchmark_times_stages_beside_their_floor(stages, tmp_path, capsys):
+    words = ["--model", "tiny", "--vocabulary", 300, "--length", 8, "--batch-size", 2, "--repeats", 1, "--json"]
+    found = run(capsys, "bench", *words, *(["--stages", ",".join(FEW)] if stages == FEW else []), "--out",
+                tmp_path / "bench.json")  # fmt: skip
+    assert [row["stage"] for row in found["stages"]] == sorted(stages, key=list(rlhf_bench.STAGES).index)
+    rows = {row["stage"]: row for row in found["stages"]}
+    for row in rows.values():
+        assert row["tokens_per_second"] > 0 and row["floor_ratio"] > 0
+        # Nothing fits in less than its parameters, of which there are 110 thousand.
+        assert row["peak_bytes"] > 4 * found["parameters"] and row["peak_from"] in ("device", "compiler")
+    assert rows["reward"]["tokens"] == 2 * rows["sft"]["tokens"] == 4 * rows["generate"]["tokens"]
+    assert rows["ppo"]["model_flops"] > rows["sft"]["model_flops"]
+    assert set(rlhf_bench.STAGES) == set(LEARNED)
+    assert json.loads((tmp_path / "bench.json").read_text()) == found
+    assert "did you mean 'ppo-lag'" in refused(capsys, "bench", *words, "--stages", "ppo-la")
+
+
+def test_a_pretraining_is_watched_as_it_goes_and_resumed_exactly(tmp_path, capsys):
+    """24 texts of 64 tokens, 512 tokens an update: the models after the first and the last of three updates."""
+    plain, apart, choice = tmp_path / "plain.txt", tmp_path / "apart.txt", tmp_path / "choice"
+    plain.write_text("\n\n".join(3 * corpus.prompts()))
+    apart.write_text("\n".join(corpus.prompts()[:7]))
+    for part in ("dev", "test"):
+        (choice / part).mkdir(parents=True)
+        (choice / part / "law.csv").write_text("which,1,2,3,4,B\n" * 5)
+    words = ["pretrain", *TINY, *SHORT, "--data", plain, "--eval-data", apart, "--harness", choice]
+    words += ["--save-at", "500,1e3", "--checkpoint-every", 1, "--run-dir"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    curve = run(capsys, *words, whole)["curve"]
+    updates = curve[-1]["iteration"]
+    assert [p["tokens"] for p in curve] == [512, 1024, 512 * updates]
+    assert curve[0]["cross_entropy"] > curve[-1]["cross_entropy"]
+    for point in curve:
+        assert point["bytes"] == len(apart.read_bytes()) + 1
+        nats = point["cross_entropy"] * point["predicted"]
+        assert point["bits_per_byte"] == pytest.approx(nats / np.log(2) / point["bytes"])
+        assert point["multiple_choice"]["questions"] == 5
+        assert folder.open_model(whole / "models" / point["model"]).tokenizer.size == 300
+    assert json.loads((whole / "dynamics.json").read_text()) == {"points": curve}
+    assert (whole / "dynamics.png").stat().st_size > 10_000
+    # As after `kill -9` behind the second model: what came later is written anew, to the same bytes.
+    shutil.copytree(whole, broken)
+    for iteration in [i for i in Checkpoints(broken).iterations() if i > min(Checkpoints(broken).iterations())]:
+        shutil.rmtree(Checkpoints(broken).path(iteration))
+    shutil.rmtree(broken / "models" / curve[-1]["model"])
+    assert run(capsys, "pretrain", "--resume", broken, "--quiet", "--json")["curve"] == curve
+    last = Path("models") / curve[-1]["model"] / "model.safetensors"
+    assert (whole / last).read_bytes() == (broken / last).read_bytes() == (whole / "model" / last.name).read_bytes()
+    assert "the run sees" in refused(capsys, *words, tmp_path / "none", "--save-at", "1e9")
+
+
+def test_direct_preference_is_measured_on_pairs_kept_apart(files, models, tmp_path, capsys):
+    words = ["--model", models["sft"] / "model", "--length", 64, *SHORT, "--data", files["pairs"]]
+    words += ["--learning-rate", 1e-3, "--eval-share", 0.4]
+    found = run(capsys, "dpo", *words, "--run-dir", tmp_path / "run")["evaluation"]
+    for name in ("accuracy", "margin"):
+        assert found[name]["low"] <= found[name]["value"] <= found[name]["high"]
+    assert found["margin"]["low"] < found["margin"]["high"] and 1 < found["pairs"] < 24
+
+
 def test_mistakes_are_named_in_one_line(files, models, tmp_path, capsys):
     sft = ["sft", "--model", models["sft"] / "model", "--length", 64]
     assert "say what to learn from" in refused(capsys, "sft")
@@ -226,7 +293,7 @@ def test_mistakes_are_named_in_one_line(files, models, tmp_path, capsys):
     assert "needs --reward-model, --cost-model" in refused(
         capsys, "ppo-lag", "--model", models["sft"] / "model", "--data", files["prompts"]
     )
-    assert "no option --eval-data" in refused(capsys, "dpo", "--data", files["pairs"], "--eval-data", files["pairs"])
+    assert "no option --scale" in refused(capsys, "sft", "--data", files["sft"], "--scale", 1)
     assert "changes nothing without a lora_rank" in refused(capsys, *sft, "--data", files["sft"], "--lora-alpha", 8)
     warm = ["--warm-epochs", 2, "--data", files["pairs"]]
     assert "begins from nothing" in refused(capsys, "cost", "--model", models["sft"] / "model", *warm)
