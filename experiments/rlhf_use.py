@@ -175,14 +175,15 @@ def evaluate(args: argparse.Namespace) -> Outcome:
 
 
 def _names(places: Sequence[Path]) -> list[str]:
-    """The last part of each path that tells them apart, without the folder `model` of a run."""
-    short = [place.parent if place.name == "model" else place for place in places]
-    deepest = max(len(place.parts) for place in short)
-    for depth in range(1, deepest + 1):
-        names = ["/".join(place.parts[-depth:]) for place in short]
-        if len(set(names)) == len(names):
-            return names
-    return [f"{name}#{number}" for number, name in enumerate(names, 1)]
+    """The last part of each path that tells different ones apart, without the folder `model` of a run."""
+    short = [place.parent if place.name == "model" and place.parent.name else place for place in places]
+    names = [str(place) for place in short]
+    for depth in range(max(len(place.parts) for place in short), 0, -1):
+        shorter = ["/".join(place.parts[-depth:]) for place in short]
+        if len(set(shorter)) < len(set(short)):
+            break
+        names = shorter
+    return names
 
 
 def compared(
