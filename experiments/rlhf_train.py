@@ -41,8 +41,8 @@ FROM_NOTHING: dict[str, dict[str, Any]] = {
     "warm": {"learning_rate": 2e-3, "batch_size": 64, "weight_decay": 0.1, "warmup_ratio": 0.05, "token_dropout": 0.1},
     "sft": {"learning_rate": 1e-3, "batch_size": 32, "epochs": 5},
     "pretrain": {"learning_rate": 2e-3, "batch_size": 32},
-    "reward": {"learning_rate": 2e-3, "batch_size": 64, "epochs": 2, "token_dropout": 0.5},
-    "cost": {"learning_rate": 2e-3, "batch_size": 64, "epochs": 2, "token_dropout": 0.5},
+    "reward": {"learning_rate": 2e-3, "batch_size": 64, "epochs": 1, "token_dropout": 0.6},
+    "cost": {"learning_rate": 2e-3, "batch_size": 64, "epochs": 1, "token_dropout": 0.6},
     "moderation": {"learning_rate": 1e-3, "batch_size": 32, "epochs": 5, "token_dropout": 0.3},
     "dpo": {"learning_rate": 1e-4, "batch_size": 32},
 }
@@ -50,6 +50,10 @@ FROM_NOTHING: dict[str, dict[str, Any]] = {
 only the demonstration and one setting of the cost model are measured (docs/safe_rlhf.md)."""
 
 WARM_EPOCHS = 0
+
+SHRINKAGE = 30.0
+"""Tokens of score 0 beside an answer's, where scores are pooled. Without them the shortest answers have the most extreme
+scores: reinforcement then ends in answers of one or two tokens, and longer answers are ranked worse."""
 
 OF_THE_MACHINE = frozenset(
     "run_dir resume words command function debug json platform devices quiet coordinator processes process".split()
@@ -287,8 +291,11 @@ def _pooled(model: Model, given: dict[str, Any], default: str | None = None) -> 
     wanted = given.get("pooling") or default
     if wanted is None or wanted == model.config.score_pooling:
         return model
-    marker = tuple(model.tokenizer.encode(f" {ASSISTANT}", start=False)[-2:]) if wanted == "mean" else ()
-    return model._replace(config=dataclasses.replace(model.config, score_pooling=wanted, score_after=marker))
+    changes: dict[str, Any] = {"score_pooling": wanted, "score_after": (), "score_shrinkage": 0.0}
+    if wanted == "mean":
+        marker = tuple(model.tokenizer.encode(f" {ASSISTANT}", start=False)[-2:])
+        changes |= {"score_after": marker, "score_shrinkage": SHRINKAGE}
+    return model._replace(config=dataclasses.replace(model.config, **changes))
 
 
 def _reinforcement(given: dict[str, Any]) -> tuple[stages.Stage, tuple[Any, ...], list[str]]:

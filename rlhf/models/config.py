@@ -61,6 +61,7 @@ class ModelConfig:
         pad_id: padding, None if the tokenizer has none.
         score_pooling: what a score model scores a token by: `"last"`, its own hidden state, as published, or `"mean"`,
             the mean over the text so far, which small models learn from few texts.
+        score_shrinkage: tokens of score 0 that this mean counts beside the text's, so that a few words say little.
         score_after: ids behind whose last occurrence that mean begins, so that a prompt does not count; none for all.
     """
 
@@ -85,6 +86,7 @@ class ModelConfig:
     eos_id: int = 2
     pad_id: int | None = None
     score_pooling: str = "last"
+    score_shrinkage: float = 0.0
     score_after: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -226,6 +228,7 @@ def from_hf(found: Mapping[str, Any]) -> ModelConfig:
         eos_id=eos[0] if isinstance(eos, list) else eos,
         pad_id=found.get("pad_token_id"),
         score_pooling=found.get("score_pooling", "last"),
+        score_shrinkage=found.get("score_shrinkage", 0.0),
         score_after=tuple(found.get("score_after", ())),
         **own,
     )
@@ -265,7 +268,8 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
         "pad_token_id": config.pad_id,
     }
     if config.score_pooling != "last":
-        out |= {"score_pooling": config.score_pooling, "score_after": list(config.score_after)}
+        out |= {"score_pooling": config.score_pooling, "score_shrinkage": config.score_shrinkage}
+        out["score_after"] = list(config.score_after)
     if baichuan:
         out["z_loss_weight"] = config.z_loss_weight
         out["model_max_length" if config.position == "alibi" else "max_position_embeddings"] = config.max_length

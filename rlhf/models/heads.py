@@ -118,15 +118,18 @@ class ScoreModel(nn.Module):
         if self.bias:
             scores = scores + self.param("score_bias", nn.initializers.zeros, (self.size,), self.param_dtype)
         if config.score_pooling == "mean":
-            scores = mean_so_far(scores, mask & after(ids, config.score_after))
+            scores = mean_so_far(scores, mask & after(ids, config.score_after), config.score_shrinkage)
         end = last_token(mask)
         return Scores(scores, jnp.take_along_axis(scores, end[:, None, None], axis=1)[:, 0], end)
 
 
-def mean_so_far(scores: jax.Array, counted: jax.Array) -> jax.Array:
-    """Mean `[B, L, S]` of the scores of the counted tokens up to each; a token before the first keeps its own."""
+def mean_so_far(scores: jax.Array, counted: jax.Array, shrinkage: float = 0.0) -> jax.Array:
+    """Mean `[B, L, S]` of the scores of the counted tokens up to each, and of `shrinkage` scores of 0.
+
+    A token before the first that counts keeps its own score.
+    """
     count = jnp.cumsum(counted, axis=1)[..., None]
-    mean = jnp.cumsum(jnp.where(counted[..., None], scores, 0.0), axis=1) / jnp.maximum(count, 1)
+    mean = jnp.cumsum(jnp.where(counted[..., None], scores, 0.0), axis=1) / jnp.maximum(count + shrinkage, 1)
     return jnp.where(count > 0, mean, scores)
 
 

@@ -207,6 +207,8 @@ def test_pooled_scores_are_means_over_the_text_so_far():
     np.testing.assert_allclose(found.end_scores[0, 0], each.mean(), atol=1e-6)
     left = pooled.apply(params, jnp.pad(ids, ((0, 0), (2, 1))), jnp.pad(seen, ((0, 0), (2, 1))))
     np.testing.assert_allclose(left.end_scores[0, 0], each.mean(), atol=1e-5)
+    shrunk = ScoreModel(dataclasses.replace(config, score_shrinkage=3.0)).apply(params, ids, seen)
+    np.testing.assert_allclose(shrunk.end_scores[0, 0], each.sum() / 8, atol=1e-6)
     marked = dataclasses.replace(config, score_after=(int(ids[0, 1]), int(ids[0, 2])))
     found = ScoreModel(marked).apply(params, ids, seen)
     by_hand = [*each[:3], each[3], each[3:5].mean()]
