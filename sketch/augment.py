@@ -49,7 +49,7 @@ def drop_points(key: jax.Array, drawings: Drawings, probability: float | jax.Arr
         inside = (lift == 0) & (last_lift == 0)
         count = jnp.where(inside, count + 1, 0)
         gone = inside & (count > 2) & chosen & exists
-        return (count, jnp.where(gone, last_lift, lift)), gone
+        return (count, lift), gone  # a row that goes does not lift the pen, and nor does the kept one before it
 
     size = len(drawings.rows)
     start = (jnp.zeros(size, jnp.int32), jnp.ones(size, drawings.rows.dtype))
