@@ -54,6 +54,9 @@ def test_strokes_are_laid_over_one_another_and_lines_of_a_stroke_are_not():
     one, two = np.asarray(raster.exact(pad([once, again])))
     np.testing.assert_allclose(two, 1 - (1 - one) ** 2, atol=1e-6)
     assert (two - one).max() > 0.2
+    apart = [np.array([[0, 0], [255, 0]]), np.array([[0, 255], [255, 255]])]
+    image = np.asarray(raster.exact(pad([from_polylines(apart)]), PLAIN)[0])
+    assert image.sum() == pytest.approx(2 * (255 * 16 + np.pi * 8**2), rel=1e-4)
 
 
 def test_a_drawing_of_any_size_fills_the_canvas_and_an_empty_one_is_blank():
