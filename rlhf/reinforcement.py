@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 
-from jsafe import Metrics, Trainer, TrainerInfo, TrainState, multipliers
-from rlhf import host, losses
+from jsafe import Metrics, Trainer, TrainerInfo, TrainState, host, multipliers
+from rlhf import losses
 from rlhf.cost_window import CostWindow, mean_costs, remember
 from rlhf.data.examples import Prompts, Supervised
 from rlhf.descent import adamw

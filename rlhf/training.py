@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jsafe import Metrics, Trainer, TrainerInfo, TrainState
+from jsafe import Metrics, Trainer, TrainerInfo, TrainState, host
 from jsafe.hyper import Hyper, hyperparameters, option
-from rlhf import host, statistics
+from rlhf import statistics
 from rlhf.descent import adamw, where
 from rlhf.schedules import SCHEDULES, schedule
 

@@ -237,6 +237,6 @@ def kl_divergence(latent: Latent) -> jax.Array:
     return -0.5 * jnp.mean(1.0 + log_variance - mean**2 - jnp.exp(log_variance))
 
 
-def annealed(start: float, end: Any, decay: float, update: jax.Array) -> jax.Array:
+def annealed(start: Any, end: Any, decay: float, update: jax.Array) -> jax.Array:
     """A number that goes from `start` to `end`: `end - (end - start) decay^update`."""
     return end - (end - start) * jnp.exp(math.log(decay) * update)
