@@ -51,6 +51,11 @@ only the demonstration and one setting of the cost model are measured (docs/safe
 
 WARM_EPOCHS = 0
 
+OF_THE_MACHINE = frozenset(
+    "run_dir resume words command function debug json platform devices quiet coordinator processes process".split()
+)
+"""Options that a run does not keep; its mesh it keeps, and another may be given when it goes on."""
+
 SHRINKAGE = 30.0
 """Tokens of score 0 beside an answer's, where scores are pooled. Without them the shortest answers have the most
 extreme scores: reinforcement then ends in answers of one or two tokens, and longer answers are ranked worse."""

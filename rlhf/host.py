@@ -1,4 +1,4 @@
-"""What stays on the host, weights a run begins with and data: a compiled program asks for them and holds no copy.
+"""`jsafe.host` for language models, whose weights and rows may be spread over a mesh.
 
 On a mesh each device asks for its own part, so nothing is gathered on the way; with several processes, each answers for
 its own devices and needs all rows and weights on its host.
@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jsafe import host
 from rlhf import sharding
 
 
@@ -25,7 +26,7 @@ def loaded(tree: Any, key: jax.Array) -> Any:
     """
     over, data = sharding.current(), jax.random.key_data(key)
     if over is None:
-        return jax.pure_callback(lambda _: tree, jax.tree.map(_shape, tree), data, vmap_method="sequential")
+        return host.loaded(tree, key)
     specs = sharding.specs(tree, over)
     cut = [NamedSharding(over, spec) for spec in jax.tree.leaves(specs, is_leaf=_is_spec)]
     leaves, structure = jax.tree.flatten(tree)
@@ -78,23 +79,12 @@ def rows(source: Any, chosen: jax.Array) -> Any:
         ValueError: on a mesh whose `data` times `fsdp` does not divide the rows.
     """
 
-    def fetch(places: jax.Array) -> Any:
-        return jax.tree.map(lambda x: np.asarray(x)[np.asarray(places)], source)
-
-    def ask(chosen: jax.Array) -> Any:
-        wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct((*chosen.shape, *x.shape[1:]), x.dtype), source)
-        return jax.pure_callback(fetch, wanted, chosen, vmap_method="broadcast_all")
-
     over = sharding.current()
     if over is None:
-        return ask(chosen)
+        return host.rows(source, chosen)
     spread = (*(None,) * (chosen.ndim - 1), "batch")
     spec = sharding.partition(f"rows {list(chosen.shape)}", chosen.shape, spread, over.shape)
-    return jax.shard_map(ask, in_specs=spec, out_specs=spec, check_vma=False)(chosen)
-
-
-def _shape(x: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(np.shape(x), x.dtype)
+    return jax.shard_map(lambda part: host.rows(source, part), in_specs=spec, out_specs=spec, check_vma=False)(chosen)
 
 
 def _is_spec(x: Any) -> bool:

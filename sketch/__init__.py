@@ -1,1 +1,1 @@
-"""Sketch-RNN, stroke predictor and critic: reserved for the sketch part; nothing is public yet."""
+"""Drawings: Sketch-RNN, a network that suggests the next stroke, and critics, as pure functions."""
