@@ -111,6 +111,22 @@ def fitted_places(drawings: Drawings) -> Float[Array, "batch time 2"]:
     return (places - centre) * factor + BOX / 2
 
 
+def framed(drawings: Drawings) -> Drawings:
+    """The drawings as the box holds them: longest side 255, offsets from the centre of the box on.
+
+    What is drawn while the whole is not known yet can be placed, for the first offset says where it begins.
+    """
+    places = fitted_places(drawings) - BOX / 2
+    offsets = jnp.diff(places, axis=1, prepend=0.0)
+    rows = jnp.concatenate([offsets, drawings.rows[..., 2:]], axis=-1)
+    return Drawings(jnp.where(real_rows(drawings)[..., None], rows, 0.0), jnp.asarray(drawings.lengths))
+
+
+def framed_places(drawings: Drawings) -> Float[Array, "batch time 2"]:
+    """Positions in the box for drawings that are framed."""
+    return jnp.cumsum(drawings.rows[..., :2], axis=1) + BOX / 2
+
+
 def segments(drawings: Drawings, canvas: Canvas, places: jax.Array | None = None) -> Segments:
     """The lines of each drawing in pixels, with an axis of drawings in front.
 

@@ -128,6 +128,7 @@ def close(one, other):
 
 
 @pytest.mark.parametrize("mesh", ["(8, 1, 1)", "(2, 2, 2)", "(1, 8, 1)"])
+@pytest.mark.slow
 def test_fine_tuning_on_a_mesh_has_the_numbers_of_one_device(on_mesh, mesh):
     found = on_mesh["sft"]
     close(found["alone"], found[mesh]["rows"])
@@ -135,6 +136,7 @@ def test_fine_tuning_on_a_mesh_has_the_numbers_of_one_device(on_mesh, mesh):
     assert all(row["gradient_norm"] * row["learning_rate"] > 1e-3 for row in found["alone"])  # parameters moved
 
 
+@pytest.mark.slow
 def test_ppo_lag_on_a_mesh_has_the_numbers_of_one_device(on_mesh):
     found = on_mesh["ppo_lag"]
     close(found["alone"], found["(2, 2, 2)"]["rows"])
@@ -142,6 +144,7 @@ def test_ppo_lag_on_a_mesh_has_the_numbers_of_one_device(on_mesh):
     assert found["alone"][1]["multiplier"] != found["alone"][0]["multiplier"]
 
 
+@pytest.mark.slow
 def test_each_device_holds_its_part_only(on_mesh):
     alone, spread = on_mesh["sft"]["(8, 1, 1)"]["shapes"], on_mesh["sft"]["(2, 2, 2)"]["shapes"]
     moments = [name for name in alone if "mu" in name and name.endswith("mlp/gate")]
@@ -154,12 +157,14 @@ def test_each_device_holds_its_part_only(on_mesh):
     assert shapes["0/actor/decoder/embedding"] == shapes["0/critics/0/decoder/embedding"] == [1, 24, 8]
 
 
+@pytest.mark.slow
 def test_a_mesh_draws_the_same_tokens(on_mesh):
     alone, spread = on_mesh["tokens"]
     assert alone == spread
     assert len({tuple(row[8:]) for row in alone}) > 1
 
 
+@pytest.mark.slow
 def test_a_compiled_plan_holds_what_was_reckoned(on_mesh):
     said, found = on_mesh["plan"]["said"], on_mesh["plan"]["compiled"]
     assert 0 <= found["arguments"] - said["parameters"] - said["moments"] < 256  # the key, counters, the learning rate

@@ -131,8 +131,9 @@ def test_presets_have_the_published_sizes():
 @pytest.mark.slow
 def test_ten_cats_are_learned_by_heart():
     """The published criterion: a reconstruction loss below -1."""
-    options = dataclasses.replace(OPTIONS, iterations=20, batch_size=10, learning_rate=3e-3, learning_rate_decay=0.999)
-    preset = Preset(Architecture(conditional=False, decoder_size=256), options)
+    jax.config.update("jax_disable_most_optimizations", False)  # here most of the time is not compilation
+    options = dataclasses.replace(OPTIONS, iterations=16, batch_size=10, learning_rate=5e-3)
+    preset = Preset(Architecture(conditional=False, decoder_size=192), options)
     stage = sketch_rnn_stage(cats()[:10], preset=preset)
     fitted = jsafe.fit(stage.trainer, iterations=stage.iterations, progress=False)
     assert fitted.metrics["reconstruction"][-1, 0] < -1.0

@@ -1,0 +1,283 @@
+"""A network that looks at a canvas and suggests the next stroke: where it begins and ends, and what it looks like.
+
+A variational autoencoder of the next stroke given the canvas (Sohn, Lee and Yan 2015): many strokes may come next, and
+a latent vector says which. Of the paper (Pang et al. 2020) only the idea is known; the sizes are this project's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jsafe.hyper import Hyper, hyperparameters, option
+from sketch import augment, moments, raster, strokes
+from sketch.moments import Moment
+from sketch.sketch_rnn import Latent
+from sketch.stages import Stage
+from sketch.strokes import Drawings
+from sketch.training import Judgement, Problem, TrainingOptions, descent_trainer
+
+
+@hyperparameters
+class PredictorSize(Hyper):
+    """Sizes of a predictor."""
+
+    side: int = option("pixels of the images it looks at, a multiple of 2 to the number of channels", default=64, low=4)
+    channels: tuple[int, ...] = option(
+        "of its convolutions, each of which halves the image", default=(32, 64, 128, 256)
+    )
+    features: int = option("numbers that say what is on the canvas", default=256, low=1)
+    latent_size: int = option("numbers that say which of the likely strokes comes", default=16, low=1)
+    embedding_size: int = option("numbers that a decoder is told", default=64, low=1)
+    strokes: int = option("strokes of a drawing that are looked at", default=32, low=1)
+
+    def __post_init__(self) -> None:
+        """Check each option, and that the image can be halved as often as there are convolutions."""
+        super().__post_init__()
+        if not self.channels or min(self.channels) < 1 or self.side % 2 ** len(self.channels):
+            raise ValueError(f"side {self.side} must be a multiple of 2 to the number of channels {self.channels}")
+
+
+@hyperparameters
+class PredictorOptions(TrainingOptions):
+    """Hyper-parameters of its training."""
+
+    ink_weight: float = option("weight of a pixel with ink beside one without", default=8.0, above=0)
+    kl_weight: float = option("of the divergence", default=0.1, low=0)
+    free_bits: float = option("divergence of an entry of the latent vector that costs nothing more", default=0.1, low=0)
+    flip: float = option("probability that left and right are swapped", default=0.5, low=0, high=1)
+
+
+class Suggestion(NamedTuple):
+    """What may come next.
+
+    Attributes:
+        ink: `[B, side, side]` logits of the next stroke's ink.
+        start: `[B, (side / 2)^2]` logits of the cell in which it begins.
+        end: the same for its end.
+        box: `[B, 4]`, see `Moment`.
+        log_length: `[B]`.
+        over: `[B]` logit of the drawing being over.
+        embedding: `[B, embedding_size]` within -1 and 1.
+    """
+
+    ink: Float[Array, "batch side side"]
+    start: Float[Array, "batch cells"]
+    end: Float[Array, "batch cells"]
+    box: Float[Array, "batch 4"]
+    log_length: Float[Array, " batch"]
+    over: Float[Array, " batch"]
+    embedding: Float[Array, "batch embedding"]
+
+
+class Eye(nn.Module):
+    """Convolutions of stride two that end in a vector; what it sees is `[B, side, side, channels]`."""
+
+    channels: Sequence[int]
+    features: int
+
+    @nn.compact
+    def __call__(self, image: jax.Array) -> jax.Array:
+        """Features `[B, features]`; two channels with the coordinates of each pixel are added."""
+        ramp = jnp.linspace(-1.0, 1.0, image.shape[1])
+        places = jnp.stack(jnp.meshgrid(ramp, ramp), axis=-1)
+        x = jnp.concatenate([image, jnp.broadcast_to(places, (*image.shape[:-1], 2))], axis=-1)
+        for width in self.channels:
+            x = nn.Conv(width, (3, 3), strides=2)(x)
+            x = nn.elu(nn.GroupNorm(num_groups=min(8, width) if width % 8 == 0 else 1)(x))
+        return nn.elu(nn.Dense(self.features)(x.reshape(len(x), -1)))
+
+
+class Predictor(nn.Module):
+    """The network; `__call__` is for training, `prior` and `suggest` for drawing.
+
+    Attributes:
+        size: its sizes.
+    """
+
+    size: PredictorSize
+
+    def setup(self) -> None:
+        """Name the parts."""
+        size = self.size
+        self.eye = Eye(size.channels, size.features)
+        self.next_eye = Eye(size.channels, size.features)
+        self.prior_head, self.posterior_head = nn.Dense(2 * size.latent_size), nn.Dense(2 * size.latent_size)
+        cells = (size.side // 2) ** 2
+        self.mix = nn.Dense(size.features)
+        self.heads = {"start": nn.Dense(cells), "end": nn.Dense(cells), "box": nn.Dense(4)}
+        self.log_length, self.over, self.embed = nn.Dense(1), nn.Dense(1), nn.Dense(size.embedding_size)
+        self.base = size.side // 2 ** len(size.channels)
+        self.seed = nn.Dense(self.base**2 * size.channels[-1])
+        widths = (*reversed(size.channels[:-1]), max(size.channels[0] // 2, 1))
+        self.grow = [nn.ConvTranspose(width, (4, 4), strides=(2, 2)) for width in widths]
+        self.ink = nn.Conv(1, (3, 3))
+
+    def look(self, canvas: jax.Array, last: jax.Array) -> jax.Array:
+        """What is on the canvas, `[B, features]`."""
+        return self.eye(jnp.stack([canvas, last], axis=-1))
+
+    def prior(self, seen: jax.Array) -> Latent:
+        """Which strokes may come."""
+        return Latent(*jnp.split(self.prior_head(seen), 2, axis=-1))
+
+    def posterior(self, seen: jax.Array, following: jax.Array) -> Latent:
+        """Which stroke came."""
+        both = jnp.concatenate([seen, self.next_eye(following[..., None])], axis=-1)
+        return Latent(*jnp.split(self.posterior_head(both), 2, axis=-1))
+
+    def suggest(self, seen: jax.Array, latent: jax.Array) -> Suggestion:
+        """The stroke that a latent vector stands for."""
+        x = nn.elu(self.mix(jnp.concatenate([seen, latent], axis=-1)))
+        image = nn.elu(self.seed(x)).reshape(len(x), self.base, self.base, -1)
+        for layer in self.grow:
+            image = nn.elu(layer(image))
+        heads = {name: layer(x) for name, layer in self.heads.items()}
+        over = self.over(nn.elu(seen))[..., 0]  # whether the drawing is over shows on the canvas alone
+        return Suggestion(
+            self.ink(image)[..., 0], heads["start"], heads["end"], heads["box"], self.log_length(x)[..., 0], over,
+            jnp.tanh(self.embed(x)),
+        )  # fmt: skip
+
+    def __call__(self, moment: Moment, key: jax.Array) -> tuple[Suggestion, Latent, Latent]:
+        """The suggestion for what came, its posterior and its prior."""
+        seen = self.look(moment.canvas, moment.last)
+        prior, posterior = self.prior(seen), self.posterior(seen, moment.next)
+        return self.suggest(seen, posterior.sample(key)), posterior, prior
+
+    def likely(self, canvas: jax.Array, last: jax.Array, key: jax.Array) -> Suggestion:
+        """A suggestion drawn from the prior."""
+        seen = self.look(canvas, last)
+        return self.suggest(seen, self.prior(seen).sample(key))
+
+
+def blurred(images: Float[Array, "batch side side"]) -> jax.Array:
+    """Images blurred by a normal distribution of one pixel."""
+    kernel = jnp.exp(-0.5 * jnp.arange(-2.0, 3.0) ** 2)
+    kernel = kernel / jnp.sum(kernel)
+    for axis in (1, 2):
+        pad = [(2, 2) if a == axis else (0, 0) for a in range(3)]
+        size, wide = images.shape[axis], jnp.pad(images, pad)
+        parts = (jax.lax.slice_in_dim(wide, i, i + size, axis=axis) for i in range(5))
+        images = sum(k * part for k, part in zip(kernel, parts, strict=True))  # type: ignore[assignment]
+    return images
+
+
+def moment_loss(
+    suggestion: Suggestion, posterior: Latent, prior: Latent, moment: Moment, options: PredictorOptions
+) -> Judgement:
+    """How far suggestions are from what came; where the drawing is over only that counts."""
+    real = (~moment.over).astype(jnp.float32)
+    count = jnp.maximum(jnp.sum(real), 1.0)
+
+    def mean(each: jax.Array) -> jax.Array:
+        return jnp.sum(each * real) / count
+
+    target = blurred(moment.next)
+    log_on, log_off = jax.nn.log_sigmoid(suggestion.ink), jax.nn.log_sigmoid(-suggestion.ink)
+    ink = -jnp.mean(options.ink_weight * target * log_on + (1.0 - target) * log_off, axis=(1, 2))
+    share = jax.nn.sigmoid(suggestion.ink)
+    overlap = jnp.sum(share * target, axis=(1, 2)) + 1.0
+    dice = 1.0 - 2.0 * overlap / (jnp.sum(share, axis=(1, 2)) + jnp.sum(target, axis=(1, 2)) + 2.0)
+
+    def crossed(logits: jax.Array, wanted: jax.Array) -> jax.Array:
+        return -jnp.take_along_axis(jax.nn.log_softmax(logits), wanted[:, None], axis=1)[:, 0]
+
+    start, end = mean(crossed(suggestion.start, moment.start)), mean(crossed(suggestion.end, moment.end))
+    box = mean(jnp.sum(jnp.abs(suggestion.box - moment.box), -1) + jnp.abs(suggestion.log_length - moment.log_length))
+    over = moment.over.astype(jnp.float32)
+    stop = -jnp.mean(over * jax.nn.log_sigmoid(suggestion.over) + (1 - over) * jax.nn.log_sigmoid(-suggestion.over))
+    ratio = posterior.log_variance - prior.log_variance
+    gap = (posterior.mean - prior.mean) ** 2 * jnp.exp(-prior.log_variance)
+    each = 0.5 * (jnp.exp(ratio) + gap - 1.0 - ratio)
+    kl = jnp.sum(jnp.maximum(jnp.sum(each * real[:, None], axis=0) / count, options.free_bits))
+    total = mean(ink + dice) + 0.5 * start + 0.25 * end + 0.5 * box + stop + options.kl_weight * kl
+    found = {"ink": mean(ink), "dice": mean(dice), "start": start, "end": end, "box": box, "stop": stop, "kl": kl}
+    return Judgement(total, found)
+
+
+class TrainedPredictor(NamedTuple):
+    """A trained predictor.
+
+    Attributes:
+        size: its sizes.
+        params: its parameters.
+    """
+
+    size: PredictorSize
+    params: Any
+
+
+def predictor_stage(
+    train: Sequence[np.ndarray], valid: Sequence[np.ndarray], size: PredictorSize, options: PredictorOptions
+) -> Stage:
+    """A predictor from drawings, stroke-3 each in any unit.
+
+    Raises:
+        ValueError: there are no drawings, or fewer than a batch.
+    """
+    network = Predictor(size)
+    longest = max(map(len, [*train, *valid]), default=0)
+
+    def look(key: jax.Array, drawings: Drawings) -> Moment:
+        framed = raster.framed(jax.tree.map(jnp.asarray, drawings))
+        return moments.anywhere(key, framed, size.side, size.strokes)
+
+    def init(key: jax.Array) -> Any:
+        blank = jnp.zeros((1, size.side, size.side))
+        moment = Moment(blank, blank, blank, *[jnp.zeros(1)] * 5)
+        return network.init(key, moment, key)
+
+    def judged(params: Any, drawings: Drawings, key: jax.Array, flip: float) -> Judgement:
+        when, which, way = jax.random.split(key, 3)
+        if flip:
+            drawings = augment.flip(way, drawings, flip)
+        moment = look(when, drawings)
+        return moment_loss(*network.apply(params, moment, which), moment, options)  # type: ignore[misc]
+
+    problem = Problem(
+        init,
+        lambda params, batch, key, *_: judged(params, batch, key, options.flip),
+        # The same moments each time, so that the best parameters are not those of an easy draw.
+        lambda params, data, _: judged(params, data, jax.random.key(0), 0.0),
+        strokes.pad(train, longest),
+        strokes.pad(valid, longest) if len(valid) else None,
+    )
+    trainer = descent_trainer("predictor", problem, options, shown=("ink", "start"), config=size.config())
+
+    def finish(state: Any) -> TrainedPredictor:
+        return TrainedPredictor(size, jax.tree.map(np.asarray, state.params["best"]))
+
+    return Stage(trainer, options.iterations, finish)
+
+
+def guidance_size(size: PredictorSize) -> int:
+    """Numbers that a decoder is told at each step: where the pen is, and what may come."""
+    return 2 + size.embedding_size
+
+
+def guidance(
+    size: PredictorSize, suggest: Callable[[jax.Array, jax.Array], jax.Array], drawings: Drawings
+) -> Float[Array, "batch time guidance"]:
+    """What a decoder is told before each row of framed drawings.
+
+    Args:
+        size: of the predictor.
+        suggest: `(canvas [B, side, side], last [B, side, side]) -> embedding [B, embedding_size]`.
+        drawings: framed.
+    """
+    places = raster.framed_places(drawings)
+    images = raster.stroke_images(drawings, size.strokes, moments.view(size.side), places=places)
+    seen = moments.canvases(images)
+    last = jnp.concatenate([jnp.zeros_like(images[:, :1]), images], axis=1)
+    embedding = jax.lax.map(lambda pair: suggest(*pair), (jnp.swapaxes(seen, 0, 1), jnp.swapaxes(last, 0, 1)))
+    finished = jnp.minimum(moments.stroke_numbers(drawings), size.strokes)
+    told = jnp.take_along_axis(jnp.swapaxes(embedding, 0, 1), finished[..., None], axis=1)
+    pen = jnp.pad(places[:, :-1] - raster.BOX / 2, ((0, 0), (1, 0), (0, 0))) / (raster.BOX / 2)
+    return jnp.concatenate([pen, told], axis=-1)
