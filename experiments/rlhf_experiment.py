@@ -82,8 +82,9 @@ def steps_of(declared: Mapping[str, Any], paths: Mapping[str, str]) -> list[Step
     """The steps of a declared experiment, one for each seed of those that have several.
 
     Args:
-        declared: `defaults`, options by stage, and `step`, a list of tables with `name`, `stage`, perhaps `seeds`, and
-            the stage's options without their dashes; several values are a list, switches are true.
+        declared: `defaults`, options by stage or by several of them, and `step`, a list of tables with `name`, `stage`,
+            perhaps `seeds`, and the stage's options without their dashes; several values are a list, switches are true.
+            A step's own options come before those of `defaults`, and the first of these before later ones.
         paths: what stands for `{name}` in texts.
 
     Raises:
@@ -95,7 +96,8 @@ def steps_of(declared: Mapping[str, Any], paths: Mapping[str, str]) -> list[Step
         name, stage = options.pop("name", ""), options.pop("stage", "")
         if stage not in COMMANDS or stage in ("demo", "experiment"):
             raise unknown(f"stage of step {name!r}", str(stage), set(COMMANDS) - {"demo", "experiment"})
-        options = {**declared.get("defaults", {}).get(stage, {}), **options}
+        for stages, shared in declared.get("defaults", {}).items():
+            options = {**shared, **options} if stage in stages.split() else options
         seeds = options.pop("seeds", None)
         words: list[str] = []
         for key, value in options.items():

@@ -57,7 +57,8 @@ FLAGS: dict[str, dict[str, Any]] = {
     "warm-epochs": {
         "type": integer,
         "metavar": "N",
-        "help": "passes over the texts as a language model first (default: some for a model from nothing, else 0)",
+        "default": 0,
+        "help": "passes over the texts as a language model first, for a model from nothing (default 0)",
     },
     "regularization": {**_NUMBER, "default": 0.001, "help": "weight of squared scores (default 0.001)"},
     "level": {

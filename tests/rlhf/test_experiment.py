@@ -23,14 +23,7 @@ vocabulary = 300
 length = 64
 batch-size = 8
 
-[defaults.reward]
-model = "@sft"
-length = 64
-batch-size = 8
-epochs = 1
-no-baseline = true
-
-[defaults.cost]
+[defaults."reward cost"]
 model = "@sft"
 length = 64
 batch-size = 8
