@@ -14,6 +14,7 @@ from experiments.outcome import CommandError, Outcome, note, table, to_json, unk
 from experiments.rlhf_curves import draw
 from experiments.rlhf_steps import Step, run_steps
 from experiments.rlhf_train import REINFORCEMENT
+from experiments.rlhf_use import summary as compared
 from experiments.rlhf_words import COMMANDS
 from experiments.words import key_value
 
@@ -39,7 +40,7 @@ def experiment(args: argparse.Namespace) -> Outcome:
         again = " ".join(["jsafe", *args.words])
         return Outcome({"steps": found}, f"stopped; the same command goes on with it:\n  {again}", stopped.exit_code)
     data: dict[str, Any] = {"steps": found, "run_dir": str(where)}
-    text = summary(steps, found)
+    text = "\n\n".join([summary(steps, found), *(compared(found[s.name]) for s in steps if s.stage == "evaluate")])
     if picture := _picture(steps, where):
         data["picture"] = str(picture)
         text += f"\n\npicture: {picture}"

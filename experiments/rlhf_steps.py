@@ -106,7 +106,8 @@ def run_steps(args: argparse.Namespace, steps: Sequence[Step], where: Path) -> t
         outcome = _run(
             args, step, folder, {need: where / need / OUTPUT.get(stages[need], "model") for need in made_from}
         )
-        note(outcome.text)
+        # The table of a comparison belongs to the end of an experiment, where it is read.
+        note(outcome.text.splitlines()[-1] if step.stage in WITHOUT_A_RUN and outcome.text else outcome.text)
         if outcome.exit_code:
             return found, outcome
         record = {"stage": step.stage, "words": list(step.words), "made_from": made_from, "data": outcome.data}
