@@ -64,7 +64,7 @@ def preference(
 ) -> dict[str, Any]:
     """Ranking accuracy, for a cost model also that of the sign, with intervals, beside a bag of words."""
     by = "safer" if kind == "cost" else "better"
-    pairs, groups = _pairs(kept, model, length, by, skip)
+    pairs, groups = examples.pairs_and_prompts(kept, model.tokenizer, length, by=by, skip=skip)
     scorer = ScoreModel(model.config)
     scores = judging.score_pairs(scorer, model.params, pairs)
     signs = np.stack([pairs.better_sign, pairs.worse_sign], axis=1)
@@ -83,28 +83,11 @@ def preference(
     return found
 
 
-def _pairs(
-    kept: Sequence[Sample], model: Model, length: int, by: str, skip: bool
-) -> tuple[examples.Preferences, list[Any]]:
-    """Pairs and their prompts."""
-    usable, groups = [], []
-    for sample in kept:  # one by one, so that prompts and pairs stay side by side
-        pair, left_out = examples.preferences([sample], model.tokenizer, length, by=by, skip=True)
-        if left_out and not skip:
-            raise ValueError(f"a pair to measure on cannot be used: {next(iter(left_out))}")
-        if len(pair.better):
-            usable.append(pair)
-            groups.append(sample.prompt)
-    if not usable:
-        raise ValueError("none of the pairs to measure on can be used")
-    return examples.Preferences(*(np.concatenate(column) for column in zip(*usable, strict=True))), groups
-
-
 def direct_preference(
     given: dict[str, Any], model: Model, start: Model, kept: Sequence[Sample], length: int
 ) -> dict[str, Any]:
     """How often the implied reward of the better answer is the larger one, and by how much, with intervals."""
-    pairs, groups = _pairs(kept, model, length, "better", given["skip"])
+    pairs, groups = examples.pairs_and_prompts(kept, model.tokenizer, length, by="better", skip=given["skip"])
     language_model = LanguageModel(model.config, loss_chunk=EVALUATED)
     new, old = (objectives.with_reference(language_model, m.params, pairs) for m in (model, start))
     compared = losses.Pairs(*(jnp.asarray(x) for x in pairs[:4]))

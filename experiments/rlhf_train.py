@@ -23,9 +23,9 @@ from experiments.rlhf_words import SHORT, hyper_of
 from experiments.runs import load_run
 from experiments.stray import output_of_libraries_on_stderr
 from jsafe import processes
-from rlhf import folder, lora, memory, peft, sharding, stages
+from rlhf import folder, lora, memory, peft, sharding, stages, word_scores
 from rlhf.beavertails import CATEGORIES
-from rlhf.data import mixing, plain, samples
+from rlhf.data import examples, mixing, plain, samples
 from rlhf.folder import Model
 from rlhf.generate import Sampling
 from rlhf.models.config import ModelConfig, parameter_count
@@ -219,6 +219,8 @@ def build(given: dict[str, Any], where: Path) -> tuple[stages.Stage, tuple[Any, 
         _, tested = mixing.split(len(prompts), given["eval_share"])
         apart = {prompts[i] for i in tested}
         kept, found = [s for s in found if s.prompt in apart], [s for s in found if s.prompt not in apart]
+    if given.get("prefer") == "harmful":
+        found, kept = ([s._replace(better=None if s.safer is None else not s.safer) for s in x] for x in (found, kept))
     texts = sorted({format_prompt(s.prompt, "</s>") + (a or "") for s in found for a in (s.answer, s.other)})
     model = _start(given, where, texts, found)
     options = hyper_of(TrainingOptions, name, _small(given, name))
@@ -262,7 +264,11 @@ def _start(given: dict[str, Any], where: Path, texts: list[str], found: list[sam
     if source.is_dir() or given["model"] not in (*folder.PRESETS, *folder.PUBLISHED):
         if given.get("warm_epochs"):
             raise CommandError("--warm-epochs is for a model that begins from nothing, not for a folder")
-        return _pooled(folder.open_model(source, tokenizer, score=bool(size), size=size or 1), given)
+        model = _pooled(folder.open_model(source, tokenizer, score=bool(size), size=size or 1), given)
+        if not given.get("word_scores"):
+            return model
+        folder.save_model(where / "start", _with_words(model, given, found), name)
+        return folder.open_model(where / "start", score=True)
     if tokenizer is None:
         if given["model"] not in folder.PRESETS:
             raise CommandError(f"{given['model']} has no tokenizer of its own here: name one with --tokenizer PATH")
@@ -281,8 +287,25 @@ def _start(given: dict[str, Any], where: Path, texts: list[str], found: list[sam
             model = stage.finish(jax.tree.map(lambda leaf: leaf[0], result.state))
     if size:
         model = folder.with_scores(model, size, given["seed"])
+        wanted = given.get("word_scores")
+        if name in ("reward", "cost") and (model.config.score_pooling == "mean" if wanted is None else wanted):
+            model = _with_words(model, given, found)
     folder.save_model(where / "start", model, name if size else "")
     return folder.open_model(where / "start", score=bool(size), size=size or 1)
+
+
+def _with_words(model: Model, given: dict[str, Any], found: list[samples.Sample]) -> Model:
+    """The model with scores of tokens that are fitted to the pairs, and a head that adds nothing to them yet."""
+    if model.config.score_pooling != "mean":
+        raise CommandError("--word-scores needs --pooling mean: an answer's last token says nothing of its words")
+    kind = given["stage"]
+    by = {"reward": "better", "cost": "safer"}[kind]
+    pairs, rows = examples.pairs_and_prompts(found, model.tokenizer, _length(given), by=by, skip=given["skip"])
+    fitted = word_scores.fit(model.config, kind, pairs, rows)
+    note(f"scores of tokens fitted to {len(rows):,} pairs, weight of their squares {fitted.strength:g}")
+    params = {**model.params, "score_words": fitted.words[:, None], "score_bias": np.float32([fitted.bias])}
+    params["score_head"] = np.zeros_like(model.params["score_head"])
+    return model._replace(config=dataclasses.replace(model.config, score_words=True), params=params)
 
 
 def _pooled(model: Model, given: dict[str, Any], default: str | None = None) -> Model:
@@ -291,6 +314,7 @@ def _pooled(model: Model, given: dict[str, Any], default: str | None = None) -> 
     if wanted is None or wanted == model.config.score_pooling:
         return model
     changes: dict[str, Any] = {"score_pooling": wanted, "score_after": (), "score_shrinkage": 0.0}
+    changes |= {"score_words": wanted == "mean" and model.config.score_words}
     if wanted == "mean":
         marker = tuple(model.tokenizer.encode(f" {ASSISTANT}", start=False)[-2:])
         changes |= {"score_after": marker, "score_shrinkage": SHRINKAGE}

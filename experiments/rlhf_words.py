@@ -45,7 +45,7 @@ FLAGS: dict[str, dict[str, Any]] = {
         "metavar": "PATH",
         "help": "folder or file (default: the model's)",
     },
-    "vocabulary": {**_COUNT, "default": 2048, "help": "tokens of a tokenizer that is learned (default 2048)"},
+    "vocabulary": {**_COUNT, "default": 4096, "help": "tokens of a tokenizer that is learned (default 4096)"},
     "length": {**_COUNT, "help": f"longest text (default 512, {SHORT} for a small model from nothing)"},
     "prompt-length": {**_COUNT, "default": 64, "help": "longest prompt (default 64)"},
     "data": {**_TEXTS, "help": "what to read: a file, a folder, or NAME:SHARE:PATH; may be repeated"},
@@ -70,6 +70,18 @@ FLAGS: dict[str, dict[str, Any]] = {
         "choices": POOLINGS,
         "help": "score an answer by its last token, as published, or by the mean of its tokens (default: mean for a "
         "model from nothing, else what the folder says)",
+    },
+    "word-scores": {
+        "action": argparse.BooleanOptionalAction,
+        "default": None,
+        "help": "first fit a score of each token, to which the rest is learned beside (default: for a model from "
+        "nothing; needs --pooling mean)",
+    },
+    "prefer": {
+        "choices": ("better", "harmful"),
+        "default": "better",
+        "help": "which answer of a pair is to have the larger reward: the more helpful one, or the more harmful one, "
+        "for a reward that pulls against the cost (default better)",
     },
     "no-baseline": {"dest": "baseline", "action": "store_false", "help": "do not fit a bag of words beside it"},
     "scale": {**_NUMBER, "default": 0.1, "help": "of the implied reward (default 0.1)"},
@@ -162,7 +174,7 @@ _MANY = ("mesh", "coordinator", "processes", "process")
 _RUN = ("seed", "run-dir", "resume", "checkpoint-every", "quiet", *_MANY)
 _TEXTS_ONLY = ("model", "tokenizer", "vocabulary", "length", "data", *_RUN)
 _SUPERVISED = (*_TEXTS_ONLY, "eval-data", "eval-share", "skip")
-_PAIRS = (*_SUPERVISED, "warm-epochs", "regularization", "level", "pooling", "no-baseline")
+_PAIRS = (*_SUPERVISED, "warm-epochs", "regularization", "level", "pooling", "word-scores", "no-baseline")
 _REINFORCED = ("model-folder", "reward-model", "tokenizer", "data", "ptx-data", "prompt-length", "skip", "remat", *_RUN)
 _ANSWERS = ("tokenizer", "data", "skip", "prompt-length", "batch-size", "seed", "out")
 _SFT, _RL = (TrainingOptions,), (ReinforcementOptions, Sampling)
@@ -200,7 +212,11 @@ COMMANDS: dict[str, Command] = {
     ),
     "sft": Command("fine-tune a language model on answers", _TRAIN, _SUPERVISED, _SFT, {"epochs": 3}),
     "reward": Command(
-        "train a reward model on pairs of answers", _TRAIN, _PAIRS, _SFT, {"epochs": 2, "weight_decay": 0.1}
+        "train a reward model on pairs of answers",
+        _TRAIN,
+        (*_PAIRS, "prefer"),
+        _SFT,
+        {"epochs": 2, "weight_decay": 0.1},
     ),
     "cost": Command(
         "train a cost model on pairs with safety labels", _TRAIN, _PAIRS, _SFT, {"epochs": 2, "weight_decay": 0.1}

@@ -28,7 +28,7 @@ class Descent(NamedTuple):
 
 
 def adamw(*, weight_decay: float, max_grad_norm: float, beta1: float = 0.9, beta2: float = 0.95) -> Descent:
-    """AdamW as Safe RLHF uses it; biases and the norms inside layers do not decay."""
+    """AdamW as Safe RLHF uses it, `decayed` saying what decays."""
     optimizer = optax.chain(
         optax.clip_by_global_norm(max_grad_norm),
         optax.scale_by_adam(beta1, beta2, EPSILON),
@@ -51,11 +51,14 @@ def where(condition: jax.Array, new: Any, old: Any) -> Any:
 
 
 def decayed(params: Any) -> Any:
-    """Which parameters decay: all but biases and the norms inside layers, as published; the last norm decays."""
+    """Which parameters decay: all but biases and the norms inside layers, as published; the last norm decays.
+
+    Scores of words, which no gradient reaches, stay as they were fitted.
+    """
+    kept = {"score_bias", "score_words", "ln_1", "ln_2"}
 
     def of(path: tuple[Any, ...], leaf: jax.Array) -> bool:
         del leaf
-        names = [str(getattr(key, "key", key)) for key in path]
-        return not ("score_bias" in names or "ln_1" in names or "ln_2" in names)
+        return not kept & {str(getattr(key, "key", key)) for key in path}
 
     return jax.tree_util.tree_map_with_path(of, params)

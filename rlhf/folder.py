@@ -23,7 +23,7 @@ from rlhf.models.heads import LanguageModel, ScoreModel
 from rlhf.statistics import ScoreStatistics
 from rlhf.tokens import FAST, SENTENCEPIECE, Tokenizer, load_tokenizer
 
-HEAD, BIAS = "score_head.weight", "score_head.bias"
+HEAD, BIAS, WORDS = "score_head.weight", "score_head.bias", "score_words.weight"
 BESIDE = ("tokenizer_config.json", "special_tokens_map.json")
 
 PRESETS: dict[str, dict[str, int]] = {
@@ -41,7 +41,8 @@ class Model(NamedTuple):
     Attributes:
         config: sizes and switches.
         tokenizer: with the model's own special ids.
-        params: NumPy arrays; `decoder`, and `head` of a language model or `score_head`, `score_bias` of a score model.
+        params: NumPy arrays; `decoder`, and `head` of a language model or `score_head`, `score_bias` and perhaps
+            `score_words` of a score model.
         statistics: of the scores, None for a language model.
     """
 
@@ -103,9 +104,12 @@ def open_model(folder: Path, tokenizer: Path | None = None, *, score: bool = Fal
         size = int(said.get("score_dim", size))
         params["score_head"] = files.read(HEAD, (size, config.hidden_size)).astype(np.float32).T.copy()
         params["score_bias"] = files.read(BIAS, (size,)).astype(np.float32) if BIAS in files else _zeros(size)
+        if config.score_words:
+            params["score_words"] = files.read(WORDS, (config.vocab_size, size)).astype(np.float32)
         statistics = _statistics(said, size)
     else:
         params |= new_head(config, size)
+        config = dataclasses.replace(config, score_words=False)
     return grown(Model(config, tokens, params, statistics))
 
 
@@ -135,8 +139,7 @@ def grown(model: Model) -> Model:
 
     params = dict(model.params)
     params["decoder"] = params["decoder"] | {"embedding": more(params["decoder"]["embedding"])}
-    if "head" in params:
-        params["head"] = more(params["head"])
+    params |= {name: more(params[name]) for name in ("head", "score_words") if name in params}
     return model._replace(config=dataclasses.replace(config, vocab_size=pad + 1, pad_id=pad), params=params)
 
 
@@ -211,6 +214,8 @@ def _tensors(model: Model) -> Iterator[tuple[str, np.ndarray]]:
     yield from weights.decoder_tensors(model.config, model.params["decoder"])
     yield HEAD, np.asarray(model.params["score_head"]).T
     yield BIAS, np.asarray(model.params["score_bias"])
+    if "score_words" in model.params:
+        yield WORDS, np.asarray(model.params["score_words"])
     if model.statistics is not None:
         mean, variance, count = (np.asarray(x) for x in model.statistics)
         yield from (("normalizer.mean", mean), ("normalizer.var", variance), ("normalizer.count", count.astype("i8")))

@@ -38,6 +38,7 @@ class Plan(NamedTuple):
         prompt_length: of prompts, for reinforcement.
         dtype: of activations and matrix products.
         param_dtype: of parameters, gradients and moments.
+        loss_chunk: tokens whose logits are held at once, 0 for all.
     """
 
     stage: str
@@ -47,6 +48,7 @@ class Plan(NamedTuple):
     prompt_length: int = 64
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
+    loss_chunk: int = TrainingOptions().loss_chunk
 
 
 def parameters_of(model: LanguageModel | ScoreModel) -> Any:
@@ -65,7 +67,7 @@ def trainer_of(plan: Plan) -> Trainer:
     if plan.stage not in STAGES:
         raise ValueError(f"stage must be one of {STAGES}, got {plan.stage!r}")
     types = (plan.dtype, plan.param_dtype)
-    actor = LanguageModel(plan.config, *types, remat=True)
+    actor = LanguageModel(plan.config, *types, remat=True, loss_chunk=plan.loss_chunk)
     if plan.stage == "sft":
         ids = np.zeros((plan.rows, plan.length), np.int32)
         loss = objectives.supervised(actor)
@@ -94,6 +96,8 @@ def estimate(plan: Plan, over: Mesh | AbstractMesh) -> dict[str, int]:
     apart, tensor = over.shape["data"] * over.shape["fsdp"], over.shape["tensor"]
     sharding.partition("rows", (plan.rows,), ("batch",), over.shape)
     rows, size = plan.rows // apart, jnp.dtype(plan.dtype).itemsize
+    # A chunk is columns of all rows, at least one, so that each device holds its rows' part of it.
+    chunk = max(plan.loss_chunk // apart, rows) if plan.loss_chunk else 0
     learned = state.params["model" if plan.stage == "sft" else "actor"]
     layer = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], plan.dtype), learned["decoder"]["layers"])
     found = {
@@ -101,7 +105,9 @@ def estimate(plan: Plan, over: Mesh | AbstractMesh) -> dict[str, int]:
         "frozen": sharding.shard_bytes(state.frozen, over),
         "gradients": sharding.shard_bytes(learned, over),
         "moments": sharding.shard_bytes(state.optimizer, over),
-        "activations": memory.activations(plan.config, rows, plan.length, remat=True, tensor=tensor, size=size),
+        "activations": memory.activations(
+            plan.config, rows, plan.length, remat=True, tensor=tensor, size=size, chunk=chunk
+        ),
         # Two layers' weights at once where they are cut over fsdp: the one at work and the one that is fetched.
         "gathered": 2 * _bytes(layer) // tensor if over.shape["fsdp"] > 1 else 0,
     }

@@ -170,6 +170,25 @@ def preferences(
     return Preferences(better, worse, better_mask, worse_mask, signs[:, 0], signs[:, 1]), left_out
 
 
+def pairs_and_prompts(
+    samples: Sequence[Sample], tokenizer: Tokenizer, length: int, *, by: str, skip: bool = False
+) -> tuple[Preferences, list[tuple[str, ...]]]:
+    """Pairs as `preferences` gives them, and the prompt of each.
+
+    Raises:
+        ValueError: a sample cannot be used and `skip` is not set, or none can be used.
+    """
+    usable, asked = [], []
+    for sample in samples:  # one by one, so that prompts and pairs stay side by side
+        pair, _ = preferences([sample], tokenizer, length, by=by, skip=skip)
+        if len(pair.better):
+            usable.append(pair)
+            asked.append(sample.prompt)
+    if not usable:
+        raise ValueError("none of the pairs can be used")
+    return Preferences(*(np.concatenate(column) for column in zip(*usable, strict=True))), asked
+
+
 def prompts(
     samples: Sequence[Sample], tokenizer: Tokenizer, length: int, *, skip: bool = False
 ) -> tuple[Prompts, dict[str, int]]:

@@ -63,6 +63,8 @@ class ModelConfig:
             the mean over the text so far, which small models learn from few texts.
         score_shrinkage: tokens of score 0 that this mean counts beside the text's, so that a few words say little.
         score_after: ids behind whose last occurrence that mean begins, so that a prompt does not count; none for all.
+        score_words: add to each token's score one that depends on the token alone and is fitted before the rest is
+            trained (`rlhf.word_scores`); only with the mean.
     """
 
     family: str = "llama"
@@ -88,6 +90,7 @@ class ModelConfig:
     score_pooling: str = "last"
     score_shrinkage: float = 0.0
     score_after: tuple[int, ...] = ()
+    score_words: bool = False
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together.
@@ -106,6 +109,8 @@ class ModelConfig:
             raise ValueError(f"position must be 'rope' or 'alibi', got {self.position!r}")
         if self.score_pooling not in POOLINGS:
             raise ValueError(f"score_pooling must be one of {POOLINGS}, got {self.score_pooling!r}")
+        if self.score_words and self.score_pooling != "mean":
+            raise ValueError(f"score_words needs score_pooling 'mean', got {self.score_pooling!r}")
         if self.position == "rope" and self.head_dim % 2:
             raise ValueError(f"head_dim must be even for rotations, got {self.head_dim}")
 
@@ -230,6 +235,7 @@ def from_hf(found: Mapping[str, Any]) -> ModelConfig:
         score_pooling=found.get("score_pooling", "last"),
         score_shrinkage=found.get("score_shrinkage", 0.0),
         score_after=tuple(found.get("score_after", ())),
+        score_words=bool(found.get("score_words", False)),
         **own,
     )
 
@@ -269,7 +275,7 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
     }
     if config.score_pooling != "last":
         out |= {"score_pooling": config.score_pooling, "score_shrinkage": config.score_shrinkage}
-        out["score_after"] = list(config.score_after)
+        out |= {"score_after": list(config.score_after), "score_words": config.score_words}
     if baichuan:
         out["z_loss_weight"] = config.z_loss_weight
         out["model_max_length" if config.position == "alibi" else "max_position_embeddings"] = config.max_length

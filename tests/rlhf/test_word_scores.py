@@ -1,0 +1,107 @@
+"""Scores of tokens fitted before a model is trained: their loss, their optimum, and what the model makes of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import cli
+from rlhf import corpus, folder, losses, word_scores
+from rlhf.data.examples import Preferences
+from rlhf.descent import decayed
+from rlhf.losses import Pairs
+from rlhf.models.config import ModelConfig, from_hf, to_hf
+from rlhf.models.heads import ScoreModel
+
+MARK, HARM, KIND, OTHERS = (3, 4), 5, 6, 20
+CONFIG = ModelConfig(
+    vocab_size=OTHERS, hidden_size=16, intermediate_size=16, num_layers=1, num_heads=1, num_kv_heads=1, head_dim=16,
+    score_pooling="mean", score_after=MARK, score_shrinkage=4.0, score_words=True,
+)  # fmt: skip
+
+
+def drawn(number: int = 60, length: int = 24, seed: int = 0) -> tuple[Preferences, list[int]]:
+    """Pairs in which harmful answers hold `HARM` more often, among tokens that say nothing."""
+    rng = np.random.default_rng(seed)
+    texts, masks = [], []
+    for share in (0.1, 0.4):
+        ids = rng.integers(7, OTHERS, (number, length))
+        ids[:, :5] = [1, HARM, HARM, *MARK]  # the prompt's own words must not count
+        odd = rng.random((number, length)) < 0.5 * share
+        even = rng.random((number, length)) < 0.5 * (0.5 - share)
+        ids[:, 5:] = np.where(odd, HARM, np.where(even, KIND, ids))[:, 5:]
+        texts.append(ids.astype(np.int32))
+        masks.append(np.arange(length) < rng.integers(7, length + 1, (number, 1)))
+    sign = np.ones(number, np.float32)
+    return Preferences(texts[0], texts[1], masks[0], masks[1], sign, -sign), [i // 3 for i in range(number)]
+
+
+@pytest.mark.parametrize("kind", ["reward", "cost"])
+def test_the_fitted_loss_is_the_models_own(kind):
+    """The same pairs through a model whose head is zero, by the losses of the stages."""
+    pairs, _ = drawn()
+    model = ScoreModel(CONFIG)
+    params = model.init(jax.random.key(0), pairs.better[:1], pairs.better_mask[:1])["params"]
+    words = np.random.default_rng(1).normal(size=OTHERS)
+    params = dict(params) | {"score_head": jnp.zeros((16, 1)), "score_bias": jnp.array([0.3])}
+    params["score_words"] = words[:, None].astype(np.float32)
+    said = [model.apply({"params": params}, i, m).scores[..., 0] for i, m in (pairs[::2][:2], pairs[1::2][:2])]
+    compared = Pairs(*(jnp.asarray(x) for x in pairs[:4]))
+    if kind == "reward":
+        expected, _ = losses.reward_loss(*said, compared)
+    else:
+        expected, _ = losses.cost_loss(*said, compared, pairs.better_sign, pairs.worse_sign)
+    found, gradient = word_scores.loss(kind, word_scores.pooled(CONFIG, pairs))(np.append(words, 0.3))
+    assert found / len(pairs.better) == pytest.approx(float(expected), rel=1e-5)
+    step = np.zeros(OTHERS + 1)
+    for i in (HARM, OTHERS):
+        step[:] = 0
+        step[i] = 1e-5
+        ends = [
+            word_scores.loss(kind, word_scores.pooled(CONFIG, pairs))(np.append(words, 0.3) + s)[0]
+            for s in (step, -step)
+        ]
+        assert gradient[i] == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4)
+
+
+def test_planted_words_are_found_and_rank_pairs_of_other_prompts():
+    found = word_scores.fit(CONFIG, "cost", *drawn())
+    order = np.argsort(found.words)
+    assert order[0] == KIND and order[-1] == HARM
+    assert found.strength in found.losses and found.losses[found.strength] == min(found.losses.values())
+    other = word_scores.pooled(CONFIG, drawn(seed=5)[0])
+    costs = [part @ np.append(found.words, found.bias) for part in (other.better, other.worse)]
+    assert np.mean(costs[0] < costs[1]) > 0.75
+    liked = word_scores.fit(CONFIG, "reward", *drawn())
+    assert liked.words[HARM] < 0 < liked.words[KIND]
+    with pytest.raises(ValueError, match="kind must be 'reward' or 'cost'"):
+        word_scores.fit(CONFIG, "helpful", *drawn())
+
+
+def test_scores_of_words_stay_as_they_were_fitted_and_in_the_folder(tmp_path, capsys):
+    rows = tmp_path / "pairs.jsonl"
+    rows.write_text("".join(json.dumps(r) + "\n" for r in corpus.make(seed=0, answers=1, pairs=1)["pairs"][:24]))
+    words = ["--model", "nano", "--vocabulary", "300", "--length", "64", "--batch-size", "8", "--epochs", "1"]
+    words += ["--data", str(rows), "--no-baseline", "--quiet", "--run-dir", str(tmp_path / "run")]
+    assert cli.main(["rlhf", "cost", *words]) == 0
+    start = folder.open_model(tmp_path / "run" / "start", score=True)
+    ended = folder.open_model(tmp_path / "run" / "model", score=True)
+    assert start.config.score_words and np.abs(start.params["score_words"]).max() > 0.1
+    np.testing.assert_array_equal(start.params["score_words"], ended.params["score_words"])
+    assert not np.any(start.params["score_head"]) and np.any(ended.params["score_head"])
+    assert not decayed(start.params)["score_words"]
+    capsys.readouterr()
+    words[1], words[-1] = str(tmp_path / "run" / "model"), str(tmp_path / "other")
+    assert cli.main(["rlhf", "cost", *words, "--pooling", "last", "--word-scores"]) == 2
+    assert "--word-scores needs --pooling mean" in capsys.readouterr().err
+
+
+def test_scores_of_words_need_the_mean():
+    assert from_hf(to_hf(CONFIG)) == CONFIG
+    with pytest.raises(ValueError, match="score_words needs score_pooling 'mean'"):
+        dataclasses.replace(CONFIG, score_pooling="last")
