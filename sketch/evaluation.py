@@ -16,7 +16,7 @@ from jsafe.hyper import Hyper, hyperparameters, nearest, option
 from sketch import measures, sheets
 from sketch.drawing_statistics import StrokeNLL, copy_rows, count_rows, disorder_rows, nearness
 from sketch.human import HumanTest
-from sketch.judging import BITMAPS, VECTORS, Judge, Seen, among_humans, seen
+from sketch.judging import BITMAPS, VECTORS, JudgeLike, Seen, among_humans, seen
 from sketch.samples import HUMAN, Group, Sample, grouped, people
 
 AVERAGED = ("recognised", "probability", "confident", "precision", "recall", "density", "coverage")
@@ -64,7 +64,7 @@ class Report(NamedTuple):
 def evaluate(
     systems: Mapping[str, Sequence[Sample]],
     human: HumanTest,
-    judges: Mapping[str, Judge],
+    judges: Mapping[str, JudgeLike],
     training: Sequence[np.ndarray] = (),
     options: EvaluationOptions | None = None,
     *,
@@ -97,8 +97,9 @@ def evaluate(
     for name, judge in judges.items():
         bitmaps = judge.kind == BITMAPS
 
-        def look(pictures: Any, vectors: Any, name: str = name, judge: Judge = judge, bitmaps: bool = bitmaps) -> Seen:
-            return seen(name, judge, options.target, pictures if bitmaps else list(map(_not_empty, vectors)))
+        def look(pictures: np.ndarray, vectors: Any, name: str = name, judge: JudgeLike = judge) -> Seen:
+            shown = pictures if judge.kind == BITMAPS else sheets.padded(list(map(_not_empty, vectors)))
+            return seen(name, judge, options.target, shown)
 
         by_group = [
             [look(picture, one.drawings) for picture, one in zip(pictures, group.samples, strict=True)]
@@ -126,7 +127,7 @@ def evaluate(
     return Report(rows, statistics, _with_recall(differences, rows), list(dict.fromkeys(notes)), settings)
 
 
-def _check(systems: Any, human: HumanTest, judges: Mapping[str, Judge], options: EvaluationOptions) -> None:
+def _check(systems: Any, human: HumanTest, judges: Mapping[str, JudgeLike], options: EvaluationOptions) -> None:
     if not judges:
         raise ValueError("there are no judges")
     if max(len(human.bitmaps), len(human.vectors)) < 2:

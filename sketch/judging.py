@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from sketch import measures
+from sketch.strokes import Drawings
 
 BITMAPS, VECTORS = "bitmaps", "vectors"
 """What a judge looks at."""
@@ -27,7 +28,7 @@ class OpinionLike(Protocol):
         ...
 
 
-class Judge(Protocol):
+class JudgeLike(Protocol):
     """A classifier that has seen neither the systems' drawings nor the test's."""
 
     @property
@@ -40,9 +41,24 @@ class Judge(Protocol):
         """Names of its classes, in the order of the probabilities."""
         ...
 
-    def opinions(self, inputs: Any) -> OpinionLike:
-        """Its opinion on bytes `[n, 28, 28]`, white on black, or on a list of stroke-3 in any unit."""
+    @property
+    def opinions(self) -> Callable[[Any], OpinionLike]:
+        """Its opinion on bytes `[n, 28, 28]`, white on black, or on `sketch.strokes.Drawings` in any unit."""
         ...
+
+
+class AskedJudge(NamedTuple):
+    """Any function that has opinions, as a judge.
+
+    Attributes:
+        kind: see `JudgeLike`.
+        classes: see there.
+        opinions: see there.
+    """
+
+    kind: str
+    classes: Sequence[str]
+    opinions: Callable[[Any], OpinionLike]
 
 
 class Seen(NamedTuple):
@@ -53,19 +69,26 @@ class Seen(NamedTuple):
     features: np.ndarray
 
 
-def seen(name: str, judge: Judge, target: str, inputs: Any) -> Seen:
+def seen(name: str, judge: JudgeLike, target: str, inputs: np.ndarray | Drawings) -> Seen:
     """Ask a judge.
+
+    Args:
+        name: what errors call it.
+        judge: who is asked.
+        target: one of its classes.
+        inputs: of its kind.
 
     Raises:
         ValueError: its answers have the wrong shape or are not finite; names the judge.
     """
+    count = len(inputs.lengths) if isinstance(inputs, Drawings) else len(inputs)
     opinion = judge.opinions(inputs)
     probabilities = np.asarray(opinion.probabilities, np.float64)
     features = np.asarray(opinion.features, np.float64)
-    if probabilities.shape != (len(inputs), len(judge.classes)) or len(features) != len(inputs) or features.ndim != 2:
+    if probabilities.shape != (count, len(judge.classes)) or features.ndim != 2 or len(features) != count:
         raise ValueError(
             f"judge {name!r} gave probabilities {list(probabilities.shape)} and features {list(features.shape)} for "
-            f"{len(inputs)} drawings and {len(judge.classes)} classes"
+            f"{count} drawings and {len(judge.classes)} classes"
         )
     if not (np.isfinite(probabilities).all() and np.isfinite(features).all()):
         raise ValueError(f"judge {name!r} gave numbers that are not finite")

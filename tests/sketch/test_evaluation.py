@@ -10,7 +10,7 @@ from sketch.evaluation import MEAN, EvaluationOptions, evaluate
 from sketch.human import HumanTest
 from sketch.judging import seen
 from sketch.samples import Sample, sample
-from sketch.strokes import from_polylines
+from sketch.strokes import from_polylines, pad, unpad
 
 OPTIONS = EvaluationOptions(resamples=400, neighbours=3)
 NO_BITMAPS = np.zeros((0, 28, 28), np.uint8)
@@ -50,7 +50,7 @@ class Hand:
     kind, classes = "vectors", ("cat", "dog", "bird")
 
     def opinions(self, inputs):
-        places = [np.cumsum(one[:, :2], axis=0) for one in inputs]
+        places = [np.cumsum(one[:, :2], axis=0) for one in unpad(inputs)]
         extent = np.array([p.max(axis=0) - p.min(axis=0) for p in places])
         cat = np.where(extent[:, 1] > extent[:, 0], 0.8, 0.1)
         features = np.array([np.resize((p - p.min(axis=0)) / max(p.max(), 1), 16) for p in places])
@@ -120,7 +120,7 @@ def test_sets_are_of_one_size_and_a_narrow_system_recalls_little(world):
         {"honest": systems["honest"][:1]}, HumanTest(NO_BITMAPS, human), {"hand": Hand()},
         options=EvaluationOptions(splits=1, neighbours=3, seed=7, resamples=10),
     )  # fmt: skip
-    features = seen("", Hand(), "cat", human).features
+    features = seen("", Hand(), "cat", pad(human)).features
     order = np.random.default_rng([7, 0]).permutation(100)
     expected = measures.frechet_distance(features[order[:50]], features[order[50:]])
     assert of(one.rows, system="human")["fid"] == pytest.approx(expected)
