@@ -37,7 +37,7 @@ from rlhf.vocabulary import learn_tokenizer
 REINFORCEMENT = ("ppo", "ppo-lag", "reward-shaping")
 SCORED = {"reward": 1, "cost": 1, "moderation": len(CATEGORIES)}
 
-_JUDGE = {"learning_rate": 2e-3, "batch_size": 64, "epochs": 1, "token_dropout": 0.6}
+_JUDGE = {"learning_rate": 1e-4, "batch_size": 64, "epochs": 1, "token_dropout": 0.6}
 FROM_NOTHING: dict[str, dict[str, Any]] = {
     "warm": {"learning_rate": 2e-3, "batch_size": 64, "weight_decay": 0.1, "warmup_ratio": 0.05, "token_dropout": 0.1},
     "sft": {"learning_rate": 1e-3, "batch_size": 32, "epochs": 5},
@@ -48,7 +48,8 @@ FROM_NOTHING: dict[str, dict[str, Any]] = {
     "dpo": {"learning_rate": 1e-4, "batch_size": 32},
 }
 """Settings of models that begin from nothing and are small, where they differ. Chosen for runs of minutes on two cores;
-those of judges were chosen on one fold and do not hold on others (docs/safe_rlhf.md), the rest is not searched."""
+those of judges leave most to the scores of words, since what a decoder learns beside them from so few prompts does not carry
+over to others (docs/safe_rlhf.md); the rest is not searched."""
 
 OF_THE_MACHINE = frozenset(
     "run_dir resume words command function debug json platform devices quiet coordinator processes process".split()
