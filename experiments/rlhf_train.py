@@ -48,8 +48,8 @@ FROM_NOTHING: dict[str, dict[str, Any]] = {
     "dpo": {"learning_rate": 1e-4, "batch_size": 32},
 }
 """Settings of models that begin from nothing and are small, where they differ. Chosen for runs of minutes on two cores;
-those of judges leave most to the scores of words, since what a decoder learns beside them from so few prompts does not carry
-over to others (docs/safe_rlhf.md); the rest is not searched."""
+those of judges leave most to the scores of words, since what a decoder learns beside them from so few prompts does not
+carry over to others (docs/safe_rlhf.md); the rest is not searched."""
 
 OF_THE_MACHINE = frozenset(
     "run_dir resume words command function debug json platform devices quiet coordinator processes process".split()
