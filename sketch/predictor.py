@@ -214,6 +214,12 @@ class TrainedPredictor(NamedTuple):
     params: Any
 
 
+def init(size: PredictorSize, key: jax.Array) -> Any:
+    """Parameters of a predictor that has learned nothing."""
+    blank = jnp.zeros((1, size.side, size.side))
+    return Predictor(size).init(key, Moment(blank, blank, blank, *[jnp.zeros(1)] * 5), key)
+
+
 def predictor_stage(
     train: Sequence[np.ndarray], valid: Sequence[np.ndarray], size: PredictorSize, options: PredictorOptions
 ) -> Stage:
@@ -229,11 +235,6 @@ def predictor_stage(
         framed = raster.framed(jax.tree.map(jnp.asarray, drawings))
         return moments.anywhere(key, framed, size.side, size.strokes)
 
-    def init(key: jax.Array) -> Any:
-        blank = jnp.zeros((1, size.side, size.side))
-        moment = Moment(blank, blank, blank, *[jnp.zeros(1)] * 5)
-        return network.init(key, moment, key)
-
     def judged(params: Any, drawings: Drawings, key: jax.Array, flip: float) -> Judgement:
         when, which, way = jax.random.split(key, 3)
         if flip:
@@ -242,7 +243,7 @@ def predictor_stage(
         return moment_loss(*network.apply(params, moment, which), moment, options)  # type: ignore[misc]
 
     problem = Problem(
-        init,
+        lambda key: init(size, key),
         lambda params, batch, key, *_: judged(params, batch, key, options.flip),
         # The same moments each time, so that the best parameters are not those of an easy draw.
         lambda params, data, _: judged(params, data, jax.random.key(0), 0.0),
