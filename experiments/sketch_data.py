@@ -1,0 +1,179 @@
+"""The drawings that `jsafe sketch` learns from: files, folders, and drawings that the program makes itself."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.outcome import CommandError, note
+from jsafe.hyper import nearest
+from sketch import procedural
+from sketch.files import SPLITS, Drawing, assign_splits, load, of_split, without_duplicates
+
+KINDS = (".npz", ".ndjson")
+
+
+class Lot(NamedTuple):
+    """What there is to learn from.
+
+    Attributes:
+        train: stroke-3 each.
+        valid: the same, kept apart to choose the best parameters by.
+        left_out: reasons with file and row.
+    """
+
+    train: list[np.ndarray]
+    valid: list[np.ndarray]
+    left_out: list[str]
+
+
+def files_of(places: Iterable[str | Path]) -> list[Path]:
+    """The files of drawings among the places; of a folder those in it, by name.
+
+    Raises:
+        CommandError: there is no such place, or a folder has no drawings.
+    """
+    found = []
+    for place in map(Path, places):
+        if place.is_dir():
+            inside = sorted(path for path in place.iterdir() if path.suffix in KINDS)
+            if not inside:
+                raise CommandError(f"folder {place} has no files that end in {' or '.join(KINDS)}")
+            found += inside
+        elif place.is_file():
+            found.append(place)
+        else:
+            raise CommandError(f"there is no file or folder {place}")
+    return found
+
+
+def read(given: Mapping[str, Any], places: Iterable[str | Path]) -> tuple[list[Drawing], list[str]]:
+    """Drawings of files, those of the classes that are wanted, and the reasons why others had to be left out.
+
+    Args:
+        given: `allow_pickle`, `skip`, `max_points`, `classes`, `without` and `recognized_only` of the command.
+        places: files and folders.
+
+    Raises:
+        CommandError: nothing is left; the message names the classes there are.
+        ValueError: a file or a drawing cannot be used, by file and row.
+    """
+    found: list[Drawing] = []
+    left_out: list[str] = []
+    for path in files_of(places):
+        # Sketch-RNN's own files do not say what they hold; their names do: cat.npz, cat.full.npz.
+        label = re.split(r"[._]", path.name)[0]
+        try:
+            drawings, faults = load(
+                path,
+                allow_pickle=given["allow_pickle"],
+                skip=given["skip"],
+                max_points=given["max_points"],
+                label=label,
+            )
+        except ValueError as error:
+            if not given["skip"] or "allow_pickle" in str(error):
+                raise ValueError(str(error).replace("with allow_pickle", "with --allow-pickle")) from None
+            left_out.append(str(error))
+            continue
+        found += drawings
+        left_out += faults
+    wanted, unwanted = set(given.get("classes") or ()), set(given.get("without") or ())
+    there = Counter(drawing.label for drawing in found)
+    for name in sorted((wanted | unwanted) - set(there)):
+        known = ", ".join(sorted(there)[:12]) + ", ..." * (len(there) > 12)
+        raise CommandError(f"there are no drawings of {name!r}{nearest(name, there)} (classes: {known or 'none'})")
+    kept = [d for d in found if (not wanted or d.label in wanted) and d.label not in unwanted]
+    if given.get("recognized_only"):
+        kept = [d for d in kept if d.recognized]
+    if found and not kept:
+        raise CommandError(f"of {len(found)} drawings none is left: see --class, --without and --recognized-only")
+    return kept, left_out
+
+
+def made(names: Iterable[str]) -> list[Drawing]:
+    """Drawings that the program makes, from `CLASS:COUNT`.
+
+    Raises:
+        CommandError: it is not written like that, or there is no such class.
+    """
+    found = []
+    for text in names:
+        name, _, count = text.partition(":")
+        if not count.isdecimal() or int(count) < 1:
+            raise CommandError(f"--procedural takes CLASS:COUNT, for example cat:2000; got {text!r}")
+        drawn = procedural.drawings(name, int(count))
+        found += [Drawing(d, label=name, source=f"{name} {number}") for number, d in enumerate(drawn)]
+    return found
+
+
+def gather(given: Mapping[str, Any]) -> Lot:
+    """What a stage learns from and is watched on.
+
+    The splits of files count; drawings without one are given one by their content. A drawing that comes several times,
+    by its `key_id`, counts once; of two copies the one whose file has splits stays, and one that is kept apart to
+    validate is never learned from.
+
+    Args:
+        given: see `read`; also `data`, `procedural`, `valid`, `split` and `valid_share`.
+
+    Raises:
+        CommandError, ValueError: see `read`; or there is nothing to learn from.
+    """
+    if not given.get("data") and not given.get("procedural"):
+        raise CommandError(
+            f"say what to learn from: jsafe sketch {given['stage']} --data FILE, or --procedural cat:2000"
+        )
+    found, left_out = read(given, given.get("data") or ())
+    found += made(given.get("procedural") or ())
+    apart: list[Drawing] = []
+    if given.get("valid"):
+        apart, more = read(given, given["valid"])
+        left_out += more
+        # A file that is only there to validate may hold other splits too: where it says, those to validate count.
+        if any(drawing.split == "valid" for drawing in apart):
+            apart = [drawing for drawing in apart if drawing.split in ("valid", "")]
+        apart = without_duplicates(apart)
+    found = without_duplicates(sorted(found, key=lambda drawing: not drawing.split), apart)
+    found = assign_splits(found, valid=0.0 if apart else given["valid_share"])
+    learned = SPLITS if given["split"] == "all" else (given["split"],)
+    train = [strokes for split in learned for strokes in of_split(found, split)]
+    valid = [d.strokes for d in apart] if apart else [] if "valid" in learned else of_split(found, "valid")
+    if not train:
+        sizes = ", ".join(f"{len(of_split(found, split))} {split}" for split in SPLITS)
+        raise CommandError(f"split {given['split']!r} has no drawings to learn from ({sizes})")
+    if left_out:
+        note(f"{len(left_out)} drawings or files left out: {'; '.join(left_out[:3])}")
+    points = int(np.median([len(strokes) for strokes in train]))
+    note(f"{len(train):,} drawings to learn from, {len(valid):,} to validate; half have at most {points} points")
+    return Lot(train, valid, left_out)
+
+
+def digest(*lots: Sequence[np.ndarray]) -> str:
+    """A short name of the drawings, by which a run that goes on knows them again."""
+    found = hashlib.blake2b(digest_size=8)
+    for lot in lots:
+        found.update(f"{len(lot)}:".encode())
+        for strokes in lot:
+            found.update(np.ascontiguousarray(strokes, "<f4").tobytes())
+    return found.hexdigest()
+
+
+def save(path: Path, drawings: Sequence[np.ndarray], **beside: np.ndarray) -> None:
+    """Write drawings as `sketch.files.load` reads them.
+
+    Args:
+        path: ends in `.npz`.
+        drawings: stroke-3 each.
+        beside: further arrays, one entry for each drawing.
+    """
+    offsets = np.cumsum([0, *map(len, drawings)]).astype(np.int32)
+    points = np.concatenate([np.zeros((0, 3), np.float32), *drawings]).astype(np.float32)
+    with path.open("wb") as file:
+        np.savez_compressed(file, points=points, offsets=offsets, **beside)

@@ -1,0 +1,202 @@
+"""What `jsafe sketch COMMAND` understands: the commands, what each is given, and its hyper-parameters as options."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments import family
+from experiments.family import Command, Family
+from experiments.words import integer, not_negative, positive
+from jsafe.hyper import Hyper
+from sketch.files import MAX_POINTS, SPLITS
+from sketch.predictor import PredictorOptions, PredictorSize
+from sketch.sampling import CONVENTIONS
+from sketch.sketch_rnn import Architecture
+from sketch.stages import PRESETS, SketchRNNOptions
+
+
+def temperatures(text: str) -> list[float]:
+    """Numbers of at least 0 with commas between them."""
+    return [not_negative(part) for part in text.split(",")]
+
+
+_FOLDER, _FILE = {"type": Path, "metavar": "DIR"}, {"type": Path, "metavar": "FILE"}
+_COUNT = {"type": positive, "metavar": "N"}
+_FILES = {"action": "append", "metavar": "PATH"}
+_SWITCH = {"action": "store_true"}
+_ROW = {"type": integer, "default": 0, "metavar": "I"}
+
+FLAGS: dict[str, dict[str, Any]] = {
+    "data": {**_FILES, "help": "drawings to learn from: .ndjson or .npz, or a folder of such; may be repeated"},
+    "procedural": {
+        "action": "append",
+        "metavar": "CLASS:N",
+        "help": "drawings that the program makes itself, for example cat:2000; may be repeated",
+    },
+    "valid": {**_FILES, "help": "drawings to choose the best parameters by (default: the split of the data)"},
+    "split": {
+        "choices": (*SPLITS, "all"),
+        "default": "train",
+        "help": "what to learn from of files that have splits (default train)",
+    },
+    "valid-share": {
+        "type": not_negative,
+        "default": 0.1,
+        "metavar": "X",
+        "help": "of drawings whose file has no splits, to keep apart to validate (default 0.1)",
+    },
+    "class": {
+        "dest": "classes",
+        "action": "append",
+        "metavar": "NAME",
+        "help": "learn from drawings of this class only; may be repeated",
+    },
+    "without": {"action": "append", "metavar": "NAME", "help": "leave drawings of this class out; may be repeated"},
+    "recognized-only": {**_SWITCH, "help": "learn from drawings only that the game recognised"},
+    "allow-pickle": {**_SWITCH, "help": "read the pickled arrays of Sketch-RNN's own files, which can run any code"},
+    "skip": {**_SWITCH, "help": "leave drawings out that cannot be used, and count them"},
+    "max-points": {**_COUNT, "default": MAX_POINTS, "help": f"longest drawing that is read (default {MAX_POINTS})"},
+    "preset": {
+        "choices": tuple(PRESETS),
+        "default": "small",
+        "help": "sizes and hyper-parameters to start from: small (default), or as published in code or paper",
+    },
+    "start": {**_FOLDER, "help": "go on from this trained model, with its sizes and its unit"},
+    "seed": {"type": integer, "default": 0, "metavar": "ROOT", "help": "root of all randomness (default 0)"},
+    "run-dir": {**_FOLDER, "help": "where to write (default runs/sketch-COMMAND-TIME)"},
+    "resume": {**_FOLDER, "help": "go on with the run in DIR, exactly where it stopped"},
+    "checkpoint-every": {**_COUNT, "help": "iterations between checkpoints"},
+    "quiet": {**_SWITCH, "help": "no progress line"},
+    "count": {**_COUNT, "help": "drawings for each temperature (default 100, to complete 9)"},
+    "temperature": {
+        "type": temperatures,
+        "metavar": "T[,T]",
+        "help": "0 draws what is likeliest at each step; several draw as many times (default 0.4, to interpolate 0.1)",
+    },
+    "length": {**_COUNT, "help": "most points of a drawing (default: of the drawings it has learned from)"},
+    "convention": {
+        "choices": tuple(CONVENTIONS),
+        "default": "paper",
+        "help": "what a temperature means: as in the paper (default), or in the published JavaScript or Python",
+    },
+    "batch-size": {**_COUNT, "default": 500, "help": "drawings at once (default 500)"},
+    "svgs": {"type": integer, "default": 100, "metavar": "N", "help": "how many also as SVG files (default 100)"},
+    "out": {**_FOLDER, "help": "folder for the drawings, which must be new or empty"},
+    "strokes": {**_FILE, "help": "drawings that were begun: .npz, .ndjson or .svg"},
+    "row": {**_ROW, "default": None, "help": "take this drawing of the file only, from 0 on"},
+    "scale": {
+        "type": not_negative,
+        "default": 1.0,
+        "metavar": "X",
+        "help": "number to multiply positions of files by, to have the unit of what was learned from (default 1)",
+    },
+    "from": {**_FILE, "dest": "first", "help": "the first drawing, in a file"},
+    "to": {**_FILE, "dest": "last", "help": "the last drawing, in a file"},
+    "from-row": {**_ROW, "help": "which drawing of --from (default 0)"},
+    "to-row": {**_ROW, "help": "which drawing of --to (default 0)"},
+    "frames": {"type": positive, "default": 10, "metavar": "N", "help": "drawings, both ends included (default 10)"},
+    "iteration": {**_COUNT, "help": "of this checkpoint (default: the best parameters of the whole run)"},
+    "port": {"type": integer, "default": 0, "metavar": "N", "help": "of the page (default: any that is free)"},
+    "no-browser": {"dest": "browser", "action": "store_false", "help": "do not open the page, only say where it is"},
+}
+"""Everything a command may be given beside hyper-parameters."""
+
+POSITIONAL: dict[str, dict[str, Any]] = {
+    "model": {**_FOLDER, "metavar": "MODEL", "help": "folder of a run of `jsafe sketch`, or of a trained model"},
+}
+
+_READ = ("allow-pickle", "skip", "max-points")
+_DATA = ("data", "procedural", "valid", "split", "valid-share", "class", "without", "recognized-only", *_READ)
+_RUN = ("seed", "run-dir", "resume", "checkpoint-every", "quiet")
+_TRAIN, _USE = "experiments.sketch_train:train", "experiments.sketch_use"
+
+_SKETCH_RNN = {
+    name: {**preset.architecture.config(), **preset.options.config()}
+    for name, preset in sorted(PRESETS.items(), key=lambda item: item[0] != "small")
+}
+
+COMMANDS: dict[str, Command] = {
+    "train": Command(
+        "train Sketch-RNN on drawings",
+        _TRAIN,
+        (*_DATA, "preset", "start", *_RUN),
+        (Architecture, SketchRNNOptions),
+        presets=_SKETCH_RNN,
+        hidden=frozenset({"extra_inputs"}),
+    ),
+    "predictor": Command(
+        "train the network that looks at a canvas and suggests the next stroke",
+        _TRAIN,
+        (*_DATA, *_RUN),
+        (PredictorSize, PredictorOptions),
+    ),
+    "generate": Command(
+        "draw",
+        f"{_USE}:generate",
+        ("model", "count", "temperature", "length", "convention", "batch-size", "svgs", "seed", "out"),
+    ),
+    "complete": Command(
+        "finish drawings that were begun",
+        f"{_USE}:complete",
+        (
+            "model",
+            "strokes",
+            "row",
+            "scale",
+            "count",
+            "temperature",
+            "length",
+            "convention",
+            *_READ,
+            "svgs",
+            "seed",
+            "out",
+        ),
+    ),
+    "interpolate": Command(
+        "draw what lies between two drawings, with a model that has an encoder",
+        f"{_USE}:interpolate",
+        (
+            "model",
+            "from",
+            "to",
+            "from-row",
+            "to-row",
+            "scale",
+            "frames",
+            "temperature",
+            "length",
+            "convention",
+            *_READ,
+            "svgs",
+            "seed",
+            "out",
+        ),
+    ),  # fmt: skip
+    "export": Command(
+        "write the model of a run, or of a checkpoint of it", f"{_USE}:export", ("model", "out", "iteration")
+    ),
+    "draw": Command(
+        "draw together with a model, on a page of this machine",
+        "experiments.sketch_page:draw",
+        ("model", "temperature", "length", "convention", "seed", "port", "no-browser"),
+    ),
+}
+
+FAMILY = Family("sketch", "Models of drawings, in JAX: train them, draw with them.", COMMANDS, FLAGS, POSITIONAL)
+
+
+def parse(
+    argv: Sequence[str], parser_class: type[argparse.ArgumentParser], finish: Callable[[argparse.ArgumentParser], None]
+) -> argparse.Namespace:
+    """Read the words after `jsafe sketch`; see `experiments.family.parse`."""
+    return family.parse(FAMILY, argv, parser_class, finish)
+
+
+def hyper_of(cls: type[Hyper], stage: str, given: dict[str, Any], preset: str | None = None) -> Any:
+    """Hyper-parameters of a class: its defaults, those of the command or of its preset, and what was given."""
+    command = COMMANDS[stage]
+    return family.hyper_of(cls, command.presets[preset] if preset else command.defaults, given)
