@@ -165,7 +165,7 @@ def digest(*lots: Sequence[np.ndarray]) -> str:
     return found.hexdigest()
 
 
-def save(path: Path, drawings: Sequence[np.ndarray], **beside: np.ndarray) -> None:
+def save(path: Path, drawings: Sequence[np.ndarray], **beside: Any) -> None:
     """Write drawings as `sketch.files.load` reads them.
 
     Args:

@@ -35,6 +35,9 @@ PAGE = Path(__file__).with_suffix(".html")
 MAX_BYTES = 1_000_000
 """Largest request; an hour of drawing is less."""
 
+MAX_TRAVEL = 400 * BOX
+"""Way of the pen in a request, four hundred times across the box."""
+
 ENDINGS = 4
 """Suggestions of one request: they cost hardly more than one."""
 
@@ -42,7 +45,8 @@ SECONDS = 30.0
 """After which a connection that says nothing is closed."""
 
 POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src data: blob:"
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """What the page may do: nothing that leads to another machine."""
 
@@ -88,12 +92,14 @@ def read_request(content: bytes) -> Request:
     lines = []
     for number, stroke in enumerate(data["strokes"]):
         try:
-            line = np.asarray(stroke, np.float64)
-        except (TypeError, ValueError):
+            line: np.ndarray = np.asarray(stroke, np.float64)
+        except (TypeError, ValueError, OverflowError):
             line = np.zeros(0)
         if line.ndim != 2 or line.shape[1] != 2 or not (np.abs(line) <= 4 * BOX).all():
             raise bad(f"stroke {number} must be a list of positions [x, y], each between {-4 * BOX:g} and {4 * BOX:g}")
         lines.append(line)
+    if sum(np.hypot(*np.diff(line, axis=0).T).sum() for line in lines) > MAX_TRAVEL:
+        raise bad("there is more in the drawing than a drawing has")
     temperature, seed = data.get("temperature", 0.4), data.get("seed", 0)
     if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0.0 <= temperature <= 2.0:
         raise bad("temperature must be a number from 0 to 2")
@@ -199,7 +205,7 @@ def make_server(
                 self.close_connection = True  # the page asked for something else meanwhile
 
         def _check_names(self) -> None:
-            at = self.server.server_address[1]
+            at = self.connection.getsockname()[1]
             ours = {f"127.0.0.1:{at}", f"localhost:{at}"}
             origin = self.headers.get("Origin")
             if self.headers.get("Host") not in ours or origin not in (None, *(f"http://{name}" for name in ours)):
@@ -255,7 +261,7 @@ def draw(args: argparse.Namespace) -> Outcome:
     note("compiling ...")
     companion = Companion(model, args.convention, args.length)
     with make_server(companion, args.port, heats[0]) as server:
-        url = f"http://127.0.0.1:{server.server_address[1]}/"
+        url = f"http://127.0.0.1:{server.server_port}/"
         note(f"draw at {url} (Ctrl-C ends)")
         screen = sys.platform in ("win32", "darwin") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
         if args.browser and screen:

@@ -79,7 +79,7 @@ def in_batches(draw: Callable[..., Drawn], seed: int, size: int, temperature: np
         found = draw(jax.random.fold_in(jax.random.key(seed), number), *(array[rows] for array in (temperature, *each)))
         real = min(size, len(temperature) - begin)
         parts.append(jax.tree.map(lambda leaf, real=real: np.asarray(leaf)[:real], found))
-    return Drawn(*(np.concatenate(leaves) for leaves in zip(*parts, strict=True)))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
 def in_model_unit(model: SketchRNN, drawing: np.ndarray) -> np.ndarray:
@@ -91,7 +91,7 @@ def in_model_unit(model: SketchRNN, drawing: np.ndarray) -> np.ndarray:
     return found
 
 
-def in_own_unit(model: SketchRNN, rows: np.ndarray) -> list[np.ndarray]:
+def in_own_unit(model: SketchRNN, rows: Any) -> list[np.ndarray]:
     """stroke-3 in the unit that the model learned from, of stroke-5 `[B, N, 5]` in the model's."""
     found = []
     for row in np.asarray(rows):
@@ -139,9 +139,8 @@ def write(
     out: Path,
     drawings: Sequence[np.ndarray],
     svgs: int,
-    *,
-    columns: int,
-    shown: Sequence[np.ndarray] = (),
+    shown: Sequence[np.ndarray],
+    captions: Sequence[str],
     **beside: Any,
 ) -> None:
     """Write drawings into a folder: as vectors, as a sheet, and the first ones as SVG.
@@ -150,16 +149,22 @@ def write(
         out: the folder, which is there.
         drawings: stroke-3 each.
         svgs: how many as SVG.
-        columns: of the sheet.
-        shown: drawings of the sheet, if others than the first hundred.
+        shown: drawings of the sheet.
+        captions: of these, or none.
         beside: further arrays for the vectors' file.
     """
     sketch_data.save(out / DRAWINGS, drawings, **beside)
-    sheets.save_png(out / SHEET, sheets.sheet(list(shown or drawings[: COLUMNS * COLUMNS]), columns=columns))
-    if svgs:
+    sheets.save_png(out / SHEET, sheets.sheet(shown, COLUMNS, captions))
+    if svgs > 0:
         (out / VECTORS).mkdir()
-    for number, drawing in enumerate(drawings[:svgs]):
+    for number, drawing in enumerate(drawings[: max(svgs, 0)]):
         (out / VECTORS / f"{number:04d}.svg").write_text(sheets.svg(drawing))
+
+
+def of_each(groups: int, count: int) -> list[int]:
+    """Which drawings a sheet shows of `groups` times `count`: of each group the same number, a hundred or so in all."""
+    most = max(COLUMNS * COLUMNS // groups // COLUMNS, 1) * COLUMNS
+    return [group * count + i for group in range(min(groups, COLUMNS * COLUMNS)) for i in range(min(count, most))]
 
 
 def generate(args: argparse.Namespace) -> Outcome:
@@ -174,7 +179,8 @@ def generate(args: argparse.Namespace) -> Outcome:
 
     note(f"drawing {len(temperature):,} times with a model of {args.model}; compiling ...")
     found = in_batches(draw, args.seed, min(args.batch_size, len(temperature)), temperature)
-    return _told(args, model, found, temperature, f"{count} drawings at each of temperatures {_listed(wanted)}")
+    text = f"{count} drawings at each of the temperatures {', '.join(f'{t:g}' for t in wanted)}"
+    return _told(args, model, found, temperature, text, of_each(len(wanted), count))
 
 
 def complete(args: argparse.Namespace) -> Outcome:
@@ -194,7 +200,7 @@ def complete(args: argparse.Namespace) -> Outcome:
     repeated = (np.repeat(array, each, axis=0) for array in (rows, lengths))
     found = in_batches(draw, args.seed, min(500, len(temperature)), temperature, *repeated)
     text = f"{each} endings of each of {len(begun)} drawings"
-    return _told(args, model, found, temperature, text, columns=min(each, COLUMNS), begun=np.repeat(lengths, each))
+    return _told(args, model, found, temperature, text, of_each(len(begun), each), begun=np.repeat(lengths, each))
 
 
 def begun_rows(model: SketchRNN, begun: Sequence[np.ndarray], length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -250,13 +256,14 @@ def interpolate(args: argparse.Namespace) -> Outcome:
         raise CommandError("interpolate takes one --temperature")
     length = args.length or model.max_length
     rows, lengths = begun_rows(model, ends, max(map(len, ends)))
-    z = slerp(*sketch_rnn.encode(model.config, model.params, jnp.asarray(rows), jnp.asarray(lengths)).mean, args.frames)
+    known = sketch_rnn.encode(model.config, model.params, jnp.asarray(rows), jnp.asarray(lengths)).mean
+    z = slerp(known[0], known[1], args.frames)
     temperature = np.full(args.frames, (args.temperature or [0.1])[0], np.float32)
     rest = {"convention": args.convention}
     draw = jax.jit(lambda key, heat, z: sample(model.config, model.params, key, heat, length, z=z, **rest))
     found = in_batches(draw, args.seed, args.frames, temperature, np.asarray(z))
-    text = f"{args.frames} drawings between two, which are the first and the last of the sheet"
-    return _told(args, model, found, temperature, text, ends=ends)
+    text = f"{args.frames} drawings from one to another"
+    return _told(args, model, found, temperature, text, range(args.frames))
 
 
 def _told(
@@ -265,18 +272,16 @@ def _told(
     found: Drawn,
     temperature: np.ndarray,
     text: str,
-    *,
-    columns: int = COLUMNS,
-    ends: Sequence[np.ndarray] = (),
+    shown: Sequence[int],
     **beside: np.ndarray,
 ) -> Outcome:
     """Write what was drawn, and say so."""
     drawings = in_own_unit(model, found.rows)
     finished = np.asarray(found.rows)[:, :, 4].max(axis=1) > 0
     beside |= {"temperature": temperature, "finished": finished, "log_probability": np.asarray(found.log_probability)}
-    shown = [ends[0], *drawings, ends[1]] if len(ends) else ()
     with new_folder(args.out) as out:
-        write(out, drawings, args.svgs, columns=columns, shown=shown, **beside)
+        captions = [f"{n}: T {temperature[n]:g}" for n in shown]
+        write(out, drawings, args.svgs, [drawings[n] for n in shown], captions, **beside)
     empty = sum(len(drawing) < 2 for drawing in drawings)
     data = {"out": str(args.out), "drawings": len(drawings), "finished": int(finished.sum()), "empty": empty}
     lines = [f"{text}, in {args.out}"]
@@ -285,10 +290,6 @@ def _told(
     if empty:
         lines.append(f"  {empty} have no line; to read {DRAWINGS} leave them out with --skip")
     return Outcome(data, "\n".join(lines))
-
-
-def _listed(numbers: Sequence[float]) -> str:
-    return ", ".join(f"{number:g}" for number in numbers)
 
 
 def export(args: argparse.Namespace) -> Outcome:
