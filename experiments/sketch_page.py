@@ -144,17 +144,23 @@ class Companion:
             )
             drawn = np.asarray(found.rows)
         return [
-            {"strokes": self._after(drawing, len(begun)), "finished": bool(row[:, 4].any())}
+            {"strokes": strokes_after(drawing, len(begun)), "finished": bool(row[:, 4].any())}
             for drawing, row in zip(in_own_unit(self.model, drawn), drawn, strict=True)
         ]
 
-    def _after(self, drawing: np.ndarray, begun: int) -> list[list[list[float]]]:
-        """Strokes behind the given rows; one that goes on with the last given stroke begins where that ends."""
-        places = np.cumsum(drawing[:, :2], axis=0)
-        joined = begun > 0 and drawing[begun - 1, 2] == 0
-        ends = np.flatnonzero(drawing[begun:, 2] > 0) + 1 + joined
-        lines = np.split(places[begun - joined :], ends)
-        return [np.round(line, 2).tolist() for line in lines if len(line)]
+
+def strokes_after(drawing: np.ndarray, begun: int) -> list[list[list[float]]]:
+    """Positions, stroke by stroke, of stroke-3 behind the first `begun` rows.
+
+    One that goes on with the last given stroke begins where that ends.
+    """
+    places = np.cumsum(drawing[:, :2], axis=0, dtype=np.float64)
+    joined = begun > 0 and drawing[begun - 1, 2] == 0
+    ends = np.flatnonzero(drawing[begun:, 2] > 0) + 1 + joined
+    lines = np.split(places[begun - joined :], ends)
+    if joined and len(lines[0]) == 1:
+        lines = lines[1:]  # only the place where the given stroke ends
+    return [np.round(line, 2).tolist() for line in lines if len(line)]
 
 
 def make_server(
