@@ -154,7 +154,7 @@ def _some_strokes(key: jax.Array, drawings: Drawings, wanted: Int[Array, " batch
     shape = drawings.rows.shape[:2]
     missing = jnp.arange(shape[1]) >= stroke_count(drawings)[:, None]
     drawn = jnp.where(missing, 2.0, jax.random.uniform(key, shape))
-    chosen = jnp.argsort(jnp.argsort(drawn, axis=1), axis=1) < wanted[:, None]
+    chosen = drawn < jnp.take_along_axis(jnp.sort(drawn, axis=1), wanted[:, None], axis=1)
     return jnp.take_along_axis(chosen, stroke_numbers(drawings), axis=1)
 
 
@@ -167,10 +167,10 @@ def _placed(drawings: Drawings, places: jax.Array) -> Drawings:
 
 def _kept(drawings: Drawings, places: jax.Array, kept: Bool[Array, "batch time"]) -> Drawings:
     """The drawings with some of their rows only, each point where it was."""
-    order = jnp.argsort(~kept, axis=1, stable=True)[..., None]
-    rows = jnp.take_along_axis(jnp.asarray(drawings.rows), order, axis=1)
-    lengths = jnp.sum(kept, axis=1, dtype=jnp.int32)
-    return _placed(Drawings(rows, lengths), jnp.take_along_axis(places, order, axis=1))
+    target = jnp.where(kept, jnp.cumsum(kept, axis=1) - 1, kept.shape[1])
+    values = jnp.concatenate([places, jnp.asarray(drawings.rows)[..., 2:]], axis=-1)
+    values = jax.vmap(lambda x, to: jnp.zeros_like(x).at[to].set(x, mode="drop"))(values, target)
+    return _placed(Drawings(values, jnp.sum(kept, axis=1, dtype=jnp.int32)), values[..., :2])
 
 
 def _ended(drawings: Drawings) -> Drawings:

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 from jsafe import host
 from jsafe.hyper import Hyper, hyperparameters, option
 from sketch import augment, raster, strokes
+from sketch.convolution import convolved
 from sketch.damage import damaged
 from sketch.moments import view
 from sketch.stages import Stage
@@ -146,9 +147,7 @@ def logits(
     x = images[..., None]
     for number in range(len(size.channels)):
         layer = params[f"conv_{number}"]
-        kernel = _normalised(layer, size)
-        x = jax.lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        x = jax.nn.elu(x + layer["bias"])
+        x = jax.nn.elu(convolved(x, _normalised(layer, size), stride=2) + layer["bias"])
     x = x.reshape(len(x), -1)
     if key is not None and dropout:
         x = jnp.where(jax.random.bernoulli(key, 1.0 - dropout, x.shape), x / (1.0 - dropout), 0.0)
@@ -221,38 +220,43 @@ def discriminator_stage(
     """
     size = size if start is None else start.size
     has_validation = len(valid_positives) > 0
+    parts = [positives, valid_positives, *negatives.values(), *(valid_negatives.values() if has_validation else ())]
     _check_kinds(negatives, valid_negatives if has_validation else None)
     if len(valid_positives) == 1:
         raise ValueError("validation damages drawings with the help of one another, and there is only one positive")
-    longest = max((len(d) for d in [*positives, *valid_positives]), default=0)
+    longest = max((len(d) for part in parts for d in part), default=0)
     data = strokes.pad(positives, longest)
-    kinds = {kind: strokes.pad(drawings) for kind, drawings in negatives.items()}
+    kinds = {kind: strokes.pad(drawings, longest) for kind, drawings in negatives.items()}
+    valid_kinds = {kind: strokes.pad(drawings, longest) for kind, drawings in valid_negatives.items() if has_validation}
     share = max(options.batch_size // (len(kinds) + 1), 1)
 
-    def opinion(params: Params, drawings: Drawings, key: jax.Array | None) -> jax.Array:
-        if key is not None:
-            way, drop = jax.random.split(key)
-            drawings = augment.flip(way, jax.tree.map(jnp.asarray, drawings), options.flip)
-            return logits(size, params, look(size, drawings, options.at_once), drop, options.dropout)
-        return logits(size, params, look(size, drawings, options.at_once))
+    def judged(positive: Drawings, negative: Mapping[str, Drawings], opinion: Callable[[Drawings], jax.Array]) -> Any:
+        # All drawings go through the network at once: one program instead of one for each kind.
+        together = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), positive, *negative.values())
+        sizes = np.cumsum([len(part.lengths) for part in (positive, *negative.values())])
+        first, *others = jnp.split(opinion(together), sizes[:-1])
+        return _judgement(first, dict(zip(negative, others, strict=True)), options.label_smoothing)
 
     def loss(params: Params, batch: Drawings, key: jax.Array, *_: Any) -> Judgement:
-        hurt, first, second, *keys = jax.random.split(key, 3 + 2 * len(kinds))
-        found = {DAMAGED: opinion(params, jax.tree.map(lambda x: x[:share], damaged(hurt, batch)), second)}
-        for (kind, drawings), which, way in zip(kinds.items(), keys[::2], keys[1::2], strict=True):
-            chosen = jax.random.randint(which, (share,), 0, len(drawings.lengths))
-            found[kind] = opinion(params, host.rows(drawings, chosen), way)
-        return _judgement(opinion(params, batch, first), found, options.label_smoothing)
+        hurt, way, drop, *keys = jax.random.split(key, 3 + len(kinds))
+        negative = {DAMAGED: jax.tree.map(lambda leaf: leaf[:share], damaged(hurt, batch))}
+        for (kind, drawings), which in zip(kinds.items(), keys, strict=True):
+            negative[kind] = host.rows(drawings, jax.random.randint(which, (share,), 0, len(drawings.lengths)))
+
+        def opinion(drawings: Drawings) -> jax.Array:
+            images = look(size, augment.flip(way, drawings, options.flip), options.at_once)
+            return logits(size, params, images, drop, options.dropout)
+
+        return judged(batch, negative, opinion)
 
     def validate(params: Params, rows: Drawings, _: jax.Array) -> Judgement:
         # The same damage each time, so that the best parameters are not those of an easy draw.
-        found = {DAMAGED: opinion(params, damaged(jax.random.key(0), rows), None)}
+        negative = {DAMAGED: damaged(jax.random.key(0), rows)}
         for kind, drawings in valid_kinds.items():
-            found[kind] = opinion(params, host.rows(drawings, jnp.arange(len(drawings.lengths))), None)
-        return _judgement(opinion(params, rows, None), found, options.label_smoothing)
+            negative[kind] = host.rows(drawings, jnp.arange(len(drawings.lengths)))
+        return judged(rows, negative, lambda drawings: recognisability(size, options.at_once)(params, drawings))
 
     begun = None if start is None else start.params
-    valid_kinds = {kind: strokes.pad(drawings) for kind, drawings in valid_negatives.items()} if has_validation else {}
     problem = Problem(
         lambda key: init(size, key) if begun is None else jax.tree.map(jnp.asarray, begun),
         loss,
