@@ -19,7 +19,7 @@ class Command(NamedTuple):
         given: names of the family's flags and positional words.
         options: classes of hyper-parameters that it takes.
         defaults: of them, where they differ from the classes'.
-        presets: named values of them in place of `defaults`; the first is taken where none is asked for.
+        presets: named values of them in place of `defaults`, for `--preset`; the first one where none is asked for.
         hidden: hyper-parameters that follow from something else and are not asked for.
     """
 
@@ -79,6 +79,10 @@ def parse(
                 made.add_argument(given, **family.positional[given])
             else:
                 made.add_argument(f"--{given.removesuffix('-folder')}", **family.flags[given])
+        if command.presets:
+            first = next(iter(command.presets))
+            choice = f"sizes and hyper-parameters to start from (default {first})"
+            made.add_argument("--preset", choices=tuple(command.presets), default=first, help=choice)
         finish(made)
         taken = {action.dest for action in made._actions} | command.hidden
         listed = [option for cls in command.options for option in describe(cls) if option["name"] not in taken]
@@ -95,8 +99,9 @@ def parse(
     return args
 
 
-def hyper_of(cls: type[Hyper], defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
-    """Hyper-parameters of a class: its defaults, those of a command, and what was given."""
+def hyper_of(cls: type[Hyper], command: Command, given: Mapping[str, Any], preset: str | None = None) -> Any:
+    """Hyper-parameters of a class: its defaults, those of a command or of its preset, and what was given."""
+    defaults = command.presets[preset] if preset else command.defaults
     names = {option["name"] for option in describe(cls)}
     chosen = {name: tuple(value) if isinstance(value, list) else value for name, value in {**defaults, **given}.items()}
     return cls(**{name: value for name, value in chosen.items() if name in names})

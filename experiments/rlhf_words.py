@@ -286,4 +286,4 @@ def parse(
 
 def hyper_of(cls: type[Hyper], stage: str, given: dict[str, Any]) -> Any:
     """Hyper-parameters of a class: its defaults, those of the stage, and what was given."""
-    return family.hyper_of(cls, COMMANDS[stage].defaults, given)
+    return family.hyper_of(cls, COMMANDS[stage], given)

@@ -18,6 +18,9 @@ from sketch.files import SPLITS, Drawing, assign_splits, load, of_split, without
 
 KINDS = (".npz", ".ndjson")
 
+COUNTED = re.compile(r"[^/\\]+:\d+")
+"""How drawings are asked for that the program makes itself."""
+
 
 class Lot(NamedTuple):
     """What there is to learn from.
@@ -26,11 +29,13 @@ class Lot(NamedTuple):
         train: stroke-3 each.
         valid: the same, kept apart to choose the best parameters by.
         left_out: reasons with file and row.
+        known: all drawings there were.
     """
 
     train: list[np.ndarray]
     valid: list[np.ndarray]
     left_out: list[str]
+    known: list[Drawing]
 
 
 def files_of(places: Iterable[str | Path]) -> list[Path]:
@@ -152,7 +157,26 @@ def gather(given: Mapping[str, Any]) -> Lot:
         note(f"{len(left_out)} drawings or files left out: {'; '.join(left_out[:3])}")
     points = int(np.median([len(strokes) for strokes in train]))
     note(f"{len(train):,} drawings to learn from, {len(valid):,} to validate; half have at most {points} points")
-    return Lot(train, valid, left_out)
+    return Lot(train, valid, left_out, found + apart)
+
+
+def others(given: Mapping[str, Any], lot: Lot) -> Lot:
+    """Drawings of other things, from `others`: files, folders and `CLASS:COUNT`; none that is among those of the lot.
+
+    Raises:
+        CommandError, ValueError: see `read`.
+    """
+    own = {name: COUNTED.fullmatch(name) and not Path(name).exists() for name in given["others"]}
+    wanted = {"classes": (), "without": (), "recognized_only": False}
+    found, left_out = read({**given, **wanted}, [name for name in own if not own[name]])
+    found += made(name for name in own if own[name])
+    found = [drawing for drawing in found if drawing.label not in (given.get("classes") or ())]
+    found = assign_splits(without_duplicates(found, lot.known), valid=given["valid_share"])
+    train, valid = of_split(found, "train"), of_split(found, "valid")
+    if not train or not valid and lot.valid:
+        raise CommandError(f"--others has {len(train)} drawings to learn from and {len(valid)} to validate: give more")
+    note(f"{len(train):,} drawings of other things to learn from, {len(valid):,} to validate")
+    return Lot(train, valid, left_out, found)
 
 
 def digest(*lots: Sequence[np.ndarray]) -> str:

@@ -23,12 +23,11 @@ import numpy as np
 
 from experiments.context import prepare
 from experiments.outcome import CommandError, Outcome, note
-from experiments.sketch_models import opened
-from experiments.sketch_use import begun_rows, completed, in_own_unit
+from experiments.sketch_models import Artist, Way, artist, begun_rows, pencil
+from experiments.sketch_use import way_of
 from sketch import strokes
 from sketch.raster import BOX
 from sketch.simplify import ramer_douglas_peucker, resample
-from sketch.stages import SketchRNN
 
 PAGE = Path(__file__).with_suffix(".html")
 
@@ -116,10 +115,10 @@ class Companion:
         length: points of a whole drawing.
     """
 
-    def __init__(self, model: SketchRNN, convention: str = "paper", length: int | None = None):
-        self.model, self.most = model, model.max_length
-        self.length = self.most + (length or model.max_length)
-        self._draw = jax.jit(lambda key, heat, *given: completed(model, key, heat, self.length, convention, *given))
+    def __init__(self, by: Artist, way: Way):
+        self.by, self.most = by, by.model.max_length
+        self.length = self.most + way.length
+        self._draw = pencil(by, way._replace(length=self.length))
         self._one_at_a_time = threading.Lock()
         self.endings(Request([], 0.4, 0))
 
@@ -134,18 +133,13 @@ class Companion:
         if len(begun) > self.most:
             message = f"the drawing has {len(begun)} points, and the model has room for {self.most}"
             raise Refused(HTTPStatus.BAD_REQUEST, message)
-        rows, lengths = begun_rows(self.model, [begun], self.most)
+        rows = {name: np.repeat(array, ENDINGS, axis=0) for name, array in begun_rows(self.by, [begun], self.most).items()}
+        temperature = np.full(ENDINGS, request.temperature, np.float32)
         with self._one_at_a_time:
-            found = self._draw(
-                jax.random.key(request.seed),
-                np.full(ENDINGS, request.temperature, np.float32),
-                np.repeat(rows, ENDINGS, axis=0),
-                np.repeat(lengths, ENDINGS),
-            )
-            drawn = np.asarray(found.rows)
+            drawn = np.asarray(self._draw(jax.random.key(request.seed), temperature, **rows).drawn.rows)
         return [
             {"strokes": strokes_after(drawing, len(begun)), "finished": bool(row[:, 4].any())}
-            for drawing, row in zip(in_own_unit(self.model, drawn), drawn, strict=True)
+            for drawing, row in zip(self.by.from_model(drawn), drawn, strict=True)
         ]
 
 
@@ -263,9 +257,10 @@ def draw(args: argparse.Namespace) -> Outcome:
     heats = args.temperature or [0.4]
     if len(heats) > 1 or not 0 <= heats[0] <= 2 or math.isnan(heats[0]):
         raise CommandError("draw takes one --temperature, from 0 to 2")
-    model = opened(args.model, SketchRNN, "draw")
+    by = artist(args.model, "draw", args.predictor)
+    way = way_of(args, by, args.length or by.model.max_length)
     note("compiling ...")
-    companion = Companion(model, args.convention, args.length)
+    companion = Companion(by, way)
     with make_server(companion, args.port, heats[0]) as server:
         url = f"http://127.0.0.1:{server.server_port}/"
         note(f"draw at {url} (Ctrl-C ends)")

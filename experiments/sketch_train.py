@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,20 +15,25 @@ import jsafe
 from experiments import sketch_data, stage_runs
 from experiments.context import prepare
 from experiments.outcome import CommandError, Outcome, note, seconds_text, to_json, writable_folder
-from experiments.sketch_models import opened
+from experiments.sketch_models import Artist, Way, artist, in_batches, opened, pencil, save
 from experiments.sketch_words import hyper_of
 from jsafe.hyper import describe
-from sketch import folder
-from sketch.predictor import PredictorOptions, PredictorSize, predictor_stage
+from sketch.discriminator import DiscriminatorOptions, DiscriminatorSize, TrainedDiscriminator, discriminator_stage
+from sketch.generator import GuidedOptions, GuidedPreset, framed_on_host, guided_stage
+from sketch.predictor import PredictorOptions, PredictorSize, TrainedPredictor, predictor_stage
 from sketch.sketch_rnn import Architecture
-from sketch.stages import PRESETS, SketchRNN, SketchRNNOptions, Stage, sketch_rnn_stage
+from sketch.stages import Preset, SketchRNN, SketchRNNOptions, Stage, sketch_rnn_stage
+from sketch.strokes import pad, unpad
 
 OF_THE_MACHINE = frozenset("run_dir resume words command function debug json platform devices quiet".split())
 """Options that a run does not keep."""
 
-MODELS: dict[str, type] = {"start": SketchRNN}
-"""Flags that name trained models, and the kind of each. A run keeps copies, so that it goes on whatever becomes of the
-folders it was given."""
+GENERATED_HEATS = (0.2, 0.4, 0.6, 0.8, 1.0)
+"""Temperatures of the drawings that a discriminator is not to take for good."""
+
+Models = dict[str, Any]
+"""Trained models that a stage begins from, by the folder inside the run where copies of them are kept: so a run goes on
+whatever becomes of the folders that it was given."""
 
 
 class Built(NamedTuple):
@@ -35,13 +41,13 @@ class Built(NamedTuple):
 
     Attributes:
         stage: ready to run.
-        models: that it begins from, by flag.
+        models: that it begins from.
         digest: of the drawings.
         left_out: reasons, with file and row.
     """
 
     stage: Stage
-    models: dict[str, Any]
+    models: Models
     digest: str
     left_out: list[str]
 
@@ -59,7 +65,7 @@ def _begin(args: argparse.Namespace) -> Outcome:
     built = build(given)
     writable_folder(where)
     for name, model in built.models.items():
-        folder.save(where / name, model)
+        save(where / name, model)
     return _go(args, given | {"digest": built.digest}, built, where, resume=False)
 
 
@@ -103,7 +109,7 @@ def _go(args: argparse.Namespace, given: dict[str, Any], built: Built, where: Pa
     if result.status != "finished":
         lines.append(f"  go on with  jsafe sketch {name} --resume {where}")
         return Outcome(data, "\n".join(lines), exit_code=130)
-    folder.save(where / "model", stage.finish(stage_runs.last_state(result)))
+    save(where / "model", stage.finish(stage_runs.last_state(result)))
     data |= {"model": str(where / "model"), "seconds": time.monotonic() - began}
     if "best_iteration" in result.metrics:
         data["best_iteration"] = int(result.metrics["best_iteration"][-1, 0])
@@ -128,34 +134,93 @@ def build(given: dict[str, Any], where: Path | None = None) -> Built:
     Raises:
         CommandError, ValueError: what was given does not fit together, or a file cannot be used.
     """
-    models = {
-        flag: opened(where / flag if where else given[flag], kind, f"--{flag}")
-        for flag, kind in MODELS.items()
-        if given.get(flag)
-    }
-    return _BUILDERS[given["stage"]](given, models)
+    return _BUILDERS[given["stage"]](given, where)
 
 
-def _train(given: dict[str, Any], models: dict[str, Any]) -> Built:
-    hyper, start = given["hyper"], models.get("start")
+def _opened(given: Mapping[str, Any], where: Path | None, name: str, kind: type) -> Models:
+    """The model that a flag names, if it does; of a run that goes on, its copy."""
+    if not given.get(name):
+        return {}
+    return {name: opened(where / name if where else given[name], kind, f"--{name}")}
+
+
+def _finished_as(stage: Stage, change: Any) -> Stage:
+    """The same stage, whose trained model becomes something more."""
+    return stage._replace(finish=lambda state: change(stage.finish(state)))
+
+
+def _train(given: dict[str, Any], where: Path | None) -> Built:
+    hyper, preset = given["hyper"], given["preset"]
+    models = _opened(given, where, "start", SketchRNN) | _opened(given, where, "predictor", TrainedPredictor)
+    start, predictor = models.get("start"), models.get("predictor")
     sizes = {option["name"] for option in describe(Architecture)} & set(hyper)
     if start is not None and sizes:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(sizes))
-        raise CommandError(f"the sizes are those of --start: leave {flags} out")
-    preset = PRESETS[given["preset"]]._replace(
-        architecture=hyper_of(Architecture, "train", hyper, given["preset"]),
-        options=hyper_of(SketchRNNOptions, "train", hyper, given["preset"]),
-    )
+        raise CommandError(f"the sizes are those of --start: leave {_flags(sizes)} out")
+    plain = {option["name"] for option in describe(SketchRNNOptions)}
+    if predictor is None and (more := set(hyper) - plain - sizes):
+        raise CommandError(f"{_flags(more)} is of a guided decoder: name what guides it with --predictor DIR")
+    architecture = hyper_of(Architecture, "train", hyper, preset)
     lot = sketch_data.gather(given)
-    stage = sketch_rnn_stage(lot.train, lot.valid, preset, start=start)
-    return Built(stage, models, sketch_data.digest(lot.train, lot.valid), lot.left_out)
+    told = sketch_data.digest(lot.train, lot.valid)
+    if predictor is not None:
+        options = hyper_of(GuidedOptions, "train", hyper, preset)
+        stage = guided_stage(lot.train, lot.valid, predictor, GuidedPreset(architecture, options), start=start)
+        return Built(_finished_as(stage, lambda model: Artist(model, predictor)), models, told, lot.left_out)
+    if start is not None and start.config.extra_inputs:
+        raise CommandError("--start is guided by a predictor: name it with --predictor DIR")
+    framed = given["framed"] or (start is not None and start.framed)
+    train, valid = (unpad(framed_on_host(pad(part))) if framed and part else part for part in (lot.train, lot.valid))
+    options = hyper_of(SketchRNNOptions, "train", hyper, preset)
+    stage = sketch_rnn_stage(train, valid, Preset(architecture, options), start=start)
+    return Built(_finished_as(stage, lambda model: model._replace(framed=framed)), models, told, lot.left_out)
 
 
-def _predictor(given: dict[str, Any], models: dict[str, Any]) -> Built:
+def _flags(names: set[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in sorted(names))
+
+
+def _predictor(given: dict[str, Any], where: Path | None) -> Built:
     size, options = (hyper_of(cls, "predictor", given["hyper"]) for cls in (PredictorSize, PredictorOptions))
     lot = sketch_data.gather(given)
     stage = predictor_stage(lot.train, lot.valid, size, options)
-    return Built(stage, models, sketch_data.digest(lot.train, lot.valid), lot.left_out)
+    return Built(stage, {}, sketch_data.digest(lot.train, lot.valid), lot.left_out)
 
 
-_BUILDERS = {"train": _train, "predictor": _predictor}
+def _discriminator(given: dict[str, Any], where: Path | None) -> Built:
+    hyper, preset = given["hyper"], given["preset"]
+    size, options = (hyper_of(c, "discriminator", hyper, preset) for c in (DiscriminatorSize, DiscriminatorOptions))
+    models = _opened(given, where, "start", TrainedDiscriminator)
+    for number, path in enumerate(given.get("generator") or ()):
+        name = f"generator-{number}"
+        models[name] = artist(where / name if where else path, "--generator")
+    lot = sketch_data.gather(given)
+    train, valid = {}, {}
+    if given.get("others"):
+        found = sketch_data.others(given, lot)
+        train["others"], valid["others"] = found.train, found.valid
+    for name, by in models.items():
+        if isinstance(by, Artist):
+            note(f"{given['generated']:,} drawings of {name} ...")
+            drawn = _generated(by, given["generated"] + len(lot.valid), given["seed"])
+            train[name], valid[name] = drawn[: given["generated"]], drawn[given["generated"] :]
+    stage = discriminator_stage(
+        lot.train, train, lot.valid, valid if lot.valid else {}, size, options, start=models.get("start")
+    )
+    parts = [*lot[:2], *(part for kinds in (train, valid) for kind, part in kinds.items() if kind == "others")]
+    return Built(stage, models, sketch_data.digest(*parts), lot.left_out)
+
+
+def _generated(by: Artist, count: int, seed: int) -> list[np.ndarray]:
+    """Drawings of a model at all of `GENERATED_HEATS` in turn; those without a line are drawn again."""
+    found: list[np.ndarray] = []
+    draw, size = pencil(by, Way(by.model.max_length)), min(count, 500)
+    for number in range(20):
+        heat = np.resize(np.float32(GENERATED_HEATS), -(-(count - len(found)) // size) * size)
+        drawn = in_batches(draw, seed + number * 1_000_003, size, heat).drawn
+        found += [drawing for drawing in by.from_model(drawn.rows) if len(drawing) > 1]
+        if len(found) >= count:
+            return found[:count]
+    raise CommandError("a --generator draws next to nothing: train it for longer")
+
+
+_BUILDERS = {"train": _train, "predictor": _predictor, "discriminator": _discriminator}

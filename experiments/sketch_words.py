@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,14 @@ from experiments import family
 from experiments.family import Command, Family
 from experiments.words import integer, not_negative, positive
 from jsafe.hyper import Hyper
+from sketch import discriminator
+from sketch.discriminator import DiscriminatorOptions, DiscriminatorSize
 from sketch.files import MAX_POINTS, SPLITS
+from sketch.generator import GUIDED_PRESETS, GuidedOptions
+from sketch.inspect import Inspection
 from sketch.predictor import PredictorOptions, PredictorSize
 from sketch.sampling import CONVENTIONS
 from sketch.sketch_rnn import Architecture
-from sketch.stages import PRESETS, SketchRNNOptions
 
 
 def temperatures(text: str) -> list[float]:
@@ -59,12 +62,31 @@ FLAGS: dict[str, dict[str, Any]] = {
     "allow-pickle": {**_SWITCH, "help": "read the pickled arrays of Sketch-RNN's own files, which can run any code"},
     "skip": {**_SWITCH, "help": "leave drawings out that cannot be used, and count them"},
     "max-points": {**_COUNT, "default": MAX_POINTS, "help": f"longest drawing that is read (default {MAX_POINTS})"},
-    "preset": {
-        "choices": tuple(PRESETS),
-        "default": "small",
-        "help": "sizes and hyper-parameters to start from: small (default), or as published in code or paper",
-    },
     "start": {**_FOLDER, "help": "go on from this trained model, with its sizes and its unit"},
+    "predictor": {
+        **_FOLDER,
+        "help": "of a predictor: what it suggests is told to the decoder (to draw: that of the model by default)",
+    },
+    "discriminator": {**_FOLDER, "help": "of a discriminator, which says how recognisable a drawing is"},
+    "generator": {
+        **_FOLDER,
+        "action": "append",
+        "help": "of a model that draws; its drawings are what is not to be taken for good; may be repeated",
+    },
+    "generated": {**_COUNT, "default": 1000, "help": "drawings of each --generator to learn from (default 1000)"},
+    "framed": {
+        **_SWITCH,
+        "help": "fit drawings into the box and begin at its centre, so that a predictor can look on (guided: always)",
+    },
+    "inspect": {**_SWITCH, "help": "draw several candidates for each stroke; the predictor chooses"},
+    "choice-temperature": {
+        "type": not_negative,
+        "default": 0.0,
+        "metavar": "X",
+        "help": "of the choice with --inspect; 0 takes the best (default 0)",
+    },
+    "best-of": {**_COUNT, "help": "draw so often, and keep what the discriminator takes for best"},
+    "others": {**_FILES, "help": "drawings of other things, or CLASS:N of those made here; may be repeated"},
     "seed": {"type": integer, "default": 0, "metavar": "ROOT", "help": "root of all randomness (default 0)"},
     "run-dir": {**_FOLDER, "help": "where to write (default runs/sketch-COMMAND-TIME)"},
     "resume": {**_FOLDER, "help": "go on with the run in DIR, exactly where it stopped"},
@@ -111,20 +133,26 @@ POSITIONAL: dict[str, dict[str, Any]] = {
 _READ = ("allow-pickle", "skip", "max-points")
 _DATA = ("data", "procedural", "valid", "split", "valid-share", "class", "without", "recognized-only", *_READ)
 _RUN = ("seed", "run-dir", "resume", "checkpoint-every", "quiet")
+_SAMPLE = ("temperature", "length", "convention", "seed")
+_DRAW = (*_SAMPLE, "predictor", "inspect", "choice-temperature", "discriminator", "best-of")
+_OUT = ("svgs", "out")
+_HEAT = frozenset({"temperature"})
 _TRAIN, _USE = "experiments.sketch_train:train", "experiments.sketch_use"
 
-_SKETCH_RNN = {
-    name: {**preset.architecture.config(), **preset.options.config()}
-    for name, preset in sorted(PRESETS.items(), key=lambda item: item[0] != "small")
-}
+
+def _presets(presets: Mapping[str, tuple[Hyper, ...]]) -> dict[str, dict[str, Any]]:
+    """Named values of hyper-parameters, the small ones first."""
+    names = sorted(presets, key=lambda name: name != "small")
+    return {name: {key: value for part in presets[name] for key, value in part.config().items()} for name in names}
+
 
 COMMANDS: dict[str, Command] = {
     "train": Command(
         "train Sketch-RNN on drawings",
         _TRAIN,
-        (*_DATA, "preset", "start", *_RUN),
-        (Architecture, SketchRNNOptions),
-        presets=_SKETCH_RNN,
+        (*_DATA, "start", "predictor", "framed", *_RUN),
+        (Architecture, GuidedOptions),
+        presets=_presets(GUIDED_PRESETS),
         hidden=frozenset({"extra_inputs"}),
     ),
     "predictor": Command(
@@ -133,56 +161,35 @@ COMMANDS: dict[str, Command] = {
         (*_DATA, *_RUN),
         (PredictorSize, PredictorOptions),
     ),
-    "generate": Command(
-        "draw",
-        f"{_USE}:generate",
-        ("model", "count", "temperature", "length", "convention", "batch-size", "svgs", "seed", "out"),
+    "discriminator": Command(
+        "train the network that says how recognisable a drawing is",
+        _TRAIN,
+        (*_DATA, "others", "generator", "generated", "start", *_RUN),
+        (DiscriminatorSize, DiscriminatorOptions),
+        presets=_presets(discriminator.PRESETS),
     ),
+    "generate": Command("draw", f"{_USE}:generate", ("model", "count", "batch-size", *_DRAW, *_OUT), (Inspection,), hidden=_HEAT),
     "complete": Command(
         "finish drawings that were begun",
         f"{_USE}:complete",
-        (
-            "model",
-            "strokes",
-            "row",
-            "scale",
-            "count",
-            "temperature",
-            "length",
-            "convention",
-            *_READ,
-            "svgs",
-            "seed",
-            "out",
-        ),
+        ("model", "strokes", "row", "scale", "count", "batch-size", *_READ, *_DRAW, *_OUT),
+        (Inspection,),
+        hidden=_HEAT,
     ),
     "interpolate": Command(
         "draw what lies between two drawings, with a model that has an encoder",
         f"{_USE}:interpolate",
-        (
-            "model",
-            "from",
-            "to",
-            "from-row",
-            "to-row",
-            "scale",
-            "frames",
-            "temperature",
-            "length",
-            "convention",
-            *_READ,
-            "svgs",
-            "seed",
-            "out",
-        ),
-    ),  # fmt: skip
+        ("model", "from", "to", "from-row", "to-row", "scale", "frames", *_READ, *_SAMPLE, *_OUT),
+    ),
     "export": Command(
         "write the model of a run, or of a checkpoint of it", f"{_USE}:export", ("model", "out", "iteration")
     ),
     "draw": Command(
         "draw together with a model, on a page of this machine",
         "experiments.sketch_page:draw",
-        ("model", "temperature", "length", "convention", "seed", "port", "no-browser"),
+        ("model", *_DRAW, "port", "no-browser"),
+        (Inspection,),
+        hidden=_HEAT,
     ),
 }
 
@@ -198,5 +205,4 @@ def parse(
 
 def hyper_of(cls: type[Hyper], stage: str, given: dict[str, Any], preset: str | None = None) -> Any:
     """Hyper-parameters of a class: its defaults, those of the command or of its preset, and what was given."""
-    command = COMMANDS[stage]
-    return family.hyper_of(cls, command.presets[preset] if preset else command.defaults, given)
+    return family.hyper_of(cls, COMMANDS[stage], given, preset)

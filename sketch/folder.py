@@ -12,7 +12,8 @@ import jax
 import numpy as np
 
 from jsafe.hyper import Hyper, nearest
-from sketch import predictor, sketch_rnn
+from sketch import discriminator, predictor, sketch_rnn
+from sketch.discriminator import TrainedDiscriminator
 from sketch.predictor import TrainedPredictor
 from sketch.stages import SketchRNN
 
@@ -40,6 +41,7 @@ class Kind(NamedTuple):
 KINDS: dict[str, Kind] = {
     "sketch_rnn": Kind(SketchRNN, lambda model, key: sketch_rnn.init(model.config, key)),
     "predictor": Kind(TrainedPredictor, lambda model, key: predictor.init(model.size, key)),
+    "discriminator": Kind(TrainedDiscriminator, lambda model, key: discriminator.init(model.size, key)),
 }
 """What can be saved, by the names in `model.json`."""
 

@@ -76,12 +76,15 @@ class SketchRNN(NamedTuple):
         params: its parameters.
         scale_factor: that offsets are divided by before it sees them.
         max_length: rows of the longest drawing it was trained on.
+        framed: whether its drawings begin at the centre of the box, see `sketch.raster.framed`; those of a guided one
+            always do.
     """
 
     config: Architecture
     params: Params
     scale_factor: float
     max_length: int
+    framed: bool = False
 
 
 class Stage(NamedTuple):

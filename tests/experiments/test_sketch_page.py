@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from experiments.outcome import CommandError
+from experiments.sketch_models import Artist, Way
 from experiments.sketch_page import MAX_BYTES, PAGE, Companion, make_server, strokes_after
 from sketch import sketch_rnn, strokes, svg
 from sketch.sketch_rnn import Architecture
@@ -33,7 +34,7 @@ CORNER = [[20, 30], [60, 30], [60, 90]]
 @pytest.fixture(scope="module")
 def companion() -> Companion:
     config = Architecture(conditional=False, decoder_size=8, mixtures=2)
-    return Companion(SketchRNN(config, sketch_rnn.init(config, jax.random.key(0)), 20.0, 16))
+    return Companion(Artist(SketchRNN(config, sketch_rnn.init(config, jax.random.key(0)), 20.0, 16)), Way(16))
 
 
 @contextlib.contextmanager
@@ -91,8 +92,9 @@ def test_a_drawing_goes_on_in_several_ways_that_a_seed_decides(port: int):
 
 def test_what_a_person_drew_is_where_the_model_goes_on(companion: Companion):
     """A decoder whose means do not depend on anything draws the same offset from wherever the pen is."""
-    params = jax.tree.map(np.zeros_like, companion.model.params)
-    still = Companion(companion.model._replace(params=params))  # means 0: the pen stays where it is, and stays down
+    model = companion.by.model
+    params = jax.tree.map(np.zeros_like, model.params)
+    still = Companion(Artist(model._replace(params=params)), Way(16))  # means 0: the pen stays where it is, and stays down
     with serving(still) as port:
         for last in ([60, 90], [90, 120]):
             found = endings(port, strokes=[[[20, 30], last]], temperature=0.0)[0]["strokes"]
