@@ -17,9 +17,6 @@ from scipy import stats
 CHUNK = 512
 """Rows of a distance matrix that are in memory at once."""
 
-NORMAL_95 = 1.959963984540054
-"""Standard deviations of the normal distribution that hold 95 % of it."""
-
 
 class Interval(NamedTuple):
     """An estimate and the ends of its confidence interval."""
@@ -29,19 +26,20 @@ class Interval(NamedTuple):
     high: float
 
 
-def wilson(successes: int, trials: int, z: float = NORMAL_95) -> Interval:
+def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
     """A share and its interval (Wilson 1927).
 
     Args:
         successes: 0 to `trials`.
         trials: how many there were.
-        z: standard deviations; 1.96 for 95 %.
+        level: confidence, between 0 and 1.
 
     Raises:
-        ValueError: there were no trials, or more successes than trials.
+        ValueError: there were no trials, more successes than trials, or a level outside 0 to 1.
     """
     if not 0 <= successes <= trials or trials < 1:
         raise ValueError(f"successes must be within 0 and trials, and trials at least 1, got {successes} of {trials}")
+    z = float(stats.norm.ppf(_tails(level)[1]))
     share = successes / trials
     centre = share + z**2 / (2 * trials)
     half = z * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
@@ -50,15 +48,15 @@ def wilson(successes: int, trials: int, z: float = NORMAL_95) -> Interval:
     return Interval(share, 0.0 if successes == 0 else low, 1.0 if successes == trials else high)
 
 
-def newcombe(first: tuple[int, int], second: tuple[int, int], z: float = NORMAL_95) -> Interval:
+def newcombe(first: tuple[int, int], second: tuple[int, int], level: float = 0.95) -> Interval:
     """Difference of two independent shares and its interval (Newcombe 1998, method 10, without continuity correction).
 
     Args:
         first: successes and trials.
         second: the same of what is taken away.
-        z: standard deviations.
+        level: confidence.
     """
-    a, b = wilson(*first, z), wilson(*second, z)
+    a, b = wilson(*first, level), wilson(*second, level)
     difference = a.value - b.value
     return Interval(
         difference,
@@ -337,7 +335,11 @@ def _mean_ratio(groups: Sequence[np.ndarray], totals: Sequence[np.ndarray] | Non
 
 
 def _percentiles(found: np.ndarray, level: float) -> tuple[float, float]:
+    low, high = np.quantile(found, _tails(level))
+    return float(low), float(high)
+
+
+def _tails(level: float) -> tuple[float, float]:
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, got {level}")
-    low, high = np.quantile(found, [0.5 - level / 2, 0.5 + level / 2])
-    return float(low), float(high)
+    return 0.5 - level / 2, 0.5 + level / 2

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from sketch import raster
 from sketch.raster import Canvas
-from sketch.strokes import LIMIT, Polylines, pad, to_polylines
+from sketch.strokes import LIMIT, Drawings, Polylines, pad, to_polylines
 
 MARGIN = 0.05
 """Free border of an SVG, as a share of the drawing's longest side."""
@@ -21,7 +21,7 @@ CAPTION_HEIGHT = 14
 """Pixels of a caption below a drawing."""
 
 LENGTHS = 64
-"""Rows of a batch that is drawn are rounded up to a multiple of this, so that few programs are compiled."""
+"""Rows of an array of drawings are rounded up to a multiple of this, so that few programs are compiled."""
 
 
 def svg(strokes: np.ndarray, *, colour: str = "black", line_width: float | None = None) -> str:
@@ -65,7 +65,7 @@ def _digits(number: float) -> str:
 
 @jax.jit(static_argnames=("canvas", "at_once"))
 def _exact(rows: jax.Array, lengths: jax.Array, canvas: Canvas, at_once: int) -> jax.Array:
-    return raster.exact(raster.Drawings(rows, lengths), canvas, at_once=at_once)
+    return raster.exact(Drawings(rows, lengths), canvas, at_once=at_once)
 
 
 def bitmaps(
@@ -81,14 +81,22 @@ def bitmaps(
     """
     found = [np.zeros((0, canvas.side, canvas.side), np.uint8)]
     for start in range(0, len(drawings), batch):
-        part = [_small(strokes) for strokes in drawings[start : start + batch]]
-        longest = max(*map(len, part), 1)
+        part = list(drawings[start : start + batch])
         # The last batch is filled up with blank drawings, so that it needs no program of its own.
         full = part + [np.zeros((0, 3), np.float32)] * (batch - len(part) if start else 0)
-        rows, lengths = pad(full, -(-longest // LENGTHS) * LENGTHS)
+        rows, lengths = padded(full)
         ink = np.asarray(_exact(rows, lengths, canvas, at_once))[: len(part)]
         found.append(np.round(255 * ink).astype(np.uint8))
     return np.concatenate(found)
+
+
+def padded(drawings: Sequence[np.ndarray]) -> Drawings:
+    """Drawings in any unit as one array for programs that fit each of them to the box.
+
+    Its length is rounded up to a multiple of `LENGTHS`; a drawing too large for `sketch.strokes.LIMIT` is made smaller.
+    """
+    longest = max(1, *map(len, drawings))
+    return pad([_small(strokes) for strokes in drawings], -(-longest // LENGTHS) * LENGTHS)
 
 
 def _small(strokes: np.ndarray) -> np.ndarray:
