@@ -19,7 +19,8 @@ class Command(NamedTuple):
         given: names of the family's flags and positional words.
         options: classes of hyper-parameters that it takes.
         defaults: of them, where they differ from the classes'.
-        presets: named values of them in place of `defaults`, for `--preset`; the first one where none is asked for.
+        presets: named values of them in place of `defaults`; the first one where none is asked for.
+        choice: the flag that chooses among these.
         hidden: hyper-parameters that follow from something else and are not asked for.
     """
 
@@ -29,6 +30,7 @@ class Command(NamedTuple):
     options: tuple[type[Hyper], ...] = ()
     defaults: dict[str, Any] = {}  # noqa: RUF012
     presets: dict[str, dict[str, Any]] = {}  # noqa: RUF012
+    choice: str = "preset"
     hidden: frozenset[str] = frozenset()
 
 
@@ -81,8 +83,8 @@ def parse(
                 made.add_argument(f"--{given.removesuffix('-folder')}", **family.flags[given])
         if command.presets:
             first = next(iter(command.presets))
-            choice = f"sizes and hyper-parameters to start from (default {first})"
-            made.add_argument("--preset", choices=tuple(command.presets), default=first, help=choice)
+            about = f"sizes and hyper-parameters to start from (default {first})"
+            made.add_argument(f"--{command.choice}", choices=tuple(command.presets), default=first, help=about)
         finish(made)
         taken = {action.dest for action in made._actions} | command.hidden
         listed = [option for cls in command.options for option in describe(cls) if option["name"] not in taken]

@@ -14,7 +14,8 @@ import numpy as np
 from experiments.outcome import CommandError, note
 from jsafe.hyper import nearest
 from sketch import procedural
-from sketch.files import SPLITS, Drawing, assign_splits, load, of_split, without_duplicates
+from sketch.files import SPLITS, Drawing, assign_splits, load, of_split, read_npz, without_duplicates
+from sketch.human import SIDE
 
 KINDS = (".npz", ".ndjson")
 
@@ -30,12 +31,14 @@ class Lot(NamedTuple):
         valid: the same, kept apart to choose the best parameters by.
         left_out: reasons with file and row.
         known: all drawings there were.
+        labels: what each of `train` and each of `valid` was to be.
     """
 
     train: list[np.ndarray]
     valid: list[np.ndarray]
     left_out: list[str]
     known: list[Drawing]
+    labels: tuple[list[str], list[str]]
 
 
 def files_of(places: Iterable[str | Path]) -> list[Path]:
@@ -91,9 +94,7 @@ def read(given: Mapping[str, Any], places: Iterable[str | Path]) -> tuple[list[D
         left_out += faults
     wanted, unwanted = set(given.get("classes") or ()), set(given.get("without") or ())
     there = Counter(drawing.label for drawing in found)
-    for name in sorted((wanted | unwanted) - set(there)):
-        known = ", ".join(sorted(there)[:12]) + ", ..." * (len(there) > 12)
-        raise CommandError(f"there are no drawings of {name!r}{nearest(name, there)} (classes: {known or 'none'})")
+    _check_names(given, there)
     kept = [d for d in found if (not wanted or d.label in wanted) and d.label not in unwanted]
     if given.get("recognized_only"):
         kept = [d for d in kept if d.recognized]
@@ -148,16 +149,16 @@ def gather(given: Mapping[str, Any]) -> Lot:
     found = without_duplicates(sorted(found, key=lambda drawing: not drawing.split), apart)
     found = assign_splits(found, valid=0.0 if apart else given["valid_share"])
     learned = SPLITS if given["split"] == "all" else (given["split"],)
-    train = [strokes for split in learned for strokes in of_split(found, split)]
-    valid = [d.strokes for d in apart] if apart else [] if "valid" in learned else of_split(found, "valid")
+    train = [drawing for split in learned for drawing in found if drawing.split == split]
+    valid = apart or [drawing for drawing in found if drawing.split == "valid" and "valid" not in learned]
     if not train:
         sizes = ", ".join(f"{len(of_split(found, split))} {split}" for split in SPLITS)
         raise CommandError(f"split {given['split']!r} has no drawings to learn from ({sizes})")
     if left_out:
         note(f"{len(left_out)} drawings or files left out: {'; '.join(left_out[:3])}")
-    points = int(np.median([len(strokes) for strokes in train]))
+    points = int(np.median([len(drawing.strokes) for drawing in train]))
     note(f"{len(train):,} drawings to learn from, {len(valid):,} to validate; half have at most {points} points")
-    return Lot(train, valid, left_out, found + apart)
+    return _lot(train, valid, left_out, found + apart)
 
 
 def others(given: Mapping[str, Any], lot: Lot) -> Lot:
@@ -172,11 +173,85 @@ def others(given: Mapping[str, Any], lot: Lot) -> Lot:
     found += made(name for name in own if own[name])
     found = [drawing for drawing in found if drawing.label not in (given.get("classes") or ())]
     found = assign_splits(without_duplicates(found, lot.known), valid=given["valid_share"])
-    train, valid = of_split(found, "train"), of_split(found, "valid")
+    train, valid = ([drawing for drawing in found if drawing.split == split] for split in ("train", "valid"))
     if not train or not valid and lot.valid:
         raise CommandError(f"--others has {len(train)} drawings to learn from and {len(valid)} to validate: give more")
     note(f"{len(train):,} drawings of other things to learn from, {len(valid):,} to validate")
-    return Lot(train, valid, left_out, found)
+    return _lot(train, valid, left_out, found)
+
+
+def _lot(train: list[Drawing], valid: list[Drawing], left_out: list[str], known: list[Drawing]) -> Lot:
+    labels = [drawing.label for drawing in train], [drawing.label for drawing in valid]
+    return Lot([d.strokes for d in train], [d.strokes for d in valid], left_out, known, labels)
+
+
+class Bitmaps(NamedTuple):
+    """Bitmaps to learn from, or to validate with.
+
+    Attributes:
+        images: `[N, 28, 28]` bytes, white ink on black.
+        labels: of each.
+    """
+
+    images: np.ndarray
+    labels: list[str]
+
+
+def bitmaps(given: Mapping[str, Any]) -> tuple[Bitmaps, Bitmaps]:
+    """Official bitmaps to learn from and to validate with, the same ones whatever else is in the files.
+
+    An array is of the class of its name. `NAME_lines` says which lines of the published file NAME's rows are; other
+    arrays `NAME_something` beside NAME are more drawings of the same class, kept for other uses, and left out.
+
+    Args:
+        given: `bitmaps`, `classes`, `without`, `from_line` and `valid_share` of the command.
+
+    Raises:
+        CommandError: there is nothing to learn from, or no such class.
+        ValueError: a file is damaged, or an array is no bitmaps; names both.
+    """
+    found: dict[str, list[np.ndarray]] = {}
+    for path in files_of(given["bitmaps"]):
+        arrays = read_npz(path)
+        for name, rows in arrays.items():
+            if any(name.startswith(f"{other}_") for other in arrays):
+                continue
+            if rows.dtype != np.uint8 or rows.shape[1:] not in ((SIDE * SIDE,), (SIDE, SIDE)):
+                raise ValueError(
+                    f"{path}, array {name!r}: bitmaps are bytes [n, {SIDE * SIDE}] or [n, {SIDE}, {SIDE}], "
+                    f"got {rows.dtype} {list(rows.shape)}"
+                )
+            lines = arrays.get(f"{name}_lines")
+            if lines is not None and len(lines) != len(rows):
+                raise ValueError(f"{path}: {name!r} has {len(rows)} rows and '{name}_lines' {len(lines)}")
+            kept = rows if lines is None else rows[lines >= given["from_line"]]
+            found.setdefault(name, []).append(kept.reshape(-1, SIDE, SIDE))
+    _check_names(given, found)
+    wanted, unwanted = set(given.get("classes") or found), set(given.get("without") or ())
+    parts: tuple[list[tuple[str, np.ndarray]], ...] = ([], [])
+    for name in sorted(wanted - unwanted):
+        images = np.unique(np.concatenate(found[name]), axis=0)
+        places = np.array(
+            [int.from_bytes(hashlib.blake2b(i.tobytes(), digest_size=8).digest(), "little") for i in images]
+        )
+        apart = places / 2.0**64 < given["valid_share"]
+        for part, chosen in zip(parts, (images[~apart], images[apart]), strict=True):
+            part.append((name, chosen))
+    if min(len(parts[0]), *(len(images) for _, images in parts[0])) < 1:
+        raise CommandError("of a class no bitmap is left to learn from: see --from-line and --valid-share")
+    train, valid = (
+        Bitmaps(np.concatenate([images for _, images in part]), [name for name, images in part for _ in images])
+        for part in parts
+    )
+    note(f"{len(train.labels):,} bitmaps of {len(parts[0])} classes to learn from, {len(valid.labels):,} to validate")
+    return train, valid
+
+
+def _check_names(given: Mapping[str, Any], there: Mapping[str, Any]) -> None:
+    """Raise a CommandError for a class that there is not, with the nearest one."""
+    for name in sorted({*(given.get("classes") or ()), *(given.get("without") or ())} - set(there)):
+        known = ", ".join(sorted(there)[:12]) + ", ..." * (len(there) > 12)
+        raise CommandError(f"there are no drawings of {name!r}{nearest(name, there)} (classes: {known or 'none'})")
 
 
 def digest(*lots: Sequence[np.ndarray]) -> str:

@@ -159,7 +159,7 @@ def pencil(by: Artist, way: Way) -> Callable[..., Chosen]:
     A model with an encoder finishes what is given as what it takes that for, if no latent vectors are given.
     """
     held = by.model.params, None if by.predictor is None else by.predictor.params
-    look = None if way.critic is None else recognisability(way.critic.size)
+    look: Any = None if way.critic is None else recognisability(way.critic.size)
     # Without a reason to look at the canvas the loop is that of the plain model.
     looks = by.guided or way.inspection is not None
 
@@ -175,16 +175,14 @@ def pencil(by: Artist, way: Way) -> Callable[..., Chosen]:
             rest = {"z": jnp.where(lengths[:, None] > 0, known, anyhow), **rest}
 
         def once(key: jax.Array) -> Drawn:
-            return draw_guided(
-                model, guide, key, temperature, way.length, way.inspection if guide else None,
-                convention=way.convention, **rest,
-            )  # fmt: skip
+            inspection = way.inspection if guide else None
+            more: dict[str, Any] = {"convention": way.convention, **rest}
+            return draw_guided(model, guide, key, temperature, way.length, inspection, **more)
 
-        if look is None:
-            drawn = once(key)
-            none = jnp.full(len(temperature), jnp.nan)
-            return Chosen(drawn, none, none, none, jnp.zeros(len(temperature), jnp.int32))
-        return best_of(lambda drawings: look(critic, drawings), once, way.tries)(key)
+        if look is not None:
+            return best_of(lambda drawings: look(critic, drawings), once, way.tries)(key)
+        unknown = jnp.full(len(temperature), jnp.nan)
+        return Chosen(once(key), unknown, unknown, unknown, jnp.zeros(len(temperature), jnp.int32))
 
     critic = None if way.critic is None else way.critic.params
     return lambda key, temperature, **rest: draw(held, critic, key, jnp.asarray(temperature), rest)

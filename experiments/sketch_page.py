@@ -133,7 +133,9 @@ class Companion:
         if len(begun) > self.most:
             message = f"the drawing has {len(begun)} points, and the model has room for {self.most}"
             raise Refused(HTTPStatus.BAD_REQUEST, message)
-        rows = {name: np.repeat(array, ENDINGS, axis=0) for name, array in begun_rows(self.by, [begun], self.most).items()}
+        rows = {
+            name: np.repeat(array, ENDINGS, axis=0) for name, array in begun_rows(self.by, [begun], self.most).items()
+        }
         temperature = np.full(ENDINGS, request.temperature, np.float32)
         with self._one_at_a_time:
             drawn = np.asarray(self._draw(jax.random.key(request.seed), temperature, **rows).drawn.rows)

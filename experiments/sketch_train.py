@@ -18,9 +18,12 @@ from experiments.outcome import CommandError, Outcome, note, seconds_text, to_js
 from experiments.sketch_models import Artist, Way, artist, in_batches, opened, pencil, save
 from experiments.sketch_words import hyper_of
 from jsafe.hyper import describe
+from sketch import sheets
 from sketch.discriminator import DiscriminatorOptions, DiscriminatorSize, TrainedDiscriminator, discriminator_stage
 from sketch.generator import GuidedOptions, GuidedPreset, framed_on_host, guided_stage
+from sketch.judge import JudgeOptions, JudgeSize, calibrated, judge_stage
 from sketch.predictor import PredictorOptions, PredictorSize, TrainedPredictor, predictor_stage
+from sketch.reward import RewardOptions, reward_stage
 from sketch.sketch_rnn import Architecture
 from sketch.stages import Preset, SketchRNN, SketchRNNOptions, Stage, sketch_rnn_stage
 from sketch.strokes import pad, unpad
@@ -215,7 +218,7 @@ def _generated(by: Artist, count: int, seed: int) -> list[np.ndarray]:
     found: list[np.ndarray] = []
     draw, size = pencil(by, Way(by.model.max_length)), min(count, 500)
     for number in range(20):
-        heat = np.resize(np.float32(GENERATED_HEATS), -(-(count - len(found)) // size) * size)
+        heat = np.resize(np.array(GENERATED_HEATS, np.float32), -(-(count - len(found)) // size) * size)
         drawn = in_batches(draw, seed + number * 1_000_003, size, heat).drawn
         found += [drawing for drawing in by.from_model(drawn.rows) if len(drawing) > 1]
         if len(found) >= count:
@@ -223,4 +226,54 @@ def _generated(by: Artist, count: int, seed: int) -> list[np.ndarray]:
     raise CommandError("a --generator draws next to nothing: train it for longer")
 
 
-_BUILDERS = {"train": _train, "predictor": _predictor, "discriminator": _discriminator}
+def _judge(given: dict[str, Any], where: Path | None) -> Built:
+    architecture = given["architecture"]
+    size, options = (hyper_of(cls, "judge", given["hyper"], architecture) for cls in (JudgeSize, JudgeOptions))
+    left_out: list[str] = []
+    images: Any
+    names: Any
+    if given.get("bitmaps"):
+        if architecture == "recurrent" or given.get("data") or given.get("procedural"):
+            raise CommandError("--bitmaps go alone, and a recurrent judge reads strokes: give these with --data")
+        found = sketch_data.bitmaps(given)
+        images, names = zip(*found, strict=True)
+        digest = sketch_data.digest(*(part.reshape(len(part), -1) for part in images))
+    else:
+        lot = sketch_data.gather(given)
+        names, left_out, digest = lot.labels, lot.left_out, sketch_data.digest(*lot[:2])
+        images = tuple(
+            (pad if architecture == "recurrent" else sheets.bitmaps)(part) if part else None for part in lot[:2]
+        )
+    classes = sorted(set(names[0]))
+    if len(classes) < 2 or not set(names[1]) <= set(classes):
+        raise CommandError(f"a judge tells classes apart, and there is {', '.join(map(repr, classes))} to learn from")
+    numbers = [np.array([classes.index(name) for name in part], np.int32) for part in names]
+    held = images[1] if numbers[1].size else None
+    stage = judge_stage(images[0], numbers[0], held, None if held is None else numbers[1], classes, size, options)
+    if held is not None:
+        stage = _finished_as(stage, lambda model: calibrated(model, held, numbers[1]))
+    return Built(stage, {}, digest, left_out)
+
+
+def _reward(given: dict[str, Any], where: Path | None) -> Built:
+    if not given.get("model") or not given.get("discriminator"):
+        raise CommandError("reward needs --model DIR and --discriminator DIR: what draws, and what says how well")
+    models: Models = {"model-before": artist(where / "model-before" if where else given["model"], "--model")}
+    models |= _opened(given, where, "discriminator", TrainedDiscriminator)
+    start = models["model-before"].model
+    if start.config.extra_inputs:
+        raise CommandError("--model is guided by a predictor, and only models that are not can learn from rewards")
+    lot = sketch_data.gather(given)
+    train = unpad(framed_on_host(pad(lot.train))) if start.framed else lot.train
+    options = hyper_of(RewardOptions, "reward", given["hyper"], given["preset"])
+    stage = reward_stage(start, None, models["discriminator"], train, options)
+    return Built(stage, models, sketch_data.digest(lot.train), lot.left_out)
+
+
+_BUILDERS = {
+    "judge": _judge,
+    "reward": _reward,
+    "train": _train,
+    "predictor": _predictor,
+    "discriminator": _discriminator,
+}

@@ -157,7 +157,11 @@ def generate(args: argparse.Namespace) -> Outcome:
     prepare(args)
     check_new(args.out)
     by = artist(args.model, "generate", args.predictor)
-    way, wanted, count = way_of(args, by, args.length or by.model.max_length), args.temperature or [0.4], args.count or 100
+    way, wanted, count = (
+        way_of(args, by, args.length or by.model.max_length),
+        args.temperature or [0.4],
+        args.count or 100,
+    )
     temperature = np.repeat(np.asarray(wanted, np.float32), count)
     note(f"drawing {len(temperature):,} times with the model of {args.model}; compiling ...")
     found = in_batches(pencil(by, way), args.seed, min(args.batch_size, len(temperature)), temperature)
@@ -194,7 +198,9 @@ def interpolate(args: argparse.Namespace) -> Outcome:
             f"{args.model} has no encoder, so nothing lies between two drawings: train one with "
             "jsafe sketch train --preset code, or --conditional"
         )
-    ends = read_drawings(args, args.first, "--from", args.from_row) + read_drawings(args, args.last, "--to", args.to_row)
+    ends = read_drawings(args, args.first, "--from", args.from_row) + read_drawings(
+        args, args.last, "--to", args.to_row
+    )
     if len(args.temperature or [0.1]) > 1:
         raise CommandError("interpolate takes one --temperature")
     given = begun_rows(by, ends, max(map(len, ends)))

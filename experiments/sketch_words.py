@@ -11,12 +11,14 @@ from experiments import family
 from experiments.family import Command, Family
 from experiments.words import integer, not_negative, positive
 from jsafe.hyper import Hyper
-from sketch import discriminator
+from sketch import discriminator, judge, reward
 from sketch.discriminator import DiscriminatorOptions, DiscriminatorSize
 from sketch.files import MAX_POINTS, SPLITS
 from sketch.generator import GUIDED_PRESETS, GuidedOptions
 from sketch.inspect import Inspection
+from sketch.judge import JudgeOptions, JudgeSize
 from sketch.predictor import PredictorOptions, PredictorSize
+from sketch.reward import RewardOptions
 from sketch.sampling import CONVENTIONS
 from sketch.sketch_rnn import Architecture
 
@@ -62,6 +64,14 @@ FLAGS: dict[str, dict[str, Any]] = {
     "allow-pickle": {**_SWITCH, "help": "read the pickled arrays of Sketch-RNN's own files, which can run any code"},
     "skip": {**_SWITCH, "help": "leave drawings out that cannot be used, and count them"},
     "max-points": {**_COUNT, "default": MAX_POINTS, "help": f"longest drawing that is read (default {MAX_POINTS})"},
+    "bitmaps": {**_FILES, "help": "official bitmaps of 28 x 28, a name for each class: .npz; may be repeated"},
+    "from-line": {
+        "type": integer,
+        "default": 0,
+        "metavar": "N",
+        "help": "of classes whose lines the bitmaps' file says, those from this one on (default 0)",
+    },
+    "model-folder": {**_FOLDER, "help": "the model to go on with, and to stay near to"},
     "start": {**_FOLDER, "help": "go on from this trained model, with its sizes and its unit"},
     "predictor": {
         **_FOLDER,
@@ -168,7 +178,24 @@ COMMANDS: dict[str, Command] = {
         (DiscriminatorSize, DiscriminatorOptions),
         presets=_presets(discriminator.PRESETS),
     ),
-    "generate": Command("draw", f"{_USE}:generate", ("model", "count", "batch-size", *_DRAW, *_OUT), (Inspection,), hidden=_HEAT),
+    "judge": Command(
+        "train a classifier of people's drawings, which no generator learns from",
+        _TRAIN,
+        ("bitmaps", "from-line", *_DATA, *_RUN),
+        (JudgeSize, JudgeOptions),
+        presets=_presets(judge.PRESETS),
+        choice="architecture",
+    ),
+    "reward": Command(
+        "go on with a model by what a discriminator says of its drawings",
+        _TRAIN,
+        ("model-folder", "discriminator", *_DATA, *_RUN),
+        (RewardOptions,),
+        presets=_presets({name: (options,) for name, options in reward.PRESETS.items()}),
+    ),
+    "generate": Command(
+        "draw", f"{_USE}:generate", ("model", "count", "batch-size", *_DRAW, *_OUT), (Inspection,), hidden=_HEAT
+    ),
     "complete": Command(
         "finish drawings that were begun",
         f"{_USE}:complete",

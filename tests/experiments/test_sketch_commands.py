@@ -18,6 +18,7 @@ from experiments.sketch_models import opened
 from jsafe.checkpoint import Checkpoints
 from sketch import folder, procedural, svg
 from sketch.files import load
+from sketch.judge import TrainedJudge, judged
 from sketch.stages import SketchRNN
 from tests.sketch.conftest import compiled_quickly  # noqa: F401
 
@@ -81,6 +82,18 @@ def plain(cats: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def with_encoder(cats: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained(tmp_path_factory.mktemp("runs") / "encoder", "train", "--data", cats, *SMALL, *ENCODER)
+
+
+@pytest.fixture(scope="module")
+def predictor(cats: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    size = ["--side", 8, "--channels", 8, "--features", 8, "--latent-size", 2, "--embedding-size", 4, "--strokes", 4]
+    return trained(tmp_path_factory.mktemp("runs") / "predictor", "predictor", "--data", cats, *size, *SHORT)
+
+
+@pytest.fixture(scope="module")
+def guided(cats: Path, predictor: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    words = ["--data", cats, "--predictor", predictor, *SMALL, "--copies", 1, "--supervision", 0]
+    return trained(tmp_path_factory.mktemp("runs") / "guided", "train", *words)
 
 
 def lot(**given: Any) -> sketch_data.Lot:
@@ -237,25 +250,94 @@ def test_the_model_of_a_checkpoint_is_exported(plain: Path, tmp_path: Path, caps
     assert last == whole == (plain / "model" / folder.TENSORS).read_bytes() != early
 
 
-def test_a_predictor_is_no_model_that_draws(cats: Path, tmp_path: Path, capsys):
-    size = [
-        "--side",
-        16,
-        "--channels",
-        "8,8",
-        "--features",
-        8,
-        "--latent-size",
-        2,
-        "--embedding-size",
-        4,
-        "--strokes",
-        6,
-    ]
-    found = run(capsys, "predictor", "--data", cats, *size, *SHORT, "--run-dir", tmp_path / "p")
-    assert np.isfinite(found["final"]["valid_loss"])
-    said = refused(capsys, "generate", tmp_path / "p", "--out", tmp_path / "x")
-    assert f"generate wants a sketch-rnn, and {tmp_path / 'p' / 'model'} holds a predictor" in said
+def test_a_predictor_is_no_model_that_draws(predictor: Path, tmp_path: Path, capsys):
+    said = refused(capsys, "generate", predictor, "--out", tmp_path / "x")
+    assert f"generate wants a sketch-rnn, and {predictor / 'model'} holds a predictor" in said
+
+
+def test_a_guided_model_brings_its_predictor_along(guided: Path, predictor: Path, tmp_path: Path, capsys):
+    moved, words = tmp_path / "elsewhere", ["--count", 3, "--temperature", 0.5, "--length", 10, "--seed", 5]
+    run(capsys, "export", guided, "--out", moved)
+    for name, more in (("a", [guided]), ("b", [moved]), ("c", [moved, "--predictor", predictor])):
+        run(capsys, "generate", *more, *words, "--out", tmp_path / name)
+    drawn = [np.load(tmp_path / name / "drawings.npz")["points"] for name in "abc"]
+    assert np.array_equal(drawn[0], drawn[1]) and np.array_equal(drawn[1], drawn[2])
+    shutil.rmtree(moved / "predictor")
+    assert "name it with --predictor DIR" in refused(capsys, "generate", moved, *words, "--out", tmp_path / "x")
+    more = ["--start", moved, "--procedural", "cat:9", "--run-dir", tmp_path / "x"]
+    assert "--start is guided by a predictor" in refused(capsys, "train", *more)
+
+
+def test_a_guided_model_finishes_what_was_begun_where_it_stands(guided: Path, cats: Path, tmp_path: Path, capsys):
+    words = ["--strokes", cats, "--row", 2, "--count", 2, "--length", 90, "--inspect", "--candidates", 2]
+    run(capsys, "complete", guided, *words, "--out", tmp_path / "out")
+    given = procedural.drawings("cat", 3)[2]
+    for drawing in load(tmp_path / "out/drawings.npz")[0]:
+        assert np.allclose(drawing.strokes[: len(given)], given, atol=1e-3)
+
+
+def test_a_critic_learns_from_a_generator_and_chooses_and_pays(plain: Path, cats: Path, tmp_path: Path, capsys):
+    where, size = tmp_path / "critic", ["--side", 8, "--channels", 4, "--batch-size", 4, *SHORT[:4], "--quiet"]
+    words = ["--data", cats, "--others", "sun:20", "--generator", plain, "--generated", 6, "--class", "cat"]
+    found = run(capsys, "discriminator", *words, *size, "--run-dir", where)
+    assert {"valid_auc_others", "valid_auc_generator-0", "valid_auc_damaged"} <= set(found["final"])
+    words = ["generate", plain, "--count", 6, "--temperature", 1, "--length", 12, "--discriminator", where]
+    best = run(capsys, *words, "--best-of", 3, "--out", tmp_path / "best")
+    assert best["score"] > best["mean_score"] and 0 <= best["accepted"] <= 1
+    assert "go together" in refused(capsys, *words, "--out", tmp_path / "x")
+    words = ["--model", plain, "--discriminator", where, "--data", cats, *SHORT]
+    paid = run(capsys, "reward", *words, "--run-dir", tmp_path / "paid")
+    assert np.isfinite(paid["final"]["reward"])
+    before, after = opened(plain, SketchRNN, "x"), opened(tmp_path / "paid", SketchRNN, "x")
+    assert after.scale_factor == before.scale_factor and after.max_length == before.max_length
+    assert not np.array_equal(after.params["output"]["bias"], before.params["output"]["bias"])
+    assert "--model DIR and --discriminator DIR" in refused(capsys, "reward", *words[2:], "--run-dir", tmp_path / "x")
+
+
+def test_a_judge_learns_from_bitmaps_that_are_not_kept_for_others(tmp_path: Path, capsys):
+    """A class is dark above or dark below; the lines before 8 and the array beside say the opposite."""
+    rng, path = np.random.default_rng(0), tmp_path / "bitmaps.npz"
+    above = np.repeat([255, 0], 392) * (rng.uniform(size=(40, 784)) < 0.8)
+    below, above = above[:, ::-1].astype(np.uint8), above.astype(np.uint8)
+    arrays = {"cat": np.concatenate([below[:8], above[8:]]), "cat_lines": np.arange(40), "cat_other": below}
+    np.savez(path, sun=below, **arrays)
+    size = ["--channels", "4", "--features", 8, "--batch-size", 16, "--dropout", 0, "--iterations", 3, "--updates", 10]
+    words = ["--bitmaps", path, *size, "--learning-rate", 0.02, "--quiet"]
+    found = run(capsys, "judge", *words, "--from-line", 8, "--valid-share", 0.3, "--run-dir", tmp_path / "judge")
+    assert found["final"]["valid_accuracy"] > 0.9
+    model = opened(tmp_path / "judge", TrainedJudge, "x")
+    assert model.classes == ("cat", "sun") and model.temperature != 1.0
+    images = np.stack([above[0], below[0]]).reshape(-1, 28, 28)
+    assert judged(model, images).probabilities.argmax(axis=1).tolist() == [0, 1]
+    said = refused(capsys, "judge", *words, "--architecture", "recurrent", "--run-dir", tmp_path / "x")
+    assert "a recurrent judge reads strokes" in said
+    said = refused(capsys, "judge", *words, "--class", "cat", "--run-dir", tmp_path / "x")
+    assert "tells classes apart" in said
+    np.savez(path, cat=np.zeros((3, 5), np.uint8))
+    assert f"{path}, array 'cat': bitmaps are bytes" in refused(capsys, "judge", *words, "--run-dir", tmp_path / "x")
+
+
+def test_a_judge_of_strokes_learns_from_vectors(tmp_path: Path, capsys):
+    words = ["--procedural", "cat:20", "--procedural", "sun:20", "--architecture", "recurrent", "--units", 4, *SHORT]
+    run(capsys, "judge", *words, "--run-dir", tmp_path / "judge")
+    assert opened(tmp_path / "judge", TrainedJudge, "x").size.architecture == "recurrent"
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--inspect"], "--inspect needs --predictor DIR"),
+        (["--inspect", "--predictor", "{predictor}"], "train it with --framed"),
+        (["--predictor", "{predictor}"], "is not told what a predictor says"),
+        (["--candidates", "3"], "--candidates is of the choice of strokes: add --inspect"),
+        (["--best-of", "3"], "go together"),
+    ],
+)
+def test_what_does_not_go_together_is_said(
+    words: list[str], reason: str, plain: Path, predictor: Path, tmp_path, capsys
+):
+    said = refused(capsys, "generate", plain, *(w.format(predictor=predictor) for w in words), "--out", tmp_path / "x")
+    assert reason in said
 
 
 @pytest.mark.parametrize(
@@ -276,6 +358,7 @@ def test_a_predictor_is_no_model_that_draws(cats: Path, tmp_path: Path, capsys):
         (["--procedural", "cat:9", "--start", "{dir}"], "neither the folder of a trained model nor of a run"),
         (["--procedural", "cat:9", "--keep", "2"], "keep must be at most 1"),
         (["--procedural", "cat:9", "--extra-inputs", "2"], "has no option --extra-inputs"),
+        (["--procedural", "cat:9", "--copies", "2"], "--copies is of a guided decoder: name what guides it"),
     ],
 )
 def test_what_cannot_be_used_is_said_and_begins_no_run(words: list[str], reason: str, tmp_path: Path, capsys):

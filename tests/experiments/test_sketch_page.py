@@ -94,7 +94,9 @@ def test_what_a_person_drew_is_where_the_model_goes_on(companion: Companion):
     """A decoder whose means do not depend on anything draws the same offset from wherever the pen is."""
     model = companion.by.model
     params = jax.tree.map(np.zeros_like, model.params)
-    still = Companion(Artist(model._replace(params=params)), Way(16))  # means 0: the pen stays where it is, and stays down
+    still = Companion(
+        Artist(model._replace(params=params)), Way(16)
+    )  # means 0: the pen stays where it is, and stays down
     with serving(still) as port:
         for last in ([60, 90], [90, 120]):
             found = endings(port, strokes=[[[20, 30], last]], temperature=0.0)[0]["strokes"]
