@@ -38,6 +38,7 @@ class DiscriminatorSize(Hyper):
     channels: tuple[int, ...] = option(
         "of its convolutions, each of which halves the image", default=(32, 64, 128, 256)
     )
+    spectral_norm: float = option("largest singular value of each layer", default=2.0, above=0)
     power_iterations: int = option("steps towards the largest singular value of each layer", default=8, low=1)
 
     def __post_init__(self) -> None:
@@ -76,7 +77,7 @@ PRESETS = {
     "full": DiscriminatorPreset(DiscriminatorSize(), DiscriminatorOptions()),
     "small": DiscriminatorPreset(
         DiscriminatorSize(side=32, channels=(16, 32, 64)),
-        DiscriminatorOptions(iterations=12, updates=50, learning_rate=2e-3, learning_rate_decay=0.996),
+        DiscriminatorOptions(iterations=20, learning_rate=2e-3, learning_rate_decay=0.997),
     ),
 }
 """The described size, and one that a CPU trains in minutes."""
@@ -122,10 +123,10 @@ def largest_singular_value(matrix: Float[Array, "rows columns"], iterations: int
 
 
 def _normalised(layer: Params, size: DiscriminatorSize) -> jax.Array:
-    """The kernel of a layer over its spectral norm as a matrix `[inputs, outputs]`."""
+    """The kernel of a layer, a matrix `[inputs, outputs]`, with the spectral norm that is wanted."""
     kernel = layer["kernel"]
     norm = largest_singular_value(kernel.reshape(-1, kernel.shape[-1]), size.power_iterations)
-    return kernel / jnp.maximum(norm, 1e-12)
+    return kernel * (size.spectral_norm / jnp.maximum(norm, 1e-12))
 
 
 def logits(
@@ -147,12 +148,12 @@ def logits(
     x = images[..., None]
     for number in range(len(size.channels)):
         layer = params[f"conv_{number}"]
-        x = jax.nn.elu(convolved(x, _normalised(layer, size), stride=2) + layer["bias"])
+        x = jax.nn.relu(convolved(x, _normalised(layer, size), stride=2) + layer["bias"])
     x = x.reshape(len(x), -1)
     if key is not None and dropout:
         x = jnp.where(jax.random.bernoulli(key, 1.0 - dropout, x.shape), x / (1.0 - dropout), 0.0)
     last = params["output"]
-    # A norm of one for every layer keeps slopes small; how sure the last one may be is for it to learn.
+    # The bound on each layer keeps slopes small; how sure the last one may be is for it to learn.
     return ((x @ _normalised(last, size)) * last["scale"] + last["bias"])[:, 0]
 
 
