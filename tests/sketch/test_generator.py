@@ -1,4 +1,4 @@
-"""A guided decoder: it begins as the model it comes from, is told what is on the canvas, and learns how strokes look."""
+"""A guided decoder: it begins as the model it comes from, is told of the canvas, and learns how strokes look."""
 
 import dataclasses
 
