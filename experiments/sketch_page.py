@@ -265,11 +265,11 @@ def draw(args: argparse.Namespace) -> Outcome:
     companion = Companion(by, way)
     with make_server(companion, args.port, heats[0]) as server:
         url = f"http://127.0.0.1:{server.server_port}/"
-        note(f"draw at {url} (Ctrl-C ends)")
         screen = sys.platform in ("win32", "darwin") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-        if args.browser and screen:
-            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
         try:
+            note(f"draw at {url} (Ctrl-C ends)")
+            if args.browser and screen:
+                threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
             server.serve_forever()
         except KeyboardInterrupt:
             note("")
