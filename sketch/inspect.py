@@ -14,92 +14,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jsafe.hyper import Hyper, hyperparameters, option
 from sketch import mixture, moments, raster, sampling, sketch_rnn
-from sketch.cells import Carry
+from sketch.candidates import Inspection, Lanes, Pen, Tries, choice, folded, where
 from sketch.predictor import Predictor, TrainedPredictor, guidance_size
 from sketch.raster import BOX, FAR, Canvas, Segments
 from sketch.sampling import Drawn, Request
 from sketch.stages import SketchRNN
 from sketch.strokes import END, START, Drawings, batch_from_stroke5
-
-
-@hyperparameters
-class Inspection(Hyper):
-    """How the next stroke is chosen among candidates."""
-
-    candidates: int = option("strokes that are drawn for each one kept", default=8, low=1)
-    ink: float = option("weight of a pixel's mean log-likelihood under the predicted ink", default=10.0, low=0)
-    start: float = option("weight of the log-probability of the cell where it begins", default=1.0, low=0)
-    likelihood: float = option("weight of a row's mean log-likelihood under the decoder", default=1.0, low=0)
-    temperature: float = option("of the choice; 0 takes the best", default=0.0, low=0)
-    points: int = option("rows after which a stroke is looked at before it is finished", default=48, low=1)
-
-
-class Pen(NamedTuple):
-    """What draws a stroke; the axes in front are lanes and candidates.
-
-    Attributes:
-        carry: state of the decoder.
-        row: `[..., 5]`, the last row.
-        place: `[..., 2]` from the centre of the box, in its units.
-        fresh: `[...]`, whether the next row begins a stroke.
-        distance: `[..., side, side]` squared distances of pixels to the stroke.
-    """
-
-    carry: Carry
-    row: jax.Array
-    place: jax.Array
-    fresh: jax.Array
-    distance: jax.Array
-
-
-class Tries(NamedTuple):
-    """Candidates for what comes next in each lane: a stroke, the rest of one, or the end.
-
-    Attributes:
-        pen: of each.
-        rows: `[L, n, points, 5]`.
-        length: `[L, n]` of the rows.
-        cell: `[L, n]`, in which a stroke begins; -1 where it had begun before.
-        total: `[L, n]` log-likelihood of the rows.
-        done: `[L, n]`, whether the pen has stopped.
-    """
-
-    pen: Pen
-    rows: jax.Array
-    length: jax.Array
-    cell: jax.Array
-    total: jax.Array
-    done: jax.Array
-
-
-class Lanes(NamedTuple):
-    """The drawings in work.
-
-    Attributes:
-        drawing: `[L]`, which; as many as there are drawings, or more, where there is nothing left to do.
-        count: `[L]` rows that are kept.
-        choices: `[L]` that were made.
-        finished: `[L]` strokes.
-        total: `[L]` log-likelihood of the kept rows.
-        bare: `[L, side, side]`, 1 - ink of the canvas.
-        last: `[L, side, side]` ink of the last stroke.
-        embedding: `[L, embedding]`, what the predictor tells.
-        ink: `[L, side, side]` log-odds of the next stroke's ink.
-        start: `[L, cells]` log-probability of the cell where it begins.
-    """
-
-    drawing: jax.Array
-    count: jax.Array
-    choices: jax.Array
-    finished: jax.Array
-    total: jax.Array
-    bare: jax.Array
-    last: jax.Array
-    embedding: jax.Array
-    ink: jax.Array
-    start: jax.Array
 
 
 def draw_guided(
@@ -200,7 +121,7 @@ class _Studio:
     def seen(self, lanes: Lanes) -> Lanes:
         """Lanes with what the predictor says of their canvases; of the same canvas it says the same again."""
         known = jnp.minimum(lanes.finished, self.predictor.size.strokes)
-        keys = jax.vmap(lambda *numbers: _folded(self.look_key, *numbers))(lanes.drawing, known)
+        keys = jax.vmap(lambda *numbers: folded(self.look_key, *numbers))(lanes.drawing, known)
 
         def look(canvas: jax.Array, last: jax.Array, key: jax.Array) -> Any:
             return self.network.apply(self.predictor.params, canvas[None], last[None], key, method="likely")
@@ -238,8 +159,8 @@ class _Studio:
         over = ready[at] & ((pen.row[:, 4] > 0) | (kept.count >= self.length))
         totals = totals.at[jnp.where(over, kept.drawing, self.drawings)].set(kept.total, mode="drop")
         new = jnp.where(over, following + jnp.cumsum(over) - 1, kept.drawing)
-        kept, pen = _where(over, (self.blank(new), self.first_pen(new)), (kept, pen))
-        now = _where(ready[at], (self.seen(kept), self.begun(pen)), (some_lanes, some_tries))
+        kept, pen = where(over, (self.blank(new), self.first_pen(new)), (kept, pen))
+        now = where(ready[at], (self.seen(kept), self.begun(pen)), (some_lanes, some_tries))
         lanes, tries = jax.tree.map(lambda x, y: x.at[at].set(y), (lanes, tries), now)
         return lanes, tries, following + jnp.sum(over), rows, totals
 
@@ -255,21 +176,16 @@ class _Studio:
         def spread(x: jax.Array) -> jax.Array:
             return jnp.repeat(x, shape[1], axis=0)
 
-        now = flat(pen)
+        now, length = flat((pen, tries.length))
         extra = jnp.concatenate([now.place / (BOX / 2), spread(lanes.embedding)], axis=-1)
         z = None if asked.z is None else spread(asked.z[which])
         extra = extra if config.extra_inputs else None
         carry, predicted = sketch_rnn.step(config, self.params, now.carry, now.row, z, extra)
-        numbers = (
-            spread(lanes.drawing),
-            spread(lanes.choices),
-            flat(tries.length),
-            jnp.tile(jnp.arange(shape[1]), shape[0]),
-        )
-        keys = jax.vmap(lambda *numbers: _folded(self.draw_key, *numbers))(*numbers)
+        numbers = spread(lanes.drawing), spread(lanes.choices), length, jnp.tile(jnp.arange(shape[1]), shape[0])
+        keys = jax.vmap(lambda *numbers: folded(self.draw_key, *numbers))(*numbers)
         row = jax.vmap(_drawn)(keys, predicted, spread(asked.discrete[which]), spread(asked.deviation[which]))
         row = jnp.where(row[:, 4:] > 0, jnp.asarray(END, jnp.float32), row)
-        number = spread(lanes.count) + flat(tries.length)
+        number = spread(lanes.count) + length
         told = number < spread(asked.given_lengths[which])
         row = jnp.where(told[:, None], asked.given[spread(which), jnp.minimum(number, self.length - 1)], row)
         ends = row[:, 4] > 0
@@ -282,10 +198,10 @@ class _Studio:
         cell = moments.cell(place / BOX + 0.5, self.canvas.side // 2)
         cell = jnp.where(now.fresh & ~ends, cell, flat(tries.cell))
         lifts = row[:, 3] > 0
-        stops = lifts | ends | (flat(tries.length) + 1 >= self.points) | (number + 1 >= self.length)
+        stops = lifts | ends | (length + 1 >= self.points) | (number + 1 >= self.length)
         new = Pen(carry, row, place, lifts, distance), cell, flat(tries.total) + likelihood, stops
         new = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), new)
-        pen, cell, total, done = _where(tries.done, (pen, tries.cell, tries.total, tries.done), new)
+        pen, cell, total, done = where(tries.done, (pen, tries.cell, tries.total, tries.done), new)
         first, second = jnp.arange(shape[0])[:, None], jnp.arange(shape[1])
         at = jnp.where(tries.done, self.points, tries.length)
         rows = tries.rows.at[first, second, at].set(row.reshape(*shape, 5), mode="drop")
@@ -302,7 +218,7 @@ class _Studio:
         lifted = pen.row[:, 3] > 0
         # A predictor that looks at so many strokes has not seen more of them when it learned.
         shown = lifted & (lanes.finished < self.predictor.size.strokes)
-        bare, last = _where(shown, (lanes.bare * (1.0 - image), image), (lanes.bare, lanes.last))
+        bare, last = where(shown, (lanes.bare * (1.0 - image), image), (lanes.bare, lanes.last))
         lanes = lanes._replace(
             count=lanes.count + length, choices=lanes.choices + 1, finished=lanes.finished + lifted, bare=bare,
             last=last, total=lanes.total + total,
@@ -310,51 +226,9 @@ class _Studio:
         return lanes, pen, length, rows
 
 
-def choice(how: Inspection, key: jax.Array, lanes: Lanes, tries: Tries, images: jax.Array) -> jax.Array:
-    """Number of the candidate to keep, `[L]`; see `scores`."""
-    if how.candidates == 1:
-        return jnp.zeros(len(lanes.count), jnp.int32)
-    ends = tries.rows[:, :, 0, 4] > 0
-    score = jnp.where(ends, -jnp.inf, scores(how, lanes, tries, images))
-    keys = jax.vmap(lambda *numbers: _folded(key, *numbers))(lanes.drawing, lanes.choices)
-    noise = jax.vmap(lambda key: jax.random.gumbel(key, score.shape[1:]))(keys)
-    best = jnp.argmax(score + how.temperature * noise, axis=1)
-    return jnp.where(ends[:, 0], 0, best).astype(jnp.int32)
-
-
-def scores(how: Inspection, lanes: Lanes, tries: Tries, images: jax.Array) -> Float[Array, "lanes candidates"]:
-    """How well each candidate fits, the more the better.
-
-    Args:
-        how: weights.
-        lanes: with what the predictor says.
-        tries: the candidates.
-        images: `[L, n, side, side]` ink of each one's stroke.
-    """
-    ink, bare = (jax.nn.log_sigmoid(sign * lanes.ink)[:, None] for sign in (1.0, -1.0))
-    fit = jnp.mean(images * ink + (1.0 - images) * bare, axis=(2, 3))
-    begins = jnp.take_along_axis(lanes.start, jnp.maximum(tries.cell, 0), axis=1)
-    begins = jnp.where(tries.cell >= 0, begins, 0.0)
-    likely = tries.total / jnp.maximum(tries.length, 1)
-    return how.ink * fit + how.start * begins + how.likelihood * likely
-
-
-def _folded(key: jax.Array, *numbers: jax.Array) -> jax.Array:
-    for number in numbers:
-        key = jax.random.fold_in(key, number)
-    return key
-
-
 def _drawn(key: jax.Array, predicted: mixture.Mixture, discrete: jax.Array, deviation: jax.Array) -> jax.Array:
     one = jax.tree.map(lambda x: x[None], predicted)
     return mixture.draw(key, one, discrete[None], deviation[None])[0]
-
-
-def _where(wanted: jax.Array, first: Any, second: Any) -> Any:
-    """One of two trees for each entry of the leading axes."""
-    return jax.tree.map(
-        lambda a, b: jnp.where(wanted.reshape(*wanted.shape, *[1] * (a.ndim - wanted.ndim)), a, b), first, second
-    )
 
 
 class Chosen(NamedTuple):
@@ -398,7 +272,7 @@ def best_of(
 
         def more(kept: tuple[Drawn, jax.Array], key: jax.Array) -> Any:
             drawn, found = one(key)
-            return _where(found > kept[1], (drawn, found), kept), found
+            return where(found > kept[1], (drawn, found), kept), found
 
         keys = jax.random.split(key, n)
         begun = one(keys[0])

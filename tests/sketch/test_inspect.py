@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sketch import inspect, mixture, predictor, sampling, sketch_rnn
-from sketch.inspect import Inspection, Lanes, Pen, Tries, draw_guided
+from sketch import candidates, inspect, mixture, predictor, sampling, sketch_rnn
+from sketch.candidates import Inspection, Lanes, Pen, Tries
+from sketch.inspect import draw_guided
 from sketch.predictor import Predictor, PredictorSize, TrainedPredictor, guidance_size
 from sketch.sampling import Drawn
 from sketch.sketch_rnn import Architecture
@@ -81,7 +82,7 @@ def test_a_decoder_is_told_the_same_while_it_draws_as_while_it_learns(seer, poin
     np.testing.assert_allclose(drawn.log_probability, likelihood(predicted, rows), rtol=1e-4, atol=2e-3)
 
 
-@pytest.mark.parametrize("config, how", [(TOLD, None), (TOLD, Inspection(candidates=3)), (FREE, NOTHING)])
+@pytest.mark.parametrize("config, how", [(TOLD, Inspection(candidates=3)), (FREE, NOTHING)])
 def test_at_temperature_0_the_likeliest_is_drawn_whatever_is_chosen(seer, config, how):
     generator = model(config, (0.0, 0.1, -0.5))
     drawn = jax.jit(lambda key: draw_guided(generator, seer, key, jnp.zeros(2), 16, how))(jax.random.key(0))
@@ -146,13 +147,13 @@ def test_strokes_begin_where_the_predictor_says_if_any_candidate_does(seer):
     assert inspected == pytest.approx(1 - (1 - alone) ** 4, abs=0.07)
 
 
-def tries(rng, lanes=3, candidates=5):
-    images = rng.uniform(0, 1, (lanes, candidates, 8, 8)).astype(np.float32)
-    rows = np.zeros((lanes, candidates, 6, 5), np.float32)
+def some_tries(rng, lanes=3, count=5):
+    images = rng.uniform(0, 1, (lanes, count, 8, 8)).astype(np.float32)
+    rows = np.zeros((lanes, count, 6, 5), np.float32)
     rows[..., 2] = 1
-    length = rng.integers(1, 6, (lanes, candidates))
-    total = rng.normal(size=(lanes, candidates)).astype(np.float32)
-    cell = rng.integers(-1, 16, (lanes, candidates))
+    length = rng.integers(1, 6, (lanes, count))
+    total = rng.normal(size=(lanes, count)).astype(np.float32)
+    cell = rng.integers(-1, 16, (lanes, count))
     ink, start = rng.normal(size=(lanes, 8, 8)), rng.normal(size=(lanes, 16))
     start = start - np.log(np.exp(start).sum(1, keepdims=True))
     number = np.arange(lanes)
@@ -162,7 +163,7 @@ def tries(rng, lanes=3, candidates=5):
 
 def test_the_best_candidate_is_kept_by_a_score_by_hand():
     rng = np.random.default_rng(0)
-    lanes, held, images = tries(rng)
+    lanes, held, images = some_tries(rng)
     how = Inspection(candidates=5, ink=3.0, start=0.7, likelihood=1.3)
     wanted = np.zeros((3, 5))
     for i, j in np.ndindex(3, 5):
@@ -170,25 +171,25 @@ def test_the_best_candidate_is_kept_by_a_score_by_hand():
         wanted[i, j] = 3.0 * np.mean(images[i, j] * np.log(m) + (1 - images[i, j]) * np.log(1 - m))
         wanted[i, j] += 0.7 * lanes.start[i, held.cell[i, j]] if held.cell[i, j] >= 0 else 0.0
         wanted[i, j] += 1.3 * held.total[i, j] / held.length[i, j]
-    np.testing.assert_allclose(inspect.scores(how, lanes, held, images), wanted, rtol=1e-4)
+    np.testing.assert_allclose(candidates.scores(how, lanes, held, images), wanted, rtol=1e-4)
     key = jax.random.key(0)
-    np.testing.assert_array_equal(inspect.choice(how, key, lanes, held, images), wanted.argmax(1))
+    np.testing.assert_array_equal(candidates.choice(how, key, lanes, held, images), wanted.argmax(1))
     # One that ends the drawing is not compared: the first decides for all.
     held.rows[:, :, 0, 2:] = np.where(wanted[..., None] == wanted.max(1)[:, None, None], [0.0, 0, 1], [1.0, 0, 0])
     held.rows[0, 0, 0, 2:] = [0, 0, 1]
-    found = inspect.choice(how, key, lanes, held, images)
+    found = candidates.choice(how, key, lanes, held, images)
     rest = np.where(held.rows[:, :, 0, 4] > 0, -np.inf, wanted).argmax(1)
     assert found.tolist() == [0, *[0 if held.rows[i, 0, 0, 4] else rest[i] for i in (1, 2)]]
 
 
 def test_a_warm_choice_is_the_softmax_of_the_scores():
-    lanes, held, images = tries(np.random.default_rng(1), lanes=1)
+    lanes, held, images = some_tries(np.random.default_rng(1), lanes=1)
     how = Inspection(candidates=5, ink=1.0, temperature=0.8)
     lanes, held = jax.tree.map(lambda x: jnp.repeat(jnp.asarray(x), 4000, axis=0), (lanes, held))
     lanes = lanes._replace(drawing=jnp.arange(4000))
     images = jnp.repeat(jnp.asarray(images), 4000, axis=0)
-    share = np.bincount(np.asarray(inspect.choice(how, jax.random.key(0), lanes, held, images)), minlength=5) / 4000
-    weight = np.exp(np.asarray(inspect.scores(how, lanes, held, images)[0], float) / 0.8)
+    share = np.bincount(np.asarray(candidates.choice(how, jax.random.key(0), lanes, held, images)), minlength=5) / 4000
+    weight = np.exp(np.asarray(candidates.scores(how, lanes, held, images)[0], float) / 0.8)
     np.testing.assert_allclose(share, weight / weight.sum(), atol=0.03)
 
 
