@@ -273,6 +273,11 @@ COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] 
         "",  # each of its stages has a function of its own
         lambda parser: None,
     ),
+    "sketch": (
+        "models of drawings: train them, draw with them",
+        "",  # likewise
+        lambda parser: None,
+    ),
     "throughput": (
         "measure environment steps per second, beside the bare simulator",
         "experiments.throughput:throughput",
@@ -323,9 +328,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             with contextlib.redirect_stdout(StrayOutput()):
                 hyper = importlib.import_module("experiments.hyper")
             return hyper.parse_train(argv[1:], found.algorithm, _Parser, add_train_arguments)
-    if argv and argv[0] == "rlhf":
+    if argv and argv[0] in ("rlhf", "sketch"):
         with contextlib.redirect_stdout(StrayOutput()):
-            words = importlib.import_module("experiments.rlhf_words")
+            words = importlib.import_module(f"experiments.{argv[0]}_words")
         return words.parse(argv[1:], _Parser, _add_listing)
     return build_parser().parse_args(argv)
 
@@ -375,6 +380,7 @@ def _complain(error: Exception) -> int:
         "envs_mjx",
         "algorithms",
         "rlhf",
+        "sketch",
     )
     expected = ours or isinstance(error, CommandError | ValueError | LookupError | OSError)
     message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)

@@ -15,12 +15,12 @@ import jax
 import numpy as np
 
 import jsafe
+from experiments import stage_runs
 from experiments.context import prepare
 from experiments.outcome import CommandError, Outcome, note, seconds_text, to_json, writable_folder
 from experiments.rlhf_dynamics import Watch
 from experiments.rlhf_measure import measure
 from experiments.rlhf_words import SHORT, hyper_of
-from experiments.runs import load_run
 from experiments.stray import output_of_libraries_on_stderr
 from jsafe import processes
 from rlhf import folder, lora, memory, peft, sharding, stages, word_scores
@@ -73,9 +73,7 @@ def _begin(args: argparse.Namespace) -> Outcome:
     if args.coordinator and args.run_dir is None:
         raise CommandError("several processes need one --run-dir DIR, on a file system that all of them see")
     prepare(args)
-    where = args.run_dir or Path("runs") / f"rlhf-{args.stage}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if (where / "run.json").exists():
-        raise CommandError(f"{where} already holds a run; go on with it: jsafe rlhf {args.stage} --resume {where}")
+    where = stage_runs.new_folder(args)
     given = {key: value for key, value in vars(args).items() if key not in OF_THE_MACHINE}
     given["hyper"] = args.hyper
     if processes.is_first():
@@ -89,10 +87,7 @@ def _begin(args: argparse.Namespace) -> Outcome:
 
 
 def _resume(args: argparse.Namespace) -> Outcome:
-    run = load_run(args.resume)
-    kept = run.facts.get("rlhf")
-    if kept is None or kept["stage"] != args.stage:
-        raise CommandError(f"the run at {run.path} is not of `jsafe rlhf {args.stage}`")
+    run, kept = stage_runs.begun(args.resume, "rlhf", args.stage)
     args.mesh = args.mesh or kept.get("mesh")
     prepare(args)
     return _go(args, kept, run.path, resume=True)
@@ -135,8 +130,7 @@ def _go(args: argparse.Namespace, given: dict[str, Any], where: Path, *, resume:
     if result.status != "finished":
         lines.append(f"  go on with  jsafe rlhf {given['stage']} --resume {where}")
         return Outcome(data, "\n".join(lines), exit_code=130)
-    ended = dataclasses.replace(result.state, optimizer=(), rollout=(), key=(), frozen=())
-    state = jax.tree.map(lambda leaf: leaf[0], processes.on_host(ended))
+    state = stage_runs.last_state(result)
     model = stage.finish(state)
     if shared and not processes.is_first():
         processes.wait("the model is measured")  # a process that ends early would be missed by the others

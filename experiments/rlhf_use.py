@@ -13,13 +13,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments import stage_runs
 from experiments.context import prepare
 from experiments.outcome import CommandError, Outcome, note, table, to_json, writable_folder
 from experiments.rlhf_words import hyper_of
-from experiments.runs import load_run
-from jsafe import saved_state
-from jsafe.checkpoint import Checkpoints
-from jsafe.population import keys_for, make_population
 from rlhf import arena, folder, judging
 from rlhf.batches import in_batches
 from rlhf.data import examples, mixing
@@ -289,16 +286,12 @@ def export(args: argparse.Namespace) -> Outcome:
     """Run `jsafe rlhf export`: the model of a run's checkpoint as a folder."""
     from experiments.rlhf_train import build
 
-    run = load_run(args.run)
+    run, kept = stage_runs.begun(args.run, "rlhf")
     prepare(args)
-    kept = run.facts.get("rlhf")
-    if kept is None:
-        raise CommandError(f"the run at {run.path} is not of `jsafe rlhf`")
     stage, _, _ = build(kept, run.path)
-    population, keys = make_population(stage.trainer, 1), keys_for(run.facts["seed"], 1)
-    restored = saved_state.restore(Checkpoints(run.path), population, keys, iteration=args.iteration)
-    model = stage.finish(jax.tree.map(lambda leaf: leaf[0], restored.state))
+    state, iteration = stage_runs.saved(run, stage.trainer, args.iteration)
+    model = stage.finish(state)
     out = args.out or run.path / "model"
     folder.save_model(out, model, stage.kind)
-    data = {"model": str(out), "iteration": restored.iteration}
-    return Outcome(data, f"iteration {restored.iteration} of {run.path} in {out}")
+    data = {"model": str(out), "iteration": iteration}
+    return Outcome(data, f"iteration {iteration} of {run.path} in {out}")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from experiments.hyper import add_option, complaint
+from experiments import family
+from experiments.family import Command, Family
 from experiments.words import integer, not_negative, positive
-from jsafe.hyper import Hyper, describe
+from jsafe.hyper import Hyper
 from rlhf.generate import Sampling
 from rlhf.models.config import POOLINGS
 from rlhf.reinforcement_options import ReinforcementOptions
@@ -181,24 +182,6 @@ _SFT, _RL = (TrainingOptions,), (ReinforcementOptions, Sampling)
 _TRAIN, _USE = "experiments.rlhf_train:train", "experiments.rlhf_use"
 
 
-class Command(NamedTuple):
-    """One command below `jsafe rlhf`.
-
-    Attributes:
-        summary: one line.
-        function: `module:function` that runs it.
-        given: names of `FLAGS` and `POSITIONAL`.
-        options: classes of hyper-parameters that it takes.
-        defaults: of them, where they differ from the classes'.
-    """
-
-    summary: str
-    function: str
-    given: tuple[str, ...]
-    options: tuple[type[Hyper], ...] = ()
-    defaults: dict[str, Any] = {}  # noqa: RUF012
-
-
 COMMANDS: dict[str, Command] = {
     "demo": Command(
         "a whole Safe RLHF on a corpus made here, in about ten minutes",
@@ -307,50 +290,16 @@ COMMANDS: dict[str, Command] = {
 }
 
 
+FAMILY = Family("rlhf", "Safe reinforcement learning from human feedback, in JAX.", COMMANDS, FLAGS, POSITIONAL)
+
+
 def parse(
     argv: Sequence[str], parser_class: type[argparse.ArgumentParser], finish: Callable[[argparse.ArgumentParser], None]
 ) -> argparse.Namespace:
-    """Read the words after `jsafe rlhf`.
-
-    Args:
-        argv: the words.
-        parser_class: of the parser to build.
-        finish: adds what every command takes.
-
-    Returns:
-        The options; `hyper` holds those hyper-parameters that were given, by name, and `function` what runs the stage.
-    """
-    parser = parser_class(prog="jsafe rlhf", description="Safe reinforcement learning from human feedback, in JAX.")
-    stages = parser.add_subparsers(dest="stage", metavar="STAGE", parser_class=parser_class, required=True)
-    known: dict[str, list[str]] = {}
-    built: dict[str, argparse.ArgumentParser] = {}
-    for name, command in COMMANDS.items():
-        about = command.summary[0].upper() + command.summary[1:] + "."
-        made = stages.add_parser(name, help=command.summary, description=about, allow_abbrev=False)
-        for given in command.given:
-            if given in POSITIONAL:
-                made.add_argument(given, **POSITIONAL[given])
-            else:
-                flag = given.removesuffix("-folder")
-                made.add_argument(f"--{flag}", **FLAGS[given])
-        finish(made)
-        taken = {action.dest for action in made._actions}
-        listed = [option for cls in command.options for option in describe(cls) if option["name"] not in taken]
-        group = made.add_argument_group("hyper-parameters") if listed else None
-        for option in listed:
-            add_option(group, option, {"default_preset": "", "presets": {"": command.defaults}})
-        known[name], built[name] = [option["name"] for option in listed], made
-    args, extra = parser.parse_known_args(argv)
-    if extra:
-        built[args.stage].error(complaint(extra, built[args.stage], f"rlhf {args.stage}"))
-    args.hyper = {key: getattr(args, key) for key in known[args.stage] if hasattr(args, key)}
-    args.command, args.function = "rlhf", COMMANDS[args.stage].function
-    return args
+    """Read the words after `jsafe rlhf`; see `experiments.family.parse`."""
+    return family.parse(FAMILY, argv, parser_class, finish)
 
 
 def hyper_of(cls: type[Hyper], stage: str, given: dict[str, Any]) -> Any:
     """Hyper-parameters of a class: its defaults, those of the stage, and what was given."""
-    names = {option["name"] for option in describe(cls)}
-    chosen = {**COMMANDS[stage].defaults, **given}
-    chosen = {name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}
-    return cls(**{name: value for name, value in chosen.items() if name in names})
+    return family.hyper_of(cls, COMMANDS[stage], given)

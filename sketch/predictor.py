@@ -44,6 +44,10 @@ class PredictorSize(Hyper):
             raise ValueError(f"side {self.side} must be a multiple of 2 to the number of channels {self.channels}")
 
 
+PREDICTOR_SMALL = PredictorSize(side=32, channels=(16, 32, 64, 128), features=128, embedding_size=32)
+"""A size for few drawings on a CPU."""
+
+
 @hyperparameters
 class PredictorOptions(TrainingOptions):
     """Hyper-parameters of its training."""
@@ -214,6 +218,12 @@ class TrainedPredictor(NamedTuple):
     params: Any
 
 
+def init(size: PredictorSize, key: jax.Array) -> Any:
+    """Parameters of a predictor that has learned nothing."""
+    blank = jnp.zeros((1, size.side, size.side))
+    return Predictor(size).init(key, Moment(blank, blank, blank, *[jnp.zeros(1)] * 5), key)
+
+
 def predictor_stage(
     train: Sequence[np.ndarray], valid: Sequence[np.ndarray], size: PredictorSize, options: PredictorOptions
 ) -> Stage:
@@ -229,11 +239,6 @@ def predictor_stage(
         framed = raster.framed(jax.tree.map(jnp.asarray, drawings))
         return moments.anywhere(key, framed, size.side, size.strokes)
 
-    def init(key: jax.Array) -> Any:
-        blank = jnp.zeros((1, size.side, size.side))
-        moment = Moment(blank, blank, blank, *[jnp.zeros(1)] * 5)
-        return network.init(key, moment, key)
-
     def judged(params: Any, drawings: Drawings, key: jax.Array, flip: float) -> Judgement:
         when, which, way = jax.random.split(key, 3)
         if flip:
@@ -242,7 +247,7 @@ def predictor_stage(
         return moment_loss(*network.apply(params, moment, which), moment, options)  # type: ignore[misc]
 
     problem = Problem(
-        init,
+        lambda key: init(size, key),
         lambda params, batch, key, *_: judged(params, batch, key, options.flip),
         # The same moments each time, so that the best parameters are not those of an easy draw.
         lambda params, data, _: judged(params, data, jax.random.key(0), 0.0),
@@ -257,27 +262,48 @@ def predictor_stage(
     return Stage(trainer, options.iterations, finish)
 
 
+Suggest = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+"""`(canvas [B, side, side], last [B, side, side], strokes finished []) -> embedding [B, embedding_size]`."""
+
+
 def guidance_size(size: PredictorSize) -> int:
     """Numbers that a decoder is told at each step: where the pen is, and what may come."""
     return 2 + size.embedding_size
 
 
-def guidance(
-    size: PredictorSize, suggest: Callable[[jax.Array, jax.Array], jax.Array], drawings: Drawings
-) -> Float[Array, "batch time guidance"]:
-    """What a decoder is told before each row of framed drawings.
+def embeddings(size: PredictorSize, suggest: Suggest, drawings: Drawings) -> Float[Array, "batch moments embedding"]:
+    """What a predictor says of the canvas before the first stroke of framed drawings and after each.
+
+    After more strokes than any drawing of the batch has it is 0: drawings of about as many strokes should come
+    together, for the network is most of the cost. There is no gradient.
 
     Args:
         size: of the predictor.
-        suggest: `(canvas [B, side, side], last [B, side, side]) -> embedding [B, embedding_size]`.
+        suggest: what says it.
         drawings: framed.
     """
     places = raster.framed_places(drawings)
     images = raster.stroke_images(drawings, size.strokes, moments.view(size.side), places=places)
     seen = moments.canvases(images)
     last = jnp.concatenate([jnp.zeros_like(images[:, :1]), images], axis=1)
-    embedding = jax.lax.map(lambda pair: suggest(*pair), (jnp.swapaxes(seen, 0, 1), jnp.swapaxes(last, 0, 1)))
+    most = jnp.minimum(jnp.max(moments.stroke_count(drawings)), size.strokes)
+
+    def add(number: jax.Array, found: jax.Array) -> jax.Array:
+        return found.at[:, number].set(suggest(seen[:, number], last[:, number], number))
+
+    return jax.lax.fori_loop(0, most + 1, add, jnp.zeros((*seen.shape[:2], size.embedding_size)))
+
+
+def told(
+    size: PredictorSize, drawings: Drawings, embedding: Float[Array, "batch moments embedding"]
+) -> Float[Array, "batch time guidance"]:
+    """What a decoder is told before each row of framed drawings: where the pen is, and what was said of the canvas."""
     finished = jnp.minimum(moments.stroke_numbers(drawings), size.strokes)
-    told = jnp.take_along_axis(jnp.swapaxes(embedding, 0, 1), finished[..., None], axis=1)
-    pen = jnp.pad(places[:, :-1] - raster.BOX / 2, ((0, 0), (1, 0), (0, 0))) / (raster.BOX / 2)
-    return jnp.concatenate([pen, told], axis=-1)
+    said = jnp.take_along_axis(embedding, finished[..., None], axis=1)
+    pen = jnp.pad(raster.framed_places(drawings)[:, :-1] - raster.BOX / 2, ((0, 0), (1, 0), (0, 0)))
+    return jnp.concatenate([pen / (raster.BOX / 2), said], axis=-1)
+
+
+def guidance(size: PredictorSize, suggest: Suggest, drawings: Drawings) -> Float[Array, "batch time guidance"]:
+    """The same from the drawings alone; see `embeddings`."""
+    return told(size, drawings, embeddings(size, suggest, drawings))

@@ -158,13 +158,13 @@ def exact(
     def one(lines: Segments) -> jax.Array:
         def add(carry: Any, line: Segments) -> Any:
             bare, distance = carry
-            bare = jax.lax.cond(line.begins, lambda: bare * (1.0 - _ink(distance, canvas)), lambda: bare)
-            return bare, _nearer(distance, line, canvas)
+            bare = jax.lax.cond(line.begins, lambda: bare * (1.0 - ink(distance, canvas)), lambda: bare)
+            return bare, nearer(distance, line, canvas)
 
         bare, distance = _along(
-            add, (jnp.ones((canvas.side, canvas.side), lines.start.dtype), _nothing(canvas, lines)), lines
+            add, (jnp.ones((canvas.side, canvas.side), lines.start.dtype), nothing(canvas, lines)), lines
         )
-        return 1.0 - bare * (1.0 - _ink(distance, canvas))
+        return 1.0 - bare * (1.0 - ink(distance, canvas))
 
     return _each(one, segments(drawings, canvas, places), at_once)
 
@@ -180,11 +180,11 @@ def stroke_images(
     def one(lines: Segments) -> jax.Array:
         def add(carry: Any, line: Segments) -> Any:
             images, number, distance = carry
-            number, distance = number + line.begins, _nearer(distance, line, canvas)
-            return images.at[number].set(_ink(distance, canvas), mode="drop"), number, distance
+            number, distance = number + line.begins, nearer(distance, line, canvas)
+            return images.at[number].set(ink(distance, canvas), mode="drop"), number, distance
 
         blank = jnp.zeros((strokes, canvas.side, canvas.side), lines.start.dtype)
-        return _along(add, (blank, jnp.int32(-1), _nothing(canvas, lines)), lines)[0]
+        return _along(add, (blank, jnp.int32(-1), nothing(canvas, lines)), lines)[0]
 
     return _each(one, segments(drawings, canvas, places), at_once)
 
@@ -202,12 +202,12 @@ def _along(add: Callable[[Any, Segments], Any], start: Any, lines: Segments) -> 
     return jax.lax.fori_loop(0, lines.length, step, start)
 
 
-def _nothing(canvas: Canvas, lines: Segments) -> jax.Array:
+def nothing(canvas: Canvas, lines: Segments) -> jax.Array:
     """Squared distances of all sub-samples to a stroke without lines, `[samples, samples, side, side]`."""
     return jnp.full((canvas.samples, canvas.samples, canvas.side, canvas.side), FAR, lines.start.dtype)
 
 
-def _nearer(distance: jax.Array, line: Segments, canvas: Canvas) -> jax.Array:
+def nearer(distance: jax.Array, line: Segments, canvas: Canvas) -> jax.Array:
     """Squared distances to a stroke to which a line is added, or to the stroke that begins here."""
     found = jnp.where(line.drawn, _distance(line, canvas), FAR)
     return jnp.minimum(jnp.where(line.begins, FAR, distance), found)
@@ -224,7 +224,7 @@ def _distance(line: Segments, canvas: Canvas) -> jax.Array:
     return (x - along * across[0]) ** 2 + (y - along * across[1]) ** 2
 
 
-def _ink(distance: jax.Array, canvas: Canvas) -> jax.Array:
+def ink(distance: jax.Array, canvas: Canvas) -> jax.Array:
     """Coverage of each pixel `[side, side]` by the lines at these squared distances of its sub-samples."""
     half = canvas.line_width * canvas.scale / 2
     cover = jnp.clip(0.5 + (half - jnp.sqrt(distance)) * canvas.samples, 0.0, 1.0)
@@ -280,5 +280,5 @@ def _nearest(lines: Segments, canvas: Canvas) -> jax.Array:
         found = jnp.where(line.drawn, _distance(line, centres)[0, 0], FAR)
         return number + 1, jnp.minimum(least, found), jnp.where(found < least, number, best)
 
-    start = jnp.int32(0), _nothing(centres, lines)[0, 0], jnp.zeros((canvas.side, canvas.side), jnp.int32)
+    start = jnp.int32(0), nothing(centres, lines)[0, 0], jnp.zeros((canvas.side, canvas.side), jnp.int32)
     return _along(add, start, lines)[2]

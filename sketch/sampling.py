@@ -35,6 +35,54 @@ CONVENTIONS: dict[str, Callable[[jax.Array], tuple[jax.Array, jax.Array]]] = {
 (whose discrete temperature is higher), and in the published Python (which squares where the paper takes the root)."""
 
 
+class Request(NamedTuple):
+    """What is to be drawn, checked and filled in.
+
+    Attributes:
+        key: typed PRNG key of the rows.
+        discrete: `[B]` temperature of discrete choices.
+        deviation: `[B]` factor on deviations.
+        z: `[B, latent]`, None for a model without an encoder.
+        given: `[B, N, 5]` rows that drawings begin with.
+        given_lengths: `[B]`, how many of them.
+    """
+
+    key: jax.Array
+    discrete: jax.Array
+    deviation: jax.Array
+    z: jax.Array | None
+    given: jax.Array
+    given_lengths: jax.Array
+
+
+def request(
+    config: Architecture,
+    key: jax.Array,
+    temperature: Float[Array, " batch"],
+    length: int,
+    z: jax.Array | None,
+    convention: str,
+    given: jax.Array | None,
+    given_lengths: jax.Array | None,
+) -> Request:
+    """See `sample` for arguments and errors."""
+    if convention not in CONVENTIONS:
+        raise ValueError(f"convention must be one of {sorted(CONVENTIONS)}, got {convention!r}")
+    if given is not None and given.shape[1] > length:
+        raise ValueError(f"{given.shape[1]} rows are given and a drawing has at most {length}")
+    batch = len(temperature)
+    latent_key, key = jax.random.split(key)
+    if config.conditional and z is None:
+        z = jax.random.normal(latent_key, (batch, config.latent_size))
+    discrete, deviation = CONVENTIONS[convention](jnp.asarray(temperature, jnp.float32))
+    discrete = jnp.where(temperature > 0, discrete, 0.0)
+    prefix = jnp.zeros((batch, 0, 5)) if given is None else jnp.asarray(given, jnp.float32)
+    if given_lengths is None:
+        given_lengths = jnp.sum(jnp.cumsum(prefix[..., 4] > 0, axis=1) == 0, axis=1)
+    prefix = jnp.pad(prefix, ((0, 0), (0, length - prefix.shape[1]), (0, 0)))
+    return Request(key, discrete, deviation, z, prefix, jnp.asarray(given_lengths))
+
+
 def sample(
     config: Architecture,
     params: Params,
@@ -63,23 +111,12 @@ def sample(
     Raises:
         ValueError: an unknown convention, a model with extra inputs, or more given rows than `length`.
     """
-    if convention not in CONVENTIONS:
-        raise ValueError(f"convention must be one of {sorted(CONVENTIONS)}, got {convention!r}")
     if config.extra_inputs:
         raise ValueError("a model with extra inputs draws only with what computes these")
-    if given is not None and given.shape[1] > length:
-        raise ValueError(f"{given.shape[1]} rows are given and a drawing has at most {length}")
-    batch = len(temperature)
-    latent_key, key = jax.random.split(key)
-    if config.conditional and z is None:
-        z = jax.random.normal(latent_key, (batch, config.latent_size))
-    discrete, deviation = CONVENTIONS[convention](jnp.asarray(temperature, jnp.float32))
-    discrete = jnp.where(temperature > 0, discrete, 0.0)
-    end = jnp.asarray(END, jnp.float32)
-    prefix = jnp.zeros((batch, 0, 5)) if given is None else jnp.asarray(given, jnp.float32)
-    if given_lengths is None:
-        given_lengths = jnp.sum(jnp.cumsum(prefix[..., 4] > 0, axis=1) == 0, axis=1)
-    prefix = jnp.pad(prefix, ((0, 0), (0, length - prefix.shape[1]), (0, 0)))
+    key, discrete, deviation, z, prefix, given_lengths = request(
+        config, key, temperature, length, z, convention, given, given_lengths
+    )
+    batch, end = len(temperature), jnp.asarray(END, jnp.float32)
 
     def going(state: Any) -> jax.Array:
         number, over = state[0], state[1]

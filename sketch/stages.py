@@ -13,7 +13,7 @@ from jsafe import Trainer, TrainState
 from jsafe.hyper import hyperparameters, option
 from sketch import augment, sketch_rnn, strokes
 from sketch.cells import Dropout
-from sketch.mixture import FLOOR
+from sketch.mixture import FLOOR, Mixture
 from sketch.sketch_rnn import Architecture, Params
 from sketch.strokes import Drawings
 from sketch.training import Judgement, Problem, TrainingOptions, descent_trainer
@@ -76,12 +76,15 @@ class SketchRNN(NamedTuple):
         params: its parameters.
         scale_factor: that offsets are divided by before it sees them.
         max_length: rows of the longest drawing it was trained on.
+        framed: whether its drawings begin at the centre of the box, see `sketch.raster.framed`; those of a guided one
+            always do.
     """
 
     config: Architecture
     params: Params
     scale_factor: float
     max_length: int
+    framed: bool = False
 
 
 class Stage(NamedTuple):
@@ -147,10 +150,10 @@ def training_loss(config: Architecture, options: SketchRNNOptions) -> Callable[.
         drops = [Dropout(k, options.keep) for k in keys[1:4]] if options.keep < 1.0 else None
         found, divergence = _losses(config, params, batch, keys[4], drops, options)
         if divergence is None:
-            return Judgement(found.reconstruction, _metrics(found))
+            return objective(found, None, 0.0, options)
         weight = sketch_rnn.annealed(KL_START, hyper["kl_weight"], options.kl_decay, update)
-        total = found.reconstruction + weight * jnp.maximum(divergence, options.kl_floor)
-        return Judgement(total, _metrics(found) | {"kl": divergence, "kl_weight": weight})
+        total, metrics = objective(found, divergence, weight, options)
+        return Judgement(total, metrics | {"kl_weight": weight})
 
     return loss
 
@@ -160,10 +163,7 @@ def validation_loss(config: Architecture, options: SketchRNNOptions) -> Callable
 
     def loss(params: Params, data: Drawings, key: jax.Array) -> Judgement:
         found, divergence = _losses(config, params, data, key, None, options)
-        if divergence is None:
-            return Judgement(found.reconstruction, _metrics(found))
-        total = found.reconstruction + options.kl_weight * jnp.maximum(divergence, options.kl_floor)
-        return Judgement(total, _metrics(found) | {"kl": divergence})
+        return objective(found, divergence, options.kl_weight, options)
 
     return loss
 
@@ -180,21 +180,50 @@ def augmented(key: jax.Array, batch: Drawings, options: SketchRNNOptions) -> Dra
     return augment.turn(keys[3], batch, options.turn) if options.turn else batch
 
 
-def _losses(
-    config: Architecture, params: Params, batch: Drawings, key: jax.Array, drops: Any, options: SketchRNNOptions
-) -> tuple[sketch_rnn.Losses, jax.Array | None]:
-    """Reconstruction, and the divergence of a model with an encoder."""
+def foreseen(
+    config: Architecture,
+    params: Params,
+    batch: Drawings,
+    key: jax.Array,
+    drops: Sequence[Dropout] | None,
+    extra: jax.Array | None = None,
+) -> tuple[jax.Array, Mixture, jax.Array | None]:
+    """Rows of scaled drawings, their distributions given those before, and the divergence of a model with an encoder.
+
+    Args:
+        config: of the model.
+        params: its parameters.
+        batch: scaled drawings.
+        key: of the latent vectors.
+        drops: for the encoder's two directions and the decoder; None for none.
+        extra: `[B, N, extra_inputs]`, None for a model without extra inputs.
+    """
     rows, z, divergence = strokes.batch_to_stroke5(batch), None, None
     if config.conditional:
         directions = (drops[0], drops[1]) if drops else None
         latent = sketch_rnn.encode(config, params, rows, jnp.asarray(batch.lengths), directions)
         z, divergence = latent.sample(key), sketch_rnn.kl_divergence(latent)
-    predicted = sketch_rnn.decode(config, params, rows, z, dropout=drops[2] if drops else None)
+    return rows, sketch_rnn.decode(config, params, rows, z, extra, drops[2] if drops else None), divergence
+
+
+def objective(
+    found: sketch_rnn.Losses, divergence: jax.Array | None, weight: Any, options: SketchRNNOptions
+) -> Judgement:
+    """Reconstruction and, for a model with an encoder, the weighted divergence, which costs no less than its floor."""
+    metrics = {
+        "reconstruction": found.reconstruction, "offset": found.offset, "pen": found.pen, "nll": found.per_point,
+    }  # fmt: skip
+    if divergence is None:
+        return Judgement(found.reconstruction, metrics)
+    total = found.reconstruction + weight * jnp.maximum(divergence, options.kl_floor)
+    return Judgement(total, metrics | {"kl": divergence})
+
+
+def _losses(
+    config: Architecture, params: Params, batch: Drawings, key: jax.Array, drops: Any, options: SketchRNNOptions
+) -> tuple[sketch_rnn.Losses, jax.Array | None]:
+    rows, predicted, divergence = foreseen(config, params, batch, key, drops)
     return sketch_rnn.reconstruction(predicted, rows, floor=FLOOR if options.density_floor else None), divergence
-
-
-def _metrics(found: sketch_rnn.Losses) -> dict[str, jax.Array]:
-    return {"reconstruction": found.reconstruction, "offset": found.offset, "pen": found.pen, "nll": found.per_point}
 
 
 def _shown(config: Architecture, validation: Any) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import cli, rlhf_words
+from experiments import cli, rlhf_words, sketch_words
 from experiments.outcome import seconds_text, to_json, unknown
 from tests.conftest import ROOT
 
@@ -30,13 +30,15 @@ def test_help_does_not_load_jax():
 
 
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str]):
-    stages = [["rlhf", stage] for stage in rlhf_words.COMMANDS]
-    for words in [*([name] for name in cli.COMMANDS if name != "rlhf"), *stages]:
+    families = {"rlhf": rlhf_words.COMMANDS, "sketch": sketch_words.COMMANDS}
+    stages = [[family, stage] for family, commands in families.items() for stage in commands]
+    for words in [*([name] for name in cli.COMMANDS if name not in families), *stages]:
         assert cli.main([*words, "--help"]) == 0
         assert "--json" in capsys.readouterr().out, words
-    assert cli.main(["rlhf", "--help"]) == 0
-    listed = capsys.readouterr().out
-    assert all(stage in listed for stage in rlhf_words.COMMANDS)
+    for family, commands in families.items():
+        assert cli.main([family, "--help"]) == 0
+        listed = capsys.readouterr().out
+        assert all(stage in listed for stage in commands)
 
 
 @pytest.mark.parametrize(("text", "value"), [("10_000_000", 10**7), ("1e7", 10**7), ("4096", 4096), ("2.5e3", 2500)])

@@ -70,7 +70,7 @@ def test_what_a_predictor_says_changes_no_decoder_before_it_is_trained():
     blank = jnp.zeros((1, 16, 16))
     params = network.init(key, Moment(blank, blank, blank, *[jnp.zeros(1)] * 5), key)
 
-    def suggest(canvas, last):
+    def suggest(canvas, last, number):
         return network.apply(params, canvas, last, key, method="likely").embedding
 
     told = jax.jit(lambda d: predictor.guidance(SIZE, suggest, d))(drawings)
@@ -94,7 +94,7 @@ def test_what_a_predictor_says_changes_no_decoder_before_it_is_trained():
 def test_a_decoder_is_told_of_the_canvas_before_each_row_and_where_the_pen_is():
     drawings = framed(pad([from_polylines(LINES)], 7))
     told = predictor.guidance(
-        SIZE, lambda canvas, last: jnp.stack([canvas.sum((1, 2)), last.sum((1, 2))], -1), drawings
+        SIZE, lambda canvas, last, number: jnp.stack([canvas.sum((1, 2)), last.sum((1, 2))], -1), drawings
     )
     pen, seen = np.asarray(told[0, :, :2]), np.asarray(told[0, :, 2:])
     np.testing.assert_allclose(

@@ -1,0 +1,109 @@
+"""Families of commands, `jsafe FAMILY STAGE`: a table says what each stage is given, and its hyper-parameters."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from experiments.hyper import add_option, complaint
+from jsafe.hyper import Hyper, describe
+
+
+class Command(NamedTuple):
+    """One command of a family.
+
+    Attributes:
+        summary: one line.
+        function: `module:function` that runs it.
+        given: names of the family's flags and positional words.
+        options: classes of hyper-parameters that it takes.
+        defaults: of them, where they differ from the classes'.
+        presets: named values of them in place of `defaults`; the first one where none is asked for.
+        choice: the flag that chooses among these.
+        hidden: hyper-parameters that follow from something else and are not asked for.
+    """
+
+    summary: str
+    function: str
+    given: tuple[str, ...]
+    options: tuple[type[Hyper], ...] = ()
+    defaults: dict[str, Any] = {}  # noqa: RUF012
+    presets: dict[str, dict[str, Any]] = {}  # noqa: RUF012
+    choice: str = "preset"
+    hidden: frozenset[str] = frozenset()
+
+
+class Family(NamedTuple):
+    """Commands that begin with the same word.
+
+    Attributes:
+        name: the word after `jsafe`.
+        description: a sentence.
+        commands: by name.
+        flags: what argparse takes for each `--flag`; `-folder` at the end of a name is not part of the flag.
+        positional: the same for words without a flag.
+    """
+
+    name: str
+    description: str
+    commands: Mapping[str, Command]
+    flags: Mapping[str, dict[str, Any]]
+    positional: Mapping[str, dict[str, Any]]
+
+
+def parse(
+    family: Family,
+    argv: Sequence[str],
+    parser_class: type[argparse.ArgumentParser],
+    finish: Callable[[argparse.ArgumentParser], None],
+) -> argparse.Namespace:
+    """Read the words after `jsafe FAMILY`.
+
+    Args:
+        family: whose.
+        argv: the words.
+        parser_class: of the parser to build.
+        finish: adds what every command takes.
+
+    Returns:
+        The options; `hyper` holds those hyper-parameters that were given, by name, and `function` what runs the stage.
+    """
+    parser = parser_class(prog=f"jsafe {family.name}", description=family.description)
+    stages = parser.add_subparsers(dest="stage", metavar="STAGE", parser_class=parser_class, required=True)
+    known: dict[str, list[str]] = {}
+    built: dict[str, argparse.ArgumentParser] = {}
+    for name, command in family.commands.items():
+        about = command.summary[0].upper() + command.summary[1:] + "."
+        made = stages.add_parser(name, help=command.summary, description=about, allow_abbrev=False)
+        for given in command.given:
+            if given in family.positional:
+                made.add_argument(given, **family.positional[given])
+            else:
+                made.add_argument(f"--{given.removesuffix('-folder')}", **family.flags[given])
+        if command.presets:
+            first = next(iter(command.presets))
+            about = f"sizes and hyper-parameters to start from (default {first})"
+            made.add_argument(f"--{command.choice}", choices=tuple(command.presets), default=first, help=about)
+        finish(made)
+        taken = {action.dest for action in made._actions} | command.hidden
+        listed = [option for cls in command.options for option in describe(cls) if option["name"] not in taken]
+        group = made.add_argument_group("hyper-parameters") if listed else None
+        presets = command.presets or {"": command.defaults}
+        for option in listed:
+            add_option(group, option, {"default_preset": next(iter(presets)), "presets": presets})
+        known[name], built[name] = [option["name"] for option in listed], made
+    args, extra = parser.parse_known_args(argv)
+    if extra:
+        built[args.stage].error(complaint(extra, built[args.stage], f"{family.name} {args.stage}"))
+    args.hyper = {key: getattr(args, key) for key in known[args.stage] if hasattr(args, key)}
+    args.command, args.function = family.name, family.commands[args.stage].function
+    return args
+
+
+def hyper_of(cls: type[Hyper], command: Command, given: Mapping[str, Any], preset: str | None = None) -> Any:
+    """Hyper-parameters of a class: its defaults, those of a command or of its preset, and what was given."""
+    defaults = command.presets[preset] if preset else command.defaults
+    names = {option["name"] for option in describe(cls)}
+    chosen = {name: tuple(value) if isinstance(value, list) else value for name, value in {**defaults, **given}.items()}
+    return cls(**{name: value for name, value in chosen.items() if name in names})

@@ -1,0 +1,279 @@
+"""`jsafe sketch COMMAND` for what trains: from drawings to a model's folder, resumable at any iteration."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import jsafe
+from experiments import sketch_data, stage_runs
+from experiments.context import prepare
+from experiments.outcome import CommandError, Outcome, note, seconds_text, to_json, writable_folder
+from experiments.sketch_models import Artist, Way, artist, in_batches, opened, pencil, save
+from experiments.sketch_words import hyper_of
+from jsafe.hyper import describe
+from sketch import sheets
+from sketch.discriminator import DiscriminatorOptions, DiscriminatorSize, TrainedDiscriminator, discriminator_stage
+from sketch.generator import GuidedOptions, GuidedPreset, framed_on_host, guided_stage
+from sketch.judge import JudgeOptions, JudgeSize, calibrated, judge_stage
+from sketch.predictor import PredictorOptions, PredictorSize, TrainedPredictor, predictor_stage
+from sketch.reward import RewardOptions, reward_stage
+from sketch.sketch_rnn import Architecture
+from sketch.stages import Preset, SketchRNN, SketchRNNOptions, Stage, sketch_rnn_stage
+from sketch.strokes import pad, unpad
+
+OF_THE_MACHINE = frozenset("run_dir resume words command function debug json platform devices quiet".split())
+"""Options that a run does not keep."""
+
+GENERATED_HEATS = (0.2, 0.4, 0.6, 0.8, 1.0)
+"""Temperatures of the drawings that a discriminator is not to take for good."""
+
+Models = dict[str, Any]
+"""Trained models that a stage begins from, by the folder inside the run where copies of them are kept: so a run goes on
+whatever becomes of the folders that it was given."""
+
+
+class Built(NamedTuple):
+    """A stage as it was asked for.
+
+    Attributes:
+        stage: ready to run.
+        models: that it begins from.
+        digest: of the drawings.
+        left_out: reasons, with file and row.
+    """
+
+    stage: Stage
+    models: Models
+    digest: str
+    left_out: list[str]
+
+
+def train(args: argparse.Namespace) -> Outcome:
+    """Run one stage, or go on with its run."""
+    return _resume(args) if args.resume is not None else _begin(args)
+
+
+def _begin(args: argparse.Namespace) -> Outcome:
+    prepare(args)
+    where = stage_runs.new_folder(args)
+    given = {key: value for key, value in vars(args).items() if key not in OF_THE_MACHINE | set(args.hyper)}
+    given = json.loads(to_json(given))
+    built = build(given)
+    writable_folder(where)
+    for name, model in built.models.items():
+        save(where / name, model)
+    return _go(args, given | {"digest": built.digest}, built, where, resume=False)
+
+
+def _resume(args: argparse.Namespace) -> Outcome:
+    run, kept = stage_runs.begun(args.resume, "sketch", args.stage)
+    prepare(args)
+    return _go(args, kept, again(run.path, kept), run.path, resume=True)
+
+
+def again(where: Path, kept: dict[str, Any]) -> Built:
+    """The stage of an earlier run.
+
+    Raises:
+        CommandError: the drawings are not those it was begun with.
+    """
+    built = build(kept, where)
+    if built.digest != kept["digest"]:
+        raise CommandError(f"the drawings are not those that the run at {where} was begun with: put them back")
+    return built
+
+
+def _go(args: argparse.Namespace, given: dict[str, Any], built: Built, where: Path, *, resume: bool) -> Outcome:
+    began = time.monotonic()
+    name, stage = given["stage"], built.stage
+    note(f"{name}: {stage.iterations:,} iterations, writing to {where}; compiling ...")
+    result = jsafe.fit(
+        stage.trainer,
+        iterations=None if resume else stage.iterations,
+        seed=None if resume else given["seed"],
+        run_dir=where,
+        resume=resume,
+        checkpoint_every=given["checkpoint_every"],
+        checkpoint_seconds=300.0,
+        progress=False if args.quiet else None if args.json else True,
+        extra=None if resume else {"sketch": given},
+    )
+    data: dict[str, Any] = {"stage": name, "run_dir": str(where), "status": result.status}
+    data |= {"iterations": result.iterations, "left_out": built.left_out}
+    data["final"] = {key: float(np.nanmean(values[-10:])) for key, values in result.metrics.items()}
+    lines = [f"{name}: {result.status} after {result.iterations:,} iterations"]
+    if result.status != "finished":
+        lines.append(f"  go on with  jsafe sketch {name} --resume {where}")
+        return Outcome(data, "\n".join(lines), exit_code=130)
+    save(where / "model", stage.finish(stage_runs.last_state(result)))
+    data |= {"model": str(where / "model"), "seconds": time.monotonic() - began}
+    if "best_iteration" in result.metrics:
+        data["best_iteration"] = int(result.metrics["best_iteration"][-1, 0])
+        data["best_valid_loss"] = float(np.nanmin(result.metrics["valid_loss"]))
+        lines.append(f"  best        iteration {data['best_iteration']}, valid_loss {data['best_valid_loss']:.4g}")
+    shown = "  ".join(f"{key} {data['final'][key]:.4g}" for key in stage.trainer.info.shown if key in data["final"])
+    lines += [
+        f"  last ten    {shown}",
+        f"  time        {seconds_text(data['seconds'])}",
+        f"  model       {where / 'model'}",
+    ]
+    return Outcome(data, "\n".join(lines))
+
+
+def build(given: dict[str, Any], where: Path | None = None) -> Built:
+    """A stage as it was asked for.
+
+    Args:
+        given: what the command was given, as JSON holds it.
+        where: folder of a run that goes on, whose copies of models are used; None for a new run.
+
+    Raises:
+        CommandError, ValueError: what was given does not fit together, or a file cannot be used.
+    """
+    return _BUILDERS[given["stage"]](given, where)
+
+
+def _opened(given: Mapping[str, Any], where: Path | None, name: str, kind: type) -> Models:
+    """The model that a flag names, if it does; of a run that goes on, its copy."""
+    if not given.get(name):
+        return {}
+    return {name: opened(where / name if where else given[name], kind, f"--{name}")}
+
+
+def _finished_as(stage: Stage, change: Any) -> Stage:
+    """The same stage, whose trained model becomes something more."""
+    return stage._replace(finish=lambda state: change(stage.finish(state)))
+
+
+def _train(given: dict[str, Any], where: Path | None) -> Built:
+    hyper, preset = given["hyper"], given["preset"]
+    models = _opened(given, where, "start", SketchRNN) | _opened(given, where, "predictor", TrainedPredictor)
+    start, predictor = models.get("start"), models.get("predictor")
+    sizes = {option["name"] for option in describe(Architecture)} & set(hyper)
+    if start is not None and sizes:
+        raise CommandError(f"the sizes are those of --start: leave {_flags(sizes)} out")
+    plain = {option["name"] for option in describe(SketchRNNOptions)}
+    if predictor is None and (more := set(hyper) - plain - sizes):
+        raise CommandError(f"{_flags(more)} is of a guided decoder: name what guides it with --predictor DIR")
+    architecture = hyper_of(Architecture, "train", hyper, preset)
+    lot = sketch_data.gather(given)
+    told = sketch_data.digest(lot.train, lot.valid)
+    if predictor is not None:
+        options = hyper_of(GuidedOptions, "train", hyper, preset)
+        stage = guided_stage(lot.train, lot.valid, predictor, GuidedPreset(architecture, options), start=start)
+        return Built(_finished_as(stage, lambda model: Artist(model, predictor)), models, told, lot.left_out)
+    if start is not None and start.config.extra_inputs:
+        raise CommandError("--start is guided by a predictor: name it with --predictor DIR")
+    framed = given["framed"] or (start is not None and start.framed)
+    train, valid = (unpad(framed_on_host(pad(part))) if framed and part else part for part in (lot.train, lot.valid))
+    options = hyper_of(SketchRNNOptions, "train", hyper, preset)
+    stage = sketch_rnn_stage(train, valid, Preset(architecture, options), start=start)
+    return Built(_finished_as(stage, lambda model: model._replace(framed=framed)), models, told, lot.left_out)
+
+
+def _flags(names: set[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in sorted(names))
+
+
+def _predictor(given: dict[str, Any], where: Path | None) -> Built:
+    size, options = (hyper_of(cls, "predictor", given["hyper"]) for cls in (PredictorSize, PredictorOptions))
+    lot = sketch_data.gather(given)
+    stage = predictor_stage(lot.train, lot.valid, size, options)
+    return Built(stage, {}, sketch_data.digest(lot.train, lot.valid), lot.left_out)
+
+
+def _discriminator(given: dict[str, Any], where: Path | None) -> Built:
+    hyper, preset = given["hyper"], given["preset"]
+    size, options = (hyper_of(c, "discriminator", hyper, preset) for c in (DiscriminatorSize, DiscriminatorOptions))
+    models = _opened(given, where, "start", TrainedDiscriminator)
+    for number, path in enumerate(given.get("generator") or ()):
+        name = f"generator-{number}"
+        models[name] = artist(where / name if where else path, "--generator")
+    lot = sketch_data.gather(given)
+    train, valid = {}, {}
+    if given.get("others"):
+        found = sketch_data.others(given, lot)
+        train["others"], valid["others"] = found.train, found.valid
+    for name, by in models.items():
+        if isinstance(by, Artist):
+            note(f"{given['generated']:,} drawings of {name} ...")
+            drawn = _generated(by, given["generated"] + len(lot.valid), given["seed"])
+            train[name], valid[name] = drawn[: given["generated"]], drawn[given["generated"] :]
+    stage = discriminator_stage(
+        lot.train, train, lot.valid, valid if lot.valid else {}, size, options, start=models.get("start")
+    )
+    parts = [*lot[:2], *(part for kinds in (train, valid) for kind, part in kinds.items() if kind == "others")]
+    return Built(stage, models, sketch_data.digest(*parts), lot.left_out)
+
+
+def _generated(by: Artist, count: int, seed: int) -> list[np.ndarray]:
+    """Drawings of a model at all of `GENERATED_HEATS` in turn; those without a line are drawn again."""
+    found: list[np.ndarray] = []
+    draw, size = pencil(by, Way(by.model.max_length)), min(count, 500)
+    for number in range(20):
+        heat = np.resize(np.array(GENERATED_HEATS, np.float32), -(-(count - len(found)) // size) * size)
+        drawn = in_batches(draw, seed + number * 1_000_003, size, heat).drawn
+        found += [drawing for drawing in by.from_model(drawn.rows) if len(drawing) > 1]
+        if len(found) >= count:
+            return found[:count]
+    raise CommandError("a --generator draws next to nothing: train it for longer")
+
+
+def _judge(given: dict[str, Any], where: Path | None) -> Built:
+    architecture = given["architecture"]
+    size, options = (hyper_of(cls, "judge", given["hyper"], architecture) for cls in (JudgeSize, JudgeOptions))
+    left_out: list[str] = []
+    images: Any
+    names: Any
+    if given.get("bitmaps"):
+        if architecture == "recurrent" or given.get("data") or given.get("procedural"):
+            raise CommandError("--bitmaps go alone, and a recurrent judge reads strokes: give these with --data")
+        found = sketch_data.bitmaps(given)
+        images, names = zip(*found, strict=True)
+        digest = sketch_data.digest(*(part.reshape(len(part), -1) for part in images))
+    else:
+        lot = sketch_data.gather(given)
+        names, left_out, digest = lot.labels, lot.left_out, sketch_data.digest(*lot[:2])
+        images = tuple(
+            (pad if architecture == "recurrent" else sheets.bitmaps)(part) if part else None for part in lot[:2]
+        )
+    classes = sorted(set(names[0]))
+    if len(classes) < 2 or not set(names[1]) <= set(classes):
+        raise CommandError(f"a judge tells classes apart, and there is {', '.join(map(repr, classes))} to learn from")
+    numbers = [np.array([classes.index(name) for name in part], np.int32) for part in names]
+    held = images[1] if numbers[1].size else None
+    stage = judge_stage(images[0], numbers[0], held, None if held is None else numbers[1], classes, size, options)
+    if held is not None:
+        stage = _finished_as(stage, lambda model: calibrated(model, held, numbers[1]))
+    return Built(stage, {}, digest, left_out)
+
+
+def _reward(given: dict[str, Any], where: Path | None) -> Built:
+    if not given.get("model") or not given.get("discriminator"):
+        raise CommandError("reward needs --model DIR and --discriminator DIR: what draws, and what says how well")
+    models: Models = {"model-before": artist(where / "model-before" if where else given["model"], "--model")}
+    models |= _opened(given, where, "discriminator", TrainedDiscriminator)
+    start = models["model-before"].model
+    if start.config.extra_inputs:
+        raise CommandError("--model is guided by a predictor, and only models that are not can learn from rewards")
+    lot = sketch_data.gather(given)
+    train = unpad(framed_on_host(pad(lot.train))) if start.framed else lot.train
+    options = hyper_of(RewardOptions, "reward", given["hyper"], given["preset"])
+    stage = reward_stage(start, None, models["discriminator"], train, options)
+    return Built(stage, models, sketch_data.digest(lot.train), lot.left_out)
+
+
+_BUILDERS = {
+    "judge": _judge,
+    "reward": _reward,
+    "train": _train,
+    "predictor": _predictor,
+    "discriminator": _discriminator,
+}

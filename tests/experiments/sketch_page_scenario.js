@@ -1,0 +1,53 @@
+// What a person does on the drawing page; runs behind the page's own script, in a browser or in page_in_node.js.
+// What came of it becomes the title of the page, as JSON.
+(async () => {
+  const report = {};
+  const area = canvas.getBoundingClientRect();
+  const pen = (kind, [x, y]) => canvas.dispatchEvent(new PointerEvent(kind, {
+    pointerId: 1, button: 0, bubbles: true, cancelable: true,
+    clientX: area.left + x / 256 * area.width, clientY: area.top + y / 256 * area.height,
+  }));
+  canvas.setPointerCapture = () => {};   // browsers refuse it for pointers that are not there
+  const draws = (line) => {
+    pen("pointerdown", line[0]);
+    for (const point of line.slice(1)) pen("pointermove", point);
+    pen("pointerup", line.at(-1));
+  };
+  const until = async (holds) => {
+    for (let n = 0; n < 400 && !holds(); n++) await new Promise((done) => setTimeout(done, 25));
+    if (!holds()) throw new Error(`waited in vain for ${holds}`);
+  };
+  const press = (name) => document.getElementById(name).dispatchEvent(new Event("click"));
+  const isOff = (name) => document.getElementById(name).disabled;
+  try {
+    report.nothing_to_undo = isOff("undo");
+    draws([[20, 30], [60, 30], [60, 90]]);
+    draws([[100, 100], [140, 120]]);
+    report.drawn = strokes;
+    await until(() => endings.length);   // by itself, after a pause
+    report.status = document.getElementById("status").textContent;
+    report.first = suggestion();
+    press("another");
+    report.second = suggestion();
+    press("keep");
+    report.kept = strokes;
+    report.after_keeping = suggestion();
+    press("undo");
+    report.undone = strokes;
+    let blob = null;
+    URL.createObjectURL = (given) => { blob = given; return "blob:x"; };
+    URL.revokeObjectURL = () => {};
+    document.createElement = () => ({ click() {} });
+    press("save");
+    report.svg = await blob.text();
+    press("clear");
+    report.cleared = strokes;
+    document.getElementById("temperature").value = "99";   // more than the server takes
+    press("ask");
+    await until(() => document.getElementById("status").className === "bad");
+    report.complaint = document.getElementById("status").textContent;
+  } catch (error) {
+    report.error = String(error.stack);
+  }
+  document.title = JSON.stringify(report);
+})();
