@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from experiments.hyper import add_option, complaint
+from experiments.words import positive
 from jsafe.hyper import Hyper, describe
 
 
@@ -22,6 +23,7 @@ class Command(NamedTuple):
         presets: named values of them in place of `defaults`; the first one where none is asked for.
         choice: the flag that chooses among these.
         hidden: hyper-parameters that follow from something else and are not asked for.
+        leaves: what it writes to `--out` that a later step of an experiment can read; None for nothing or a model.
     """
 
     summary: str
@@ -32,6 +34,7 @@ class Command(NamedTuple):
     presets: dict[str, dict[str, Any]] = {}  # noqa: RUF012
     choice: str = "preset"
     hidden: frozenset[str] = frozenset()
+    leaves: str | None = None
 
 
 class Family(NamedTuple):
@@ -50,6 +53,19 @@ class Family(NamedTuple):
     commands: Mapping[str, Command]
     flags: Mapping[str, dict[str, Any]]
     positional: Mapping[str, dict[str, Any]]
+
+
+EXPERIMENT: dict[str, dict[str, Any]] = {
+    "set": {"action": "append", "metavar": "NAME=PATH", "help": "what a name of the file stands for; may be repeated"},
+    "until": {"metavar": "STEP", "help": "do not go beyond this step"},
+    "jobs": {
+        "type": positive,
+        "metavar": "N",
+        "default": 1,
+        "help": "steps that run at once, each in a process of its own (default 1)",
+    },
+}
+"""Flags of `jsafe FAMILY experiment`."""
 
 
 def parse(

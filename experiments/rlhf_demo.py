@@ -14,8 +14,9 @@ import numpy as np
 
 from experiments.outcome import CommandError, Outcome, seconds_text, to_json, writable_folder
 from experiments.rlhf_curves import draw
-from experiments.rlhf_steps import Step, run_steps
 from experiments.rlhf_use import summary
+from experiments.rlhf_words import FAMILY
+from experiments.steps import Step, run_steps
 from rlhf import corpus
 
 MARK = "demo.json"
@@ -42,7 +43,7 @@ def demo(args: argparse.Namespace) -> Outcome:
     writable_folder(where)
     (where / MARK).write_text(to_json({"seed": args.seed, "iterations": args.iterations}))
     files = _write(where / "data", args.seed)
-    results, stopped = run_steps(args, _steps(files, args.seed, args.iterations), where)
+    results, stopped = run_steps(FAMILY, args, _steps(files, args.seed, args.iterations), where)
     if stopped is not None:
         return stopped
     judged = results["evaluation"]

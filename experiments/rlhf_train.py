@@ -298,7 +298,7 @@ def _with_words(model: Model, given: dict[str, Any], found: list[samples.Sample]
     pairs, rows = examples.pairs_and_prompts(found, model.tokenizer, _length(given), by=by, skip=given["skip"])
     fitted = word_scores.fit(model.config, kind, pairs, rows)
     note(f"scores of tokens fitted to {len(rows):,} pairs, weight of their squares {fitted.strength:g}")
-    params = {**model.params, "score_words": fitted.words[:, None], "score_bias": np.float32([fitted.bias])}
+    params = {**model.params, "score_words": fitted.words[:, None], "score_bias": np.array([fitted.bias], np.float32)}
     params["score_head"] = np.zeros_like(model.params["score_head"])
     return model._replace(config=dataclasses.replace(model.config, score_words=True), params=params)
 

@@ -144,8 +144,7 @@ FLAGS: dict[str, dict[str, Any]] = {
     "gsm8k": {**_FILE, "help": "problems as JSON lines; the first four are solved, unless --solved names others"},
     "solved": {**_FILE, "help": "problems whose solutions come first"},
     "iteration": {**_COUNT, "help": "which checkpoint (default: the last)"},
-    "set": {"action": "append", "metavar": "NAME=PATH", "help": "what a name of the file stands for; may be repeated"},
-    "until": {"metavar": "STEP", "help": "do not go beyond this step"},
+    **family.EXPERIMENT,
     "iterations": {**_COUNT, "default": 60, "help": "of PPO and of PPO-Lag (default 60)"},
 }
 """Everything a stage may be given beside hyper-parameters."""
@@ -191,7 +190,7 @@ COMMANDS: dict[str, Command] = {
     "experiment": Command(
         "run stages that a file declares, each from the models before it; again to go on",
         "experiments.rlhf_experiment:experiment",
-        ("file", "set", "until", "run-dir", "quiet"),
+        ("file", *family.EXPERIMENT, "run-dir", "quiet"),
     ),
     "sft": Command("fine-tune a language model on answers", _TRAIN, _SUPERVISED, _SFT, {"epochs": 3}),
     "reward": Command(
@@ -251,7 +250,13 @@ COMMANDS: dict[str, Command] = {
         "experiments.rlhf_scaling:run",
         ("curves", "hold-out", "points", "predict", "out"),
     ),
-    "generate": Command("answer prompts", f"{_USE}:generate", ("model-folder", "prompt", *_ANSWERS), (Sampling,)),
+    "generate": Command(
+        "answer prompts",
+        f"{_USE}:generate",
+        ("model-folder", "prompt", *_ANSWERS),
+        (Sampling,),
+        leaves="answers.jsonl",
+    ),
     "chat": Command(
         "talk to a model in the terminal",
         f"{_USE}:chat",

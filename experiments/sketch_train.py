@@ -22,8 +22,8 @@ from sketch import sheets
 from sketch.discriminator import DiscriminatorOptions, DiscriminatorSize, TrainedDiscriminator, discriminator_stage
 from sketch.generator import GuidedOptions, GuidedPreset, framed_on_host, guided_stage
 from sketch.judge import JudgeOptions, JudgeSize, calibrated, judge_stage
-from sketch.predictor import PredictorOptions, PredictorSize, TrainedPredictor, predictor_stage
-from sketch.reward import RewardOptions, reward_stage
+from sketch.predictor import PredictorOptions, PredictorSize, TrainedPredictor, certain, predictor_stage
+from sketch.reward import RewardOptions, guided_draw, reward_stage
 from sketch.sketch_rnn import Architecture
 from sketch.stages import Preset, SketchRNN, SketchRNNOptions, Stage, sketch_rnn_stage
 from sketch.strokes import pad, unpad
@@ -260,13 +260,19 @@ def _reward(given: dict[str, Any], where: Path | None) -> Built:
         raise CommandError("reward needs --model DIR and --discriminator DIR: what draws, and what says how well")
     models: Models = {"model-before": artist(where / "model-before" if where else given["model"], "--model")}
     models |= _opened(given, where, "discriminator", TrainedDiscriminator)
-    start = models["model-before"].model
-    if start.config.extra_inputs:
-        raise CommandError("--model is guided by a predictor, and only models that are not can learn from rewards")
+    by = models["model-before"]
+    start = by.model
     lot = sketch_data.gather(given)
-    train = unpad(framed_on_host(pad(lot.train))) if start.framed else lot.train
+    train = unpad(framed_on_host(pad(lot.train))) if by.framed else lot.train
     options = hyper_of(RewardOptions, "reward", given["hyper"], given["preset"])
-    stage = reward_stage(start, None, models["discriminator"], train, options)
+    draw = told = None
+    if by.guided:
+        # What was drawn is looked at again for its gradient, so the predictor has to say the same twice.
+        by = by._replace(predictor=certain(by.predictor))
+        draw, told = guided_draw(start, by.predictor, options)
+    stage = reward_stage(start, draw, models["discriminator"], train, options, told)
+    if by.guided:
+        stage = _finished_as(stage, lambda model: Artist(model, by.predictor))
     return Built(stage, models, sketch_data.digest(lot.train), lot.left_out)
 
 

@@ -224,6 +224,21 @@ def init(size: PredictorSize, key: jax.Array) -> Any:
     return Predictor(size).init(key, Moment(blank, blank, blank, *[jnp.zeros(1)] * 5), key)
 
 
+def certain(trained: TrainedPredictor) -> TrainedPredictor:
+    """The same without chance: its latent vector is always the mean of what may come."""
+    params = {**trained.params, "params": dict(trained.params["params"])}
+    head = params["params"]["prior_head"]
+    kernel, bias = np.array(head["kernel"]), np.array(head["bias"])
+    deviations = slice(trained.size.latent_size, None)
+    kernel[:, deviations], bias[deviations] = 0.0, NEGLIGIBLE
+    params["params"]["prior_head"] = {"kernel": kernel, "bias": bias}
+    return trained._replace(params=params)
+
+
+NEGLIGIBLE = -80.0
+"""Logarithm of a variance that is none."""
+
+
 def predictor_stage(
     train: Sequence[np.ndarray], valid: Sequence[np.ndarray], size: PredictorSize, options: PredictorOptions
 ) -> Stage:

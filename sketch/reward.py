@@ -19,13 +19,16 @@ from jsafe import host
 from jsafe.hyper import hyperparameters, option
 from sketch import sampling, sketch_rnn, strokes
 from sketch.discriminator import TrainedDiscriminator, recognisability
+from sketch.inspect import draw_guided
 from sketch.mixture import Mixture, log_density, pen_loss
+from sketch.predictor import Predictor, TrainedPredictor, guidance
 from sketch.sampling import CONVENTIONS, Drawn
 from sketch.sketch_rnn import Architecture, Params
 from sketch.stages import SketchRNN, Stage
 from sketch.strokes import Drawings
 from sketch.training import Judgement, Problem, TrainingOptions, descent_trainer
 
+Told = Callable[[Drawings], Float[Array, "batch time extra"]]
 Reward = Callable[[Drawings], Float[Array, " batch"]]
 Draw = Callable[..., Drawn]
 
@@ -43,7 +46,9 @@ class RewardOptions(TrainingOptions):
     kl_weight: float = option("of the divergence from the first generator", default=0.2, traced=True, low=0)
     entropy_floor: float = option("nats of the pen's state, mean over rows, below which it costs", default=0.1, low=0)
     entropy_weight: float = option("of each nat below the floor", default=1.0, low=0)
-    likelihood_weight: float = option("of the loss of people's drawings, which keeps what they know", default=0.0, low=0)
+    likelihood_weight: float = option(
+        "of the loss of people's drawings, which keeps what they know", default=0.0, low=0
+    )
 
 
 PRESETS = {
@@ -120,6 +125,32 @@ def plain_draw(config: Architecture, length: int, options: RewardOptions) -> Dra
     return draw
 
 
+def guided_draw(start: SketchRNN, predictor: TrainedPredictor, options: RewardOptions) -> tuple[Draw, Told]:
+    """`draw` and `told` of `reward_stage` for a generator that a predictor guides.
+
+    The predictor must say the same of a canvas whenever it is asked, as `sketch.predictor.certain` does: what was drawn
+    is looked at again for the gradient.
+    """
+    temperature, network = jnp.full(options.batch_size, options.temperature), Predictor(predictor.size)
+
+    def draw(params: Params, key: jax.Array, z: jax.Array | None = None) -> Drawn:
+        model = start._replace(params=params)
+        how: dict[str, Any] = {"z": z, "convention": options.convention}
+        return draw_guided(model, predictor, key, temperature, start.max_length, **how)
+
+    def told(drawings: Drawings) -> jax.Array:
+        weights = host.loaded(predictor.params, jax.random.key(0))
+
+        def suggest(canvas: jax.Array, last: jax.Array, number: jax.Array) -> jax.Array:
+            del number
+            found = network.apply(weights, canvas, last, jax.random.key(0), method="likely")
+            return found.embedding  # type: ignore[union-attr]
+
+        return guidance(predictor.size, suggest, drawings)
+
+    return draw, told
+
+
 def recognisability_reward(discriminator: TrainedDiscriminator, at_once: int = 1) -> Reward:
     """How recognisable drawings are: the discriminator's log odds."""
     judge = recognisability(discriminator.size, at_once)
@@ -136,7 +167,7 @@ def reward_stage(
     reward: Reward | TrainedDiscriminator,
     train: Sequence[np.ndarray],
     options: RewardOptions,
-    told: Callable[[Drawings], Float[Array, "batch time extra"]] | None = None,
+    told: Told | None = None,
 ) -> Stage:
     """A generator that learns to draw what is worth more; the result is its newest parameters.
 

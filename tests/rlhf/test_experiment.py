@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments import cli, rlhf_demo, rlhf_experiment, rlhf_steps
+from experiments import cli, rlhf_demo, rlhf_words, sketch_words
+from experiments.declared import _read, presets, steps_of
 from experiments.outcome import CommandError
+from experiments.steps import Step, check
 from jsafe.checkpoint import Checkpoints
 from rlhf import corpus
 
@@ -187,21 +189,25 @@ def test_a_path_without_a_value_says_how_to_give_one(declared, tmp_path, capsys)
     assert "did you mean 'data'?" in refused(capsys, "rlhf", "experiment", str(declared), "--set", "dat=x")
 
 
-def test_our_own_experiments_are_commands_that_exist():
+@pytest.mark.parametrize("family, name", [(rlhf_words.FAMILY, "three_rounds"), (sketch_words.FAMILY, "comparison")])
+def test_our_own_experiments_are_commands_that_exist(family, name):
     """Every step of the shipped files is understood, with whatever its paths are."""
-    files = sorted(rlhf_experiment.PRESETS.glob("*.toml"))
-    assert "three_rounds" in {path.stem for path in files}
+    files = presets(family)
+    assert name in {path.stem for path in files}
     for path in files:
-        read = rlhf_experiment._read(path)
-        steps = rlhf_experiment.steps_of(read, {name: "somewhere" for name in read.get("paths", {})})
-        rlhf_steps.check(steps)
+        read = _read(path)
+        check(family, steps_of(read, {name: "somewhere" for name in read.get("paths", {})}, family))
+
+
+def test_the_demonstration_is_commands_that_exist():
     paths = {name: Path("x") for name in ("sft", "pairs", "held_pairs", "prompts", "held_prompts")}
-    rlhf_steps.check(rlhf_demo._steps(paths, 0, 1))
+    check(rlhf_words.FAMILY, rlhf_demo._steps(paths, 0, 1))
 
 
 def test_seeds_of_a_step_are_steps_of_their_own():
-    steps = rlhf_experiment.steps_of({"step": [{"name": "p", "stage": "ppo", "seeds": [0, 3], "remat": True}]}, {})
+    row = {"name": "p", "stage": "ppo", "seeds": [0, 3], "remat": True, "model": "@sft-{seed}"}
+    steps = steps_of({"step": [row]}, {}, rlhf_words.FAMILY)
     assert [s.name for s in steps] == ["p-0", "p-3"]
-    assert steps[1].words == ("--remat", "--seed", "3")
+    assert steps[1].words == ("--remat", "--model", "@sft-3", "--seed", "3")
     with pytest.raises(CommandError, match="none of the steps before"):
-        rlhf_steps.check([rlhf_steps.Step("a", "generate", ("--model", "@b"))])
+        check(rlhf_words.FAMILY, [Step("a", "generate", ("--model", "@b"))])

@@ -120,8 +120,8 @@ def test_inputs_that_do_not_fit_are_refused():
 
 
 OTHERS = (
-    "dog", "bird", "clock", "airplane", "bowtie", "fish", "flower", "eye", "book", "banana", "apple", "house", "diamond",
-    "lollipop", "bicycle", "rainbow",
+    "dog", "bird", "clock", "airplane", "bowtie", "fish", "flower", "eye", "book", "banana", "apple", "house",
+    "diamond", "lollipop", "bicycle", "rainbow",
 )  # fmt: skip
 
 
