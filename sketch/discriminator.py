@@ -1,4 +1,4 @@
-"""A convolutional network that tells good drawings of one thing from whatever else may be drawn: how recognisable it is.
+"""A convolutional network that tells good drawings of one thing from whatever else is drawn: are they recognisable?
 
 It looks through the soft raster, so that its judgement has a gradient with respect to every point. The sizes are those
 that this project chose; of the paper (Pang et al. 2020) only the idea is known.
@@ -55,9 +55,7 @@ class DiscriminatorOptions(TrainingOptions):
     iterations: int = option("of a whole run", default=40, low=1)
     updates: int = option("of the optimiser in one iteration, before a look at the validation set", default=50, low=1)
     batch_size: int = option("positives of one gradient; there are as many negatives", default=64, low=2)
-    learning_rate_decay: float = option(
-        "share of the way that is left after an update", default=0.999, above=0, high=1
-    )
+    learning_rate_decay: float = option("share of the way that is left after an update", default=0.999, above=0, high=1)
     label_smoothing: float = option("how far the targets are from 0 and 1", default=0.1, low=0, high=0.49)
     dropout: float = option("probability that a feature is dropped", default=0.3, low=0, high=0.99)
     flip: float = option("probability that left and right are swapped", default=0.5, low=0, high=1)
@@ -162,9 +160,7 @@ def look(size: DiscriminatorSize, drawings: Drawings, at_once: int = 1) -> Float
     return raster.soft(jax.tree.map(jnp.asarray, drawings), view(size.side), at_once=at_once)
 
 
-def recognisability(
-    size: DiscriminatorSize, at_once: int = 1
-) -> Callable[[Params, Drawings], Float[Array, " batch"]]:
+def recognisability(size: DiscriminatorSize, at_once: int = 1) -> Callable[[Params, Drawings], Float[Array, " batch"]]:
     """Log odds that drawings are recognisable, `(params, drawings in any unit) -> [B]`; a filter or a reward."""
     return lambda params, drawings: logits(size, params, look(size, drawings, at_once))
 

@@ -1,4 +1,4 @@
-"""Independent judges of what drawings show: classifiers that learn from people's drawings alone, in three architectures.
+"""Independent judges of what drawings show: three kinds of classifiers that learn from people's drawings alone.
 
 A plain and a residual network look at bitmaps of 28 by 28 pixels as they are published, a recurrent one reads strokes.
 No judge has a part in making or choosing the drawings that it judges.
@@ -58,9 +58,7 @@ class JudgeOptions(TrainingOptions):
     updates: int = option("of the optimiser in one iteration, before a look at the validation set", default=166, low=1)
     batch_size: int = option("drawings of one gradient, drawn without replacement", default=128, low=1)
     learning_rate: float = option("step size of Adam at first", default=2e-3, traced=True, above=0)
-    learning_rate_decay: float = option(
-        "share of the way that is left after an update", default=0.998, above=0, high=1
-    )
+    learning_rate_decay: float = option("share of the way that is left after an update", default=0.998, above=0, high=1)
     dropout: float = option("probability that a feature is dropped", default=0.3, low=0, high=0.99)
     flip: float = option("probability that left and right are swapped", default=0.5, low=0, high=1)
     shift: int = option("most pixels that a bitmap is moved by", default=2, low=0, high=SIDE)
@@ -145,7 +143,8 @@ class _Recurrent(nn.Module):
         rows, lengths = drawings
         parts = []
         for backward in (False, True):
-            read = nn.RNN(nn.GRUCell(self.units), reverse=backward, keep_order=True)(rows, seq_lengths=lengths)
+            layer = nn.RNN(nn.GRUCell(self.units), reverse=backward, keep_order=True)
+            read: Any = layer(jnp.asarray(rows), seq_lengths=jnp.asarray(lengths))
             real = real_rows(drawings)[..., None]
             last = 0 if backward else jnp.maximum(lengths - 1, 0)
             end = read[jnp.arange(len(rows)), last]
@@ -165,9 +164,7 @@ class Judge(nn.Module):
     classes: int
 
     @nn.compact
-    def __call__(
-        self, inputs: Any, key: jax.Array | None = None, dropout: float = 0.0
-    ) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, inputs: Any, key: jax.Array | None = None, dropout: float = 0.0) -> tuple[jax.Array, jax.Array]:
         """Logits and features; a key drops features at random."""
         if self.size.architecture == "recurrent":
             x = _Recurrent(self.size.units)(inputs)

@@ -43,7 +43,9 @@ class RewardOptions(TrainingOptions):
     kl_weight: float = option("of the divergence from the first generator", default=0.2, traced=True, low=0)
     entropy_floor: float = option("nats of the pen's state, mean over rows, below which it costs", default=0.1, low=0)
     entropy_weight: float = option("of each nat below the floor", default=1.0, low=0)
-    likelihood_weight: float = option("of the loss of people's drawings, which keeps what they know", default=0.0, low=0)
+    likelihood_weight: float = option(
+        "of the loss of people's drawings, which keeps what they know", default=0.0, low=0
+    )
 
 
 PRESETS = {

@@ -16,10 +16,10 @@ from tests.sketch.quickdraw import DATA, needs_data
 CLASSES = ("cat", "house", "sun")
 SIZES = {
     "plain": JudgeSize(channels=(4, 8), features=16),
-    "residual": JudgeSize(architecture="residual", channels=(8, 16), features=16),
+    "residual": JudgeSize(architecture="residual", channels=(8, 16, 32), features=16),
     "recurrent": JudgeSize(architecture="recurrent", units=12, features=16),
 }
-OPTIONS = JudgeOptions(iterations=2, updates=40, batch_size=32, learning_rate=0.01, learning_rate_decay=0.97)
+OPTIONS = JudgeOptions(iterations=2, updates=40, batch_size=32, learning_rate=5e-3, learning_rate_decay=0.98)
 
 
 def drawings(count, first=0):
@@ -120,8 +120,8 @@ def test_inputs_that_do_not_fit_are_refused():
 
 
 OTHERS = (
-    "dog", "bird", "clock", "airplane", "bowtie", "fish", "flower", "eye", "book", "banana", "apple", "house", "diamond",
-    "lollipop", "bicycle", "rainbow",
+    "dog", "bird", "clock", "airplane", "bowtie", "fish", "flower", "eye", "book", "banana", "apple", "house",
+    "diamond", "lollipop", "bicycle", "rainbow",
 )  # fmt: skip
 
 
