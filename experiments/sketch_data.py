@@ -204,7 +204,7 @@ def bitmaps(given: Mapping[str, Any]) -> tuple[Bitmaps, Bitmaps]:
     arrays `NAME_something` beside NAME are more drawings of the same class, kept for other uses, and left out.
 
     Args:
-        given: `bitmaps`, `classes`, `without`, `from_line` and `valid_share` of the command.
+        given: `bitmaps`, `classes`, `without`, `from_line`, `per_class` and `valid_share` of the command.
 
     Raises:
         CommandError: there is nothing to learn from, or no such class.
@@ -234,8 +234,9 @@ def bitmaps(given: Mapping[str, Any]) -> tuple[Bitmaps, Bitmaps]:
         places = np.array(
             [int.from_bytes(hashlib.blake2b(i.tobytes(), digest_size=8).digest(), "little") for i in images]
         )
-        apart = places / 2.0**64 < given["valid_share"]
-        for part, chosen in zip(parts, (images[~apart], images[apart]), strict=True):
+        order = np.argsort(places)  # of their content: as good as chance, and the same on every machine
+        images, apart = images[order], places[order] / 2.0**64 < given["valid_share"]
+        for part, chosen in zip(parts, (images[~apart][: given.get("per_class")], images[apart]), strict=True):
             part.append((name, chosen))
     if min(len(parts[0]), *(len(images) for _, images in parts[0])) < 1:
         raise CommandError("of a class no bitmap is left to learn from: see --from-line and --valid-share")

@@ -13,6 +13,7 @@ from experiments.words import integer, not_negative, positive
 from jsafe.hyper import Hyper
 from sketch import discriminator, judge, reward
 from sketch.discriminator import DiscriminatorOptions, DiscriminatorSize
+from sketch.evaluation import EvaluationOptions
 from sketch.files import MAX_POINTS, SPLITS
 from sketch.generator import GUIDED_PRESETS, GuidedOptions
 from sketch.inspect import Inspection
@@ -71,6 +72,7 @@ FLAGS: dict[str, dict[str, Any]] = {
         "metavar": "N",
         "help": "of classes whose lines the bitmaps' file says, those from this one on (default 0)",
     },
+    "per-class": {**_COUNT, "help": "most bitmaps of a class to learn from (default: all)"},
     "model-folder": {**_FOLDER, "help": "the model to go on with, and to stay near to"},
     "start": {**_FOLDER, "help": "go on from this trained model, with its sizes and its unit"},
     "predictor": {
@@ -132,11 +134,25 @@ FLAGS: dict[str, dict[str, Any]] = {
     "frames": {"type": positive, "default": 10, "metavar": "N", "help": "drawings, both ends included (default 10)"},
     "iteration": {**_COUNT, "help": "of this checkpoint (default: the best parameters of the whole run)"},
     "port": {"type": integer, "default": 0, "metavar": "N", "help": "of the page (default: any that is free)"},
+    **family.EXPERIMENT,
+    "human": {**_FOLDER, "help": "folder or file of what people drew: bitmaps 28 x 28 under the class's name, or vectors"},
+    "samples": {**_COUNT, "default": 1000, "help": "drawings of each model and setting (default 1000)"},
+    "judge": {**_FOLDER, "action": "append", "help": "of a judge; several may be given (default: the experiment's)"},
     "no-browser": {"dest": "browser", "action": "store_false", "help": "do not open the page, only say where it is"},
 }
 """Everything a command may be given beside hyper-parameters."""
 
 POSITIONAL: dict[str, dict[str, Any]] = {
+    "file": {
+        "type": Path,
+        "metavar": "FILE",
+        "help": "a .toml file of steps, or the name of one of ours: comparison",
+    },
+    "compared": {
+        **_FOLDER,
+        "metavar": "RUN",
+        "help": "folder of `jsafe sketch experiment`, or of one model that draws",
+    },
     "model": {**_FOLDER, "metavar": "MODEL", "help": "folder of a run of `jsafe sketch`, or of a trained model"},
 }
 
@@ -157,6 +173,18 @@ def _presets(presets: Mapping[str, tuple[Hyper, ...]]) -> dict[str, dict[str, An
 
 
 COMMANDS: dict[str, Command] = {
+    "experiment": Command(
+        "run stages that a file declares, each from the models before it; again to go on",
+        "experiments.sketch_evaluate:experiment",
+        ("file", *family.EXPERIMENT, "run-dir", "quiet"),
+    ),
+    "evaluate": Command(
+        "hold systems that draw against people, by judges that none of them learned from",
+        "experiments.sketch_evaluate:evaluate",
+        ("compared", "human", "samples", "temperature", "best-of", "judge", "batch-size", "allow-pickle", "seed", "out"),
+        (EvaluationOptions,),
+        hidden=frozenset({"seed", "baseline"}),
+    ),
     "train": Command(
         "train Sketch-RNN on drawings",
         _TRAIN,
@@ -181,7 +209,7 @@ COMMANDS: dict[str, Command] = {
     "judge": Command(
         "train a classifier of people's drawings, which no generator learns from",
         _TRAIN,
-        ("bitmaps", "from-line", *_DATA, *_RUN),
+        ("bitmaps", "from-line", "per-class", *_DATA, *_RUN),
         (JudgeSize, JudgeOptions),
         presets=_presets(judge.PRESETS),
         choice="architecture",

@@ -177,5 +177,6 @@ def _ended(drawings: Drawings) -> Drawings:
     """The drawings cut to their lengths, the pen lifted after the last row."""
     number = jnp.arange(drawings.rows.shape[1])
     last = number == drawings.lengths[:, None] - 1
-    rows = jnp.asarray(drawings.rows).at[..., 2].set(jnp.where(last, 1.0, drawings.rows[..., 2]))
+    rows = jnp.asarray(drawings.rows)
+    rows = rows.at[..., 2].set(jnp.where(last, 1.0, rows[..., 2]))
     return Drawings(jnp.where((number < drawings.lengths[:, None])[..., None], rows, 0.0), drawings.lengths)

@@ -1,4 +1,4 @@
-"""A convolutional network that tells good drawings of one thing from all else: how recognisable a drawing is.
+"""A convolutional network that tells good drawings of one thing from whatever else is drawn: are they recognisable?
 
 It looks through the soft raster, so that its judgement has a gradient with respect to every point. The sizes are those
 that this project chose; of the paper (Pang et al. 2020) only the idea is known.

@@ -1,4 +1,4 @@
-"""Independent judges of what drawings show: classifiers that learn from people's drawings alone, in three kinds.
+"""Independent judges of what drawings show: three kinds of classifiers that learn from people's drawings alone.
 
 A plain and a residual network look at bitmaps of 28 by 28 pixels as they are published, a recurrent one reads strokes.
 No judge has a part in making or choosing the drawings that it judges.
@@ -140,11 +140,11 @@ class _Recurrent(nn.Module):
 
     @nn.compact
     def __call__(self, drawings: Drawings) -> jax.Array:
-        rows, lengths = jnp.asarray(drawings.rows), jnp.asarray(drawings.lengths)
+        rows, lengths = drawings
         parts = []
         for backward in (False, True):
             layer = nn.RNN(nn.GRUCell(self.units), reverse=backward, keep_order=True)
-            read = jnp.asarray(layer(rows, seq_lengths=lengths))
+            read: Any = layer(jnp.asarray(rows), seq_lengths=jnp.asarray(lengths))
             real = real_rows(drawings)[..., None]
             last = 0 if backward else jnp.maximum(lengths - 1, 0)
             end = read[jnp.arange(len(rows)), last]
@@ -177,13 +177,6 @@ class Judge(nn.Module):
         if key is not None and dropout:
             x = jnp.where(jax.random.bernoulli(key, 1.0 - dropout, x.shape), x / (1.0 - dropout), 0.0)
         return nn.Dense(self.classes)(x), features
-
-
-def init(size: JudgeSize, classes: int, key: jax.Array) -> Any:
-    """Parameters of a judge that has learned nothing."""
-    blank = np.zeros((1, SIDE, SIDE), np.uint8)
-    stroke = Drawings(np.zeros((1, 2, 3), np.float32), np.full(1, 2, np.int32))
-    return Judge(size, classes).init(key, prepared(stroke if size.architecture == "recurrent" else blank))
 
 
 def prepared(inputs: Any) -> Any:

@@ -16,10 +16,10 @@ from tests.sketch.quickdraw import DATA, needs_data
 CLASSES = ("cat", "house", "sun")
 SIZES = {
     "plain": JudgeSize(channels=(4, 8), features=16),
-    "residual": JudgeSize(architecture="residual", channels=(8, 16), features=16),
+    "residual": JudgeSize(architecture="residual", channels=(8, 16, 32), features=16),
     "recurrent": JudgeSize(architecture="recurrent", units=12, features=16),
 }
-OPTIONS = JudgeOptions(iterations=2, updates=40, batch_size=32, learning_rate=0.01, learning_rate_decay=0.97)
+OPTIONS = JudgeOptions(iterations=2, updates=40, batch_size=32, learning_rate=5e-3, learning_rate_decay=0.98)
 
 
 def drawings(count, first=0):
