@@ -48,6 +48,7 @@ def run(args: argparse.Namespace, family: Family) -> Ended | Outcome:
         raise CommandError(f"{where} holds something else; choose another folder with --run-dir")
     writable_folder(where)
     kept = {"family": family.name, "file": str(path), "steps": [step._asdict() for step in steps]}
+    kept |= {"comparison": declared["comparison"]} if "comparison" in declared else {}
     (where / MARK).write_text(to_json(kept))
     found, stopped = run_steps(family, args, steps, where, args.jobs)
     if stopped is not None:
@@ -71,13 +72,16 @@ def _file(given: Path, family: Family) -> Path:
     raise CommandError(f"there is no file {given}, and no experiment of that name; known: {', '.join(known)}")
 
 
+KNOWN = ("about", "family", "paths", "defaults", "step", "comparison")
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         declared = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CommandError(f"{path} is not TOML: {error}") from error
-    if more := sorted(set(declared) - {"about", "family", "paths", "defaults", "step"}):
-        raise CommandError(f"{path}: {more[0]!r} is not one of about, family, paths, defaults, step")
+    if more := sorted(set(declared) - set(KNOWN)):
+        raise CommandError(f"{path}: {more[0]!r} is not one of {', '.join(KNOWN)}")
     if not declared.get("step"):
         raise CommandError(f"{path} has no [[step]]")
     return declared

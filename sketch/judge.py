@@ -179,6 +179,13 @@ class Judge(nn.Module):
         return nn.Dense(self.classes)(x), features
 
 
+def init(size: JudgeSize, classes: int, key: jax.Array) -> Any:
+    """Parameters of a judge that has learned nothing."""
+    blank = np.zeros((1, SIDE, SIDE), np.uint8)
+    stroke = Drawings(np.zeros((1, 2, 3), np.float32), np.full(1, 2, np.int32))
+    return Judge(size, classes).init(key, prepared(stroke if size.architecture == "recurrent" else blank))
+
+
 def prepared(inputs: Any) -> Any:
     """What a network takes: ink from 0 to 1, or framed drawings in units of the recurrent judge."""
     if isinstance(inputs, Drawings):

@@ -109,6 +109,15 @@ def markdown(report: Report) -> str:
     )
 
 
+HEADLINE = ("system", "T", "best of", "drawings", "recognised %", "FID", "recall", "coverage")
+
+
+def summary(report: Report) -> str:
+    """Recognisability and recall of every system and setting, mean of the judges where there are several."""
+    means = [row for row in report.rows if row["judge"] == MEAN]
+    return table(means or report.rows, [column for column in QUALITY if column[0] in HEADLINE])
+
+
 def figures(report: Report, folder: Path) -> list[Path]:
     """Write `recall.png` (recognisability against recall over temperatures) and `recognised.png` (bars with intervals).
 
