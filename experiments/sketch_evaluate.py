@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -95,7 +95,7 @@ def evaluate(args: argparse.Namespace) -> Outcome:
     heats = tuple(args.temperature or TEMPERATURES)
     systems = drawn(field.rivals, heats, args.samples, args.best_of or 1, args.seed, args.batch_size)
     note(f"judging {sum(len(s.drawings) for each in systems.values() for s in each):,} drawings ...")
-    judges = {name: asked(judge, options.target, name) for name, judge in field.judges.items()}
+    judges: dict[str, Any] = {name: asked(judge, options.target, name) for name, judge in field.judges.items()}
     order = partial(stroke_losses, field.order) if field.order else None
     report = compare(systems, human, judges, field.training, options, stroke_nll=order)
     data = {**report._asdict(), "seconds": time.monotonic() - began, "samples": args.samples}
