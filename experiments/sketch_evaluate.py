@@ -220,10 +220,10 @@ def drawn_sheets(
         for one in samples:
             if one.seed == samples[0].seed and one.temperature in (heats[len(heats) // 4], heats[len(heats) // 2]):
                 what = f", best of {one.best_of}" if one.best_of > 1 else ""
-                rows.append((f"{name}, T {one.temperature:g}{what}", one.drawings))
+                rows.append((f"{name}|T {one.temperature:g}{what}", one.drawings))
     columns = min(12, *(len(drawings) for _, drawings in rows))
     drawings = [drawing for _, row in rows for drawing in row[:columns]]
-    captions = [name if i == 0 else "" for name, _ in rows for i in range(columns)]
+    captions = [text for name, _ in rows for text in [*name.split("|"), *[""] * columns][:columns]]
     path = where / "sheet.png"
     sheets.save_png(path, sheets.sheet(drawings, columns, captions))
     return [path]

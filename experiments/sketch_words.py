@@ -135,6 +135,12 @@ FLAGS: dict[str, dict[str, Any]] = {
     "iteration": {**_COUNT, "help": "of this checkpoint (default: the best parameters of the whole run)"},
     "port": {"type": integer, "default": 0, "metavar": "N", "help": "of the page (default: any that is free)"},
     **family.EXPERIMENT,
+    "training": {
+        **_COUNT,
+        "dest": "updates",
+        "default": 1000,
+        "help": "updates of Sketch-RNN; the other stages take a share of it (default 1000)",
+    },
     "human": {
         **_FOLDER,
         "help": "folder or file of what people drew: bitmaps 28 x 28 under the class's name, or vectors",
@@ -176,6 +182,11 @@ def _presets(presets: Mapping[str, tuple[Hyper, ...]]) -> dict[str, dict[str, An
 
 
 COMMANDS: dict[str, Command] = {
+    "demo": Command(
+        "all stages on drawings that the program makes; ends with a page",
+        "experiments.sketch_demo:demo",
+        ("run-dir", "seed", "training", "jobs", "quiet"),
+    ),
     "experiment": Command(
         "run stages that a file declares, each from the models before it; again to go on",
         "experiments.sketch_evaluate:experiment",
