@@ -11,8 +11,10 @@ import importlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -100,6 +102,8 @@ def run_steps(
     left, found = list(enumerate(steps, 1)), {}
     running: dict[str, tuple[Step, dict[str, Any], subprocess.Popen[str]]] = {}
     stages = {step.name: step.stage for step in steps}
+    # Without this a terminated experiment would leave its steps running.
+    before = signal.signal(signal.SIGTERM, _leave) if jobs > 1 and _is_main_thread() else None
     try:
         while left or running:
             for number, step in list(left):
@@ -141,7 +145,17 @@ def run_steps(
             process.terminate()
         for _, _, process in running.values():
             process.wait()
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
     return found, None
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _leave(number: int, frame: Any) -> None:
+    raise SystemExit(128 + number)
 
 
 INTERRUPTED = 130
