@@ -58,7 +58,7 @@ def golden_files(golden_dir: Path) -> list[Path]:
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_quickly():
-    """Compile without most optimisations; a folder or file that computes for long has a fixture of this name instead."""
+    """Compile without most optimisations; a folder that computes for long has a fixture of this name instead."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
