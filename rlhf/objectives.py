@@ -106,17 +106,17 @@ class WithReference(NamedTuple):
     worse: Array
 
 
-def log_probs(model: LanguageModel, params: Any, ids: jax.Array, mask: jax.Array) -> jax.Array:
+def log_probs(model: LanguageModel, params: Any, ids: Array, mask: Array) -> jax.Array:
     """Log-probabilities `[B, L - 1]` of tokens 1 to L - 1."""
     return predicted(model, params, ids, mask, ids[:, 1:]).log_probs
 
 
 def with_reference(model: LanguageModel, params: Any, pairs: Preferences, batch_size: int = 16) -> WithReference:
     """Ask the frozen model once about every pair, so that it need not be kept beside the one that learns."""
-    ask = jax.jit(lambda ids, mask: log_probs(model, params, ids, mask))
-    found = []
+    ask = jax.jit(log_probs, static_argnums=0)  # with parameters as arguments, so that none is compiled into it
+    params, found = jax.device_put(params), []  # once, not with every batch
     for ids, mask in ((pairs.better, pairs.better_mask), (pairs.worse, pairs.worse_mask)):
-        parts = [np.asarray(ask(*part))[:count] for part, count in in_batches((ids, mask), batch_size)]
+        parts = [np.asarray(ask(model, params, *part))[:count] for part, count in in_batches((ids, mask), batch_size)]
         found.append(np.concatenate(parts) if parts else np.zeros((0, ids.shape[1] - 1), np.float32))
     return WithReference(pairs, *found)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from tests import compilation
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # These have to be in place before jax opens its CPU backend, hence above the import.
@@ -13,7 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("NPROC", "8")
 # Compiled programs are kept between runs; nothing depends on finding them.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+compilation.set_flags()
 # Not every machine that tests has a display.
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -51,6 +54,14 @@ def golden_dir() -> Path:
 def golden_files(golden_dir: Path) -> list[Path]:
     """Every recording in the folder, sorted by name."""
     return sorted(golden_dir.glob("*.npz"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_quickly():
+    """Compile without most optimisations; a folder that computes for long has a fixture of this name instead."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from rlhf.models.low_rank import LowRank
 from rlhf.reinforcement import reinforcement_trainer, score_judge
 from rlhf.reinforcement_options import ReinforcementOptions
 from rlhf.training import Judgement, TrainingOptions, supervised_trainer
+from tests.rlhf.untrained import params_of
 
 CONFIG = ModelConfig(
     vocab_size=40, hidden_size=24, intermediate_size=40, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=6,
@@ -26,9 +27,9 @@ CONFIG = ModelConfig(
 )  # fmt: skip
 MODEL = LanguageModel(CONFIG)
 OPTIONS = LoraOptions(lora_rank=3, lora_alpha=6.0)
-IDS = jax.random.randint(jax.random.key(1), (3, 9), 0, 40)
+IDS = np.random.default_rng(1).integers(0, 40, (3, 9), np.int32)
 SAMPLING = Sampling(max_new_tokens=8)
-BASE = jax.device_get(MODEL.init(jax.random.key(0), IDS)["params"])
+BASE = params_of(MODEL)
 
 
 def is_adapter(leaf):
@@ -37,11 +38,14 @@ def is_adapter(leaf):
 
 def drawn(seed=2, options=OPTIONS):
     """Adapters that do change something."""
-    adapters = lora.fresh(jax.random.key(seed), BASE, options)
-    key = jax.random.key(seed + 1)
-    return jax.tree.map(
-        lambda x: dataclasses.replace(x, b=0.3 * jax.random.normal(key, x.b.shape)), adapters, is_leaf=is_adapter
-    )
+    rng, adapters = np.random.default_rng(seed), jax.eval_shape(lambda: lora.fresh(jax.random.key(0), BASE, options))
+
+    def draw(x):
+        bound = np.prod(x.a.shape[1:-1]) ** -0.5
+        a, b = rng.uniform(-bound, bound, x.a.shape), rng.normal(0.0, 0.3, x.b.shape)
+        return dataclasses.replace(x, a=a.astype(np.float32), b=b.astype(np.float32))
+
+    return jax.tree.map(draw, adapters, is_leaf=is_adapter)
 
 
 @jax.jit
@@ -50,13 +54,13 @@ def logits(params):
 
 
 def test_fresh_adapters_change_nothing_at_all():
-    adapters = lora.fresh(jax.random.key(0), BASE, OPTIONS)
+    adapters = jax.jit(lambda: lora.fresh(jax.random.key(0), BASE, OPTIONS))()
     np.testing.assert_array_equal(logits(lora.joined(BASE, adapters)), logits(BASE))
     assert {name for name, _ in lora.adapters(adapters)} == set(lora.MATRICES)
     for name, adapter in lora.adapters(adapters):
         inputs = np.prod(adapter.a.shape[1:-1])
         # Uniform within 1 / sqrt(inputs): the deviation is that over sqrt(3).
-        assert float(jnp.std(adapter.a)) == pytest.approx(inputs**-0.5 / 3**0.5, rel=0.25), name
+        assert np.std(adapter.a) == pytest.approx(inputs**-0.5 / 3**0.5, rel=0.25), name
 
 
 @pytest.mark.parametrize("matrices", ["q,v", "o", "down,gate", ",".join(lora.MATRICES)])
@@ -65,13 +69,13 @@ def test_merged_weights_say_what_base_and_adapters_say(matrices):
     whole = lora.merged(lora.joined(BASE, adapters))
     assert jax.tree.structure(whole) == jax.tree.structure(BASE)
     found = logits(lora.joined(BASE, adapters))
-    assert float(jnp.max(jnp.abs(found - logits(BASE)))) > 0.01
+    assert np.abs(found - logits(BASE)).max() > 0.01
     np.testing.assert_allclose(found, logits(whole), rtol=1e-5, atol=1e-5)
 
 
 def test_answers_drawn_with_a_cache_are_those_of_the_merged_weights():
     params = lora.joined(BASE, drawn())
-    seen = jnp.ones(IDS.shape, bool)
+    seen = np.ones(IDS.shape, bool)
     draw = jax.jit(lambda p: generate(MODEL, {"params": p}, jax.random.key(0), IDS, seen, SAMPLING, pad=0))
     said = [draw(p) for p in (params, lora.merged(params), BASE)]
     np.testing.assert_array_equal(said[0].ids, said[1].ids)
@@ -80,16 +84,16 @@ def test_answers_drawn_with_a_cache_are_those_of_the_merged_weights():
 
 def test_gradients_follow_from_those_of_the_merged_weights():
     """With W + s A B and the gradient G of the sum: dA = s G B', dB = s A' G, in NumPy for each matrix and layer."""
-    targets = jax.nn.one_hot(jnp.roll(IDS, -1, axis=1), 40)
+    targets = np.eye(40, dtype=np.float32)[np.roll(IDS, -1, axis=1)]
 
     def loss(params):
         return -jnp.mean(jnp.sum(jax.nn.log_softmax(logits(params)) * targets, axis=-1))
 
     adapters = drawn()
-    found = jax.grad(lambda part: loss(lora.joined(BASE, part)))(adapters)
-    whole = jax.device_get(jax.grad(loss)(lora.merged(lora.joined(BASE, adapters))))
+    found = jax.device_get(jax.jit(jax.grad(lambda part: loss(lora.joined(BASE, part))))(adapters))
+    whole = jax.device_get(jax.jit(jax.grad(loss))(lora.merged(lora.joined(BASE, adapters))))
     gradients = dict(lora.adapters(found))
-    for name, adapter in lora.adapters(jax.device_get(adapters)):
+    for name, adapter in lora.adapters(adapters):
         part, axes = lora.MATRICES[name]
         for layer in range(CONFIG.num_layers):
             g = whole["decoder"]["layers"][part][name][layer]
@@ -101,7 +105,7 @@ def test_gradients_follow_from_those_of_the_merged_weights():
 
 
 def test_parameters_are_counted_exactly():
-    adapters = lora.fresh(jax.random.key(0), BASE, OPTIONS)
+    adapters = jax.eval_shape(lambda: lora.fresh(jax.random.key(0), BASE, OPTIONS))
     assert lora.parameter_count(CONFIG, OPTIONS) == sum(leaf.size for leaf in jax.tree.leaves(adapters))
 
 
@@ -120,7 +124,7 @@ def test_matrices_that_do_not_exist_are_refused():
 
 SCORER = ScoreModel(CONFIG)
 SEEN = np.ones(IDS.shape, bool)
-REWARD, COST = (jax.device_get(SCORER.init(jax.random.key(seed), IDS, SEEN)["params"]) for seed in (5, 6))
+REWARD, COST = (params_of(SCORER, seed) for seed in (5, 6))
 
 
 def size(tree):
@@ -129,7 +133,7 @@ def size(tree):
 
 
 def test_supervised_training_moves_adapters_and_heads_and_nothing_below_them():
-    ids = np.asarray(jax.random.randint(jax.random.key(3), (8, 9), 0, 40))
+    ids = np.random.default_rng(3).integers(0, 40, (8, 9), np.int32)
     data = (ids, np.linspace(-2, 2, 8, dtype=np.float32))
 
     def loss(params, batch):
@@ -146,7 +150,7 @@ def test_supervised_training_moves_adapters_and_heads_and_nothing_below_them():
     # Two moments of what is trained, and a count: nothing of the size of the weights.
     assert size(state.optimizer) == 2 * size(trained) + 4
     assert size(trained) == 4 * (lora.parameter_count(CONFIG, options) + 24 + 1)
-    assert float(jnp.abs(trained["score_head"] - REWARD["score_head"]).max()) > 0.01
+    assert np.abs(trained["score_head"] - REWARD["score_head"]).max() > 0.01
     for _, adapter in lora.adapters(trained):
         assert (np.abs(adapter.b).max(axis=(-1, -2)) > 0).all()
 
@@ -194,7 +198,7 @@ def test_ppo_lag_with_adapters_begins_at_the_reference_and_rises_too():
         trainer = ppo_lag(dataclasses.replace(REINFORCEMENT, lora_rank=rank))
         state, metrics = jax.jit(lambda key, t=trainer: jsafe.run(t, key, 20))(jax.random.key(4))
         found[rank] = jax.tree.map(np.asarray, metrics)
-        before = trainer.init(jax.random.key(4)).frozen
+        before = jax.jit(lambda key, t=trainer: t.init(key).frozen)(jax.random.key(4))
         jax.tree.map(np.testing.assert_array_equal, state.frozen, before)
     full, low = found[0], found[4]
     assert full["kl"][0] == low["kl"][0] == 0.0 and low["kl"][-1] > 0.01
@@ -211,7 +215,7 @@ def test_the_tensors_for_peft_add_up_to_the_merged_model(score, tmp_path):
     """W + alpha / r B A with PEFT's names, shapes and orientation, against the tensors of the merged model."""
     base = REWARD if score else BASE
     trained = drawn() | ({"score_head": base["score_head"], "score_bias": base["score_bias"]} if score else {})
-    peft.save(tmp_path, CONFIG, jax.device_get(trained), "somewhere")
+    peft.save(tmp_path, CONFIG, trained, "somewhere")
     said = json.loads((tmp_path / "adapter_config.json").read_text())
     assert (said["peft_type"], said["r"], said["lora_alpha"]) == ("LORA", 3, 6.0)
     assert said["base_model_name_or_path"] == "somewhere" and "q_proj" in said["target_modules"]

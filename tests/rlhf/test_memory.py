@@ -1,13 +1,13 @@
 """What a run is said to need: parameters are exact, the rest lies near what the compiler reports."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rlhf import memory, objectives
 from rlhf.data.examples import Supervised
 from rlhf.models import LanguageModel, ModelConfig
+from tests.rlhf.untrained import params_of
 
 CONFIG = ModelConfig(
     vocab_size=500, hidden_size=64, intermediate_size=192, num_layers=3, num_heads=4, num_kv_heads=4, head_dim=16
@@ -17,7 +17,7 @@ ROWS, LENGTH = 8, 96
 
 @pytest.fixture(scope="module")
 def params():
-    return LanguageModel(CONFIG).init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))["params"]
+    return params_of(LanguageModel(CONFIG))
 
 
 def test_bytes_of_the_parameters_are_exact(params):

@@ -14,6 +14,7 @@ from rlhf.generate import Sampling
 from rlhf.models import LanguageModel, ModelConfig, ScoreModel
 from rlhf.reinforcement import Judge, reinforcement_trainer
 from rlhf.reinforcement_options import ReinforcementOptions
+from tests.rlhf.untrained import params_of
 
 TINY = ModelConfig(
     vocab_size=10, hidden_size=16, intermediate_size=32, num_layers=1, num_heads=2, num_kv_heads=2, head_dim=8
@@ -29,12 +30,8 @@ OPTIONS = ReinforcementOptions(
 )  # fmt: skip
 
 
-def params_of(model, seed, *inputs):
-    return jax.device_get(model.init(jax.random.key(seed), *inputs)["params"])
-
-
-ACTOR_PARAMS = params_of(ACTOR, 0, PROMPTS.ids)
-CRITICS = tuple(params_of(CRITIC, seed, PROMPTS.ids, PROMPTS.mask) for seed in (1, 2, 3))
+ACTOR_PARAMS = params_of(ACTOR)
+CRITICS = tuple(params_of(CRITIC, seed) for seed in (1, 2, 3))
 
 
 def counting(*tokens):

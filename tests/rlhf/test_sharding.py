@@ -20,6 +20,7 @@ from experiments.outcome import CommandError
 from jsafe import runtime
 from rlhf import corpus, plans, sharding
 from rlhf.models import PUBLISHED, LanguageModel, parameter_count
+from tests.compilation import FLAGS
 
 ROOT = Path(__file__).parents[2]
 MESHES = {"fsdp=8": 8, "fsdp=4,tensor=2": 8}
@@ -104,7 +105,7 @@ def test_a_plan_counts_what_each_stage_holds():
 
 def environment(**more):
     kept = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "NPROC", "JAX_COMPILATION_CACHE_DIR")}
-    return kept | {"JSAFE_CACHE_DIR": "", "JAX_PLATFORMS": "cpu"} | more
+    return kept | {"JSAFE_CACHE_DIR": "", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": FLAGS} | more
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import dataclasses
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -17,6 +16,7 @@ from rlhf.descent import decayed
 from rlhf.losses import Pairs
 from rlhf.models.config import ModelConfig, from_hf, to_hf
 from rlhf.models.heads import ScoreModel
+from tests.rlhf.untrained import params_of
 
 MARK, HARM, KIND, OTHERS = (3, 4), 5, 6, 20
 CONFIG = ModelConfig(
@@ -46,16 +46,16 @@ def test_the_fitted_loss_is_the_models_own(kind):
     """The same pairs through a model whose head is zero, by the losses of the stages."""
     pairs, _ = drawn()
     model = ScoreModel(CONFIG)
-    params = model.init(jax.random.key(0), pairs.better[:1], pairs.better_mask[:1])["params"]
     words = np.random.default_rng(1).normal(size=OTHERS)
-    params = dict(params) | {"score_head": jnp.zeros((16, 1)), "score_bias": jnp.array([0.3])}
+    params = params_of(model) | {"score_head": np.zeros((16, 1), np.float32), "score_bias": np.array([0.3], np.float32)}
     params["score_words"] = words[:, None].astype(np.float32)
-    said = [model.apply({"params": params}, i, m).scores[..., 0] for i, m in (pairs[::2][:2], pairs[1::2][:2])]
-    compared = Pairs(*(jnp.asarray(x) for x in pairs[:4]))
+    ask = jax.jit(model.apply)
+    said = [ask({"params": params}, i, m).scores[..., 0] for i, m in (pairs[::2][:2], pairs[1::2][:2])]
+    compared = Pairs(*pairs[:4])
     if kind == "reward":
-        expected, _ = losses.reward_loss(*said, compared)
+        expected, _ = jax.jit(losses.reward_loss)(*said, compared)
     else:
-        expected, _ = losses.cost_loss(*said, compared, pairs.better_sign, pairs.worse_sign)
+        expected, _ = jax.jit(losses.cost_loss)(*said, compared, pairs.better_sign, pairs.worse_sign)
     found, gradient = word_scores.loss(kind, word_scores.pooled(CONFIG, pairs))(np.append(words, 0.3))
     assert found / len(pairs.better) == pytest.approx(float(expected), rel=1e-5)
     step = np.zeros(OTHERS + 1)

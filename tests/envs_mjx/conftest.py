@@ -1,0 +1,8 @@
+"""What the tests in this folder share."""
+
+import pytest
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_quickly():
+    """The physics of many steps takes longer than its compilation, so it is optimised as always."""
