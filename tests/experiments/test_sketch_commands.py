@@ -20,7 +20,6 @@ from sketch import folder, procedural, svg
 from sketch.files import load
 from sketch.judge import TrainedJudge, judged
 from sketch.stages import SketchRNN
-from tests.sketch.conftest import compiled_quickly  # noqa: F401
 
 SHORT = ["--iterations", "2", "--updates", "2", "--batch-size", "4", "--quiet"]
 SMALL = [

@@ -10,7 +10,6 @@ import pytest
 
 from experiments import cli, sketch_data
 from sketch import folder, procedural
-from tests.sketch.conftest import compiled_quickly  # noqa: F401
 
 DECLARED = """
 family = "sketch"

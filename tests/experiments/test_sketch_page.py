@@ -24,7 +24,6 @@ from experiments.sketch_page import MAX_BYTES, PAGE, Companion, make_server, str
 from sketch import sketch_rnn, strokes, svg
 from sketch.sketch_rnn import Architecture
 from sketch.stages import SketchRNN
-from tests.sketch.conftest import compiled_quickly  # noqa: F401
 
 SCENARIO = Path(__file__).with_name("sketch_page_scenario.js")
 IN_NODE = Path(__file__).with_name("page_in_node.js")
