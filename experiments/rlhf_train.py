@@ -255,11 +255,11 @@ def _start(given: dict[str, Any], where: Path, texts: list[str], found: list[sam
     name, size = given["stage"], SCORED.get(given["stage"], 0)
     source, tokenizer = Path(given["model"]), given.get("tokenizer") and Path(given["tokenizer"])
     if (where / "start" / "config.json").is_file():
-        return folder.open_model(where / "start", score=bool(size), size=size or 1)
+        return folder.open_model(where / "start", score=bool(size))
     if source.is_dir() or given["model"] not in (*folder.PRESETS, *folder.PUBLISHED):
         if given.get("warm_epochs"):
             raise CommandError("--warm-epochs is for a model that begins from nothing, not for a folder")
-        model = _pooled(folder.open_model(source, tokenizer, score=bool(size), size=size or 1), given)
+        model = _pooled(folder.open_model(source, tokenizer, score=bool(size), new_scores=size), given)
         if not given.get("word_scores"):
             return model
         folder.save_model(where / "start", _with_words(model, given, found), name)
@@ -286,7 +286,7 @@ def _start(given: dict[str, Any], where: Path, texts: list[str], found: list[sam
         if name in ("reward", "cost") and (model.config.score_pooling == "mean" if wanted is None else wanted):
             model = _with_words(model, given, found)
     folder.save_model(where / "start", model, name if size else "")
-    return folder.open_model(where / "start", score=bool(size), size=size or 1)
+    return folder.open_model(where / "start", score=bool(size))
 
 
 def _with_words(model: Model, given: dict[str, Any], found: list[samples.Sample]) -> Model:
@@ -339,7 +339,8 @@ def _reinforcement(given: dict[str, Any]) -> tuple[stages.Stage, tuple[Any, ...]
     note(memory.describe(needs))
     _say_adapters(config, options)
     actor = folder.open_model(places[0], own)
-    judges = [folder.open_model(place, own, score=True) for place in places[1:]]
+    kinds = ("reward", *["cost"] * (len(places) - 2))
+    judges = [folder.open_model(at, own, score=True, kind=kind) for at, kind in zip(places[1:], kinds, strict=True)]
     rest: dict[str, Any] = {"prompt_length": given["prompt_length"], "skip": given["skip"], "ptx": ptx}
     rest["remat"] = given["remat"]
     if name == "reward-shaping":

@@ -67,10 +67,10 @@ def answers_of(
     return [s._replace(answer=text, other=None) for s, text in zip(kept, texts, strict=True)], drawn
 
 
-def _opened(path: Path | None, tokenizer: Path | None, what: str, *, score: bool = False) -> Model:
+def _opened(path: Path | None, tokenizer: Path | None, what: str, *, judge: str = "") -> Model:
     if path is None:
         raise CommandError(f"name {what}: a folder of a model")
-    return folder.open_model(path, tokenizer, score=score)
+    return folder.open_model(path, tokenizer, score=bool(judge), kind=judge)
 
 
 def _prompts(args: argparse.Namespace) -> list[Sample]:
@@ -148,8 +148,8 @@ def evaluate(args: argparse.Namespace) -> Outcome:
     if len(costs) > 1:
         raise CommandError("evaluate takes one --cost-model")
     judges = {
-        "reward": _opened(args.reward_model, args.tokenizer, "--reward-model DIR", score=True),
-        "cost": _opened(costs[0], args.tokenizer, "--cost-model DIR", score=True),
+        "reward": _opened(args.reward_model, args.tokenizer, "--reward-model DIR", judge="reward"),
+        "cost": _opened(costs[0], args.tokenizer, "--cost-model DIR", judge="cost"),
     }
     sampling = hyper_of(Sampling, "evaluate", args.hyper)
     out = writable_folder(args.out or Path("runs/rlhf-evaluation"))
