@@ -26,6 +26,7 @@ from rlhf.generate import Answers, Sampling
 from rlhf.generate import generate as draw
 from rlhf.models.heads import LanguageModel, ScoreModel
 from rlhf.text import format_prompt
+from rlhf.tokens import difference
 
 
 def answers_of(
@@ -162,13 +163,29 @@ def evaluate(args: argparse.Namespace) -> Outcome:
         texts.append(found)
         lengths.append(np.asarray(drawn.mask)[:, args.prompt_length :].sum(1))
         for judge, held in judges.items():
-            ids, mask = np.asarray(drawn.ids), np.asarray(drawn.mask)
+            ids, mask = read_by(held, model, found, drawn)
             scores[judge].append(judging.score_texts(ScoreModel(held.config), held.params, ids, mask)[:, 0])
     data = compared(names, texts, np.array(scores["reward"]), np.array(scores["cost"]), lengths)
     _write_table(out / "table.csv", names, texts, scores)
     (out / "evaluation.json").write_text(to_json(data))
     picture(out / "scatter.png", names, scores["reward"], scores["cost"])
     return Outcome(data | {"folder": str(out)}, f"{summary(data)}\n\nanswers, figures and picture in {out}")
+
+
+def read_by(judge: Model, model: Model, answered: Sequence[Sample], drawn: Answers) -> tuple[np.ndarray, np.ndarray]:
+    """Prompts with a model's answers as its judge reads them: ids `[N, L]` and mask.
+
+    They are the ids that were drawn, unless the judge has other tokens: then their texts in its own, each with an end,
+    as published.
+    """
+    if not difference(judge.tokenizer, model.tokenizer) and model.tokenizer.pad < judge.config.vocab_size:
+        return np.asarray(drawn.ids), np.asarray(drawn.mask)
+    encode, eos = judge.tokenizer.encode, judge.tokenizer.eos_text
+    prompts = [format_prompt(s.prompt, eos) for s in answered]
+    texts = [prompt + (s.answer or "") for prompt, s in zip(prompts, answered, strict=True)]
+    length = 1 + max(len(encode(text)) for text in (*prompts, *texts))
+    found, _ = examples.supervised(answered, judge.tokenizer, length)
+    return found.ids, found.mask
 
 
 def _names(places: Sequence[Path]) -> list[str]:

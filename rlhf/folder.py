@@ -21,7 +21,7 @@ from rlhf import weights
 from rlhf.models.config import PUBLISHED, ModelConfig
 from rlhf.models.heads import LanguageModel, ScoreModel
 from rlhf.statistics import ScoreStatistics
-from rlhf.tokens import FAST, SENTENCEPIECE, Tokenizer, load_tokenizer
+from rlhf.tokens import FAST, SENTENCEPIECE, Tokenizer, check_size, load_tokenizer
 
 HEAD, BIAS, WORDS = "score_head.weight", "score_head.bias", "score_words.weight"
 LIKE_A_HEAD = ("score", "v_head", "value_head", "reward", "classifier", "summary")
@@ -191,13 +191,13 @@ def fresh(name: str, tokenizer: Tokenizer, seed: int = 0, *, score: bool = False
     """An untrained model of a size by name, one of `PRESETS` or `rlhf.models.PUBLISHED`.
 
     Raises:
-        ValueError: there is no such size, or the tokenizer has more tokens than it embeds.
+        ValueError: there is no such size, or the tokenizer does not fit what it embeds.
     """
     config = size_of(name, max(tokenizer.size, tokenizer.pad + 1))
     if name in PRESETS:
         config = dataclasses.replace(config, bos_id=tokenizer.bos, eos_id=tokenizer.eos, pad_id=tokenizer.pad)
-    elif tokenizer.size > config.vocab_size:
-        raise ValueError(f"{tokenizer.path} has {tokenizer.size} tokens and {name} embeds {config.vocab_size}")
+    else:
+        check_size(tokenizer, config.vocab_size, name)
     key, ids = jax.random.key(seed), jnp.zeros((1, 2), jnp.int32)
     if score:
         made = jax.jit(ScoreModel(config, size).init)(key, ids, jnp.ones((1, 2), bool))["params"]

@@ -20,6 +20,7 @@ from rlhf.models.heads import LanguageModel, ScoreModel
 from rlhf.reinforcement import Judge, reinforcement_trainer, score_judge
 from rlhf.reinforcement_options import ReinforcementOptions
 from rlhf.statistics import ScoreStatistics
+from rlhf.tokens import difference
 from rlhf.training import TrainingOptions, supervised_trainer
 
 MOMENTUM = 0.9
@@ -210,15 +211,12 @@ def reinforcement(
         remat: recompute activations to save memory.
 
     Raises:
-        ValueError: a judge's tokens are not the actor's, or judges are functions and no critics are given.
+        ValueError: a judge's or critic's tokens are not the actor's, or judges are functions and no critics are given.
     """
     judges = [reward, *costs]
-    for judge in judges:
-        if isinstance(judge, Model) and judge.tokenizer.size != actor.tokenizer.size:
-            raise ValueError(
-                f"{judge.tokenizer.path} has {judge.tokenizer.size} tokens and the actor's tokenizer "
-                f"{actor.tokenizer.size}: judges must read the actor's tokens"
-            )
+    for model in (*judges, *(critics or ()), *(watched or {}).values()):
+        if isinstance(model, Model):
+            _check_reads(model, actor)
     if critics is None:
         critics = [judge for judge in judges if isinstance(judge, Model)]
     with_critics = options.estimator == "critic"
@@ -253,6 +251,15 @@ def reinforcement(
 
     adapters = (lambda state: processes.on_host(state.params["actor"])) if options.lora_rank else None
     return Stage(trainer, options.iterations, finish, "", left_out, adapters)
+
+
+def _check_reads(model: Model, actor: Model) -> None:
+    """Refuse a judge or critic that does not read the actor's ids; one with other tokens would score at random."""
+    names = f"{model.tokenizer.path} and the actor's {actor.tokenizer.path}"
+    if how := difference(model.tokenizer, actor.tokenizer):
+        raise ValueError(f"{names} are different tokenizers, and judges and critics read the actor's tokens: {how}")
+    if actor.tokenizer.pad >= model.config.vocab_size:
+        raise ValueError(f"{names} do not fit: the model embeds no padding of id {actor.tokenizer.pad}")
 
 
 def shaped_judge(reward: Model, cost: Model, weight: float) -> Judge:

@@ -1,0 +1,92 @@
+"""Judges and critics of reinforcement: those that do not fit the actor are refused before anything is trained."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from experiments.rlhf_use import read_by
+from rlhf import folder, stages
+from rlhf.data.samples import Sample
+from rlhf.generate import Answers, Sampling
+from rlhf.reinforcement_options import ReinforcementOptions
+from rlhf.text import format_prompt
+from rlhf.tokens import difference, load_tokenizer
+from rlhf.vocabulary import learn_tokenizer
+
+PROMPTS = [Sample(("oil the door",)), Sample(("read it",))]
+OPTIONS = ReinforcementOptions(prompts_per_iteration=2, batch_size=2)
+
+
+@pytest.fixture(scope="module")
+def tokenizers(tmp_path_factory):
+    """Two of one size, from different texts."""
+    texts = {"doors": ["door oil door oil"] * 9, "labels": ["label read label read"] * 9}
+    return [learn_tokenizer(found, 262, tmp_path_factory.mktemp(name)) for name, found in texts.items()]
+
+
+@pytest.fixture(scope="module")
+def actor(tokenizers):
+    return folder.fresh("nano", tokenizers[0], seed=3)
+
+
+@pytest.fixture(scope="module")
+def judge(actor):
+    return folder.with_scores(actor)
+
+
+def stage(actor, reward, costs=(), options=OPTIONS, **more):
+    """Nothing of it is compiled."""
+    sampling = Sampling(max_new_tokens=4)
+    return stages.reinforcement("ppo", actor, reward, costs, PROMPTS, options, sampling, prompt_length=40, **more)
+
+
+def test_tokenizers_of_one_size_are_told_apart_by_their_tokens(tokenizers):
+    first, second = tokenizers
+    assert first.size == second.size == 262
+    assert difference(first, load_tokenizer(first.path.parent)) == ""
+    assert "has id" in difference(first, second)
+    assert difference(first, first._replace(eos=5)) == f"eos is {first.eos} in the first and 5 in the second"
+    assert difference(first, first._replace(pad=5)) == ""  # padding is masked
+
+
+def test_a_judge_or_critic_of_other_tokens_is_refused(actor, judge, tokenizers):
+    foreign = judge._replace(tokenizer=tokenizers[1])
+    both = f"{tokenizers[1].path} and the actor's {tokenizers[0].path} are different tokenizers"
+    stage(actor, judge, (judge,), watched={"cost": judge})
+    for reward, costs, more in [
+        (foreign, (), {}),
+        (judge, (foreign,), {}),
+        (judge, (), {"critics": [foreign]}),
+        (judge, (), {"watched": {"cost": foreign}}),
+    ]:
+        with pytest.raises(ValueError, match=both):
+            stage(actor, reward, costs, **more)
+
+
+def test_a_judge_without_an_embedding_of_the_padding_is_refused(actor, judge):
+    padded = actor._replace(tokenizer=actor.tokenizer._replace(pad=262))
+    with pytest.raises(ValueError, match="embeds no padding of id 262"):
+        stage(folder.grown(padded), judge)
+
+
+def test_a_comparison_gives_a_judge_of_other_tokens_the_texts_in_its_own(actor, judge, tokenizers):
+    answered = [Sample(("oil the door",), "door oil"), Sample(("read it",), "")]
+    drawn = Answers(np.ones((2, 3), np.int32), np.ones((2, 3), bool), np.int32(1))  # type: ignore[arg-type]
+    ids, _ = read_by(judge, actor, answered, drawn)
+    assert ids is drawn.ids
+    other = tokenizers[1]
+    ids, mask = read_by(judge._replace(tokenizer=other), actor, answered, drawn)
+    for row, seen, sample in zip(ids, mask, answered, strict=True):
+        text = format_prompt(sample.prompt, other.eos_text) + (sample.answer or "")
+        assert row[seen].tolist() == [*other.encode(text), other.eos]
+
+
+def test_an_embedding_may_have_rows_to_spare_and_no_more(actor, tokenizers):
+    first = tokenizers[0]
+    fits = dataclasses.replace(actor.config, vocab_size=first.size + 1024)
+    assert load_tokenizer(first.path.parent, fits).size == first.size
+    with pytest.raises(ValueError, match="has 262 tokens and the model embeds 1287: they do not belong together"):
+        load_tokenizer(first.path.parent, dataclasses.replace(fits, vocab_size=first.size + 1025))
+    with pytest.raises(ValueError, match="has 262 tokens and llama-7b embeds 32000"):
+        folder.fresh("llama-7b", first)
