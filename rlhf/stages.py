@@ -211,12 +211,13 @@ def reinforcement(
         remat: recompute activations to save memory.
 
     Raises:
-        ValueError: a judge's or critic's tokens are not the actor's, or judges are functions and no critics are given.
+        ValueError: a judge or critic has other tokens than the actor or more than one score, or judges are functions
+            and no critics are given.
     """
     judges = [reward, *costs]
     for model in (*judges, *(critics or ()), *(watched or {}).values()):
         if isinstance(model, Model):
-            _check_reads(model, actor)
+            _check_judge(model, actor)
     if critics is None:
         critics = [judge for judge in judges if isinstance(judge, Model)]
     with_critics = options.estimator == "critic"
@@ -234,7 +235,7 @@ def reinforcement(
         name,
         LanguageModel(actor.config, remat=remat, loss_chunk=options.loss_chunk),
         actor.params,
-        ScoreModel((critics[0] if critics else actor).config, remat=remat),
+        tuple(ScoreModel(critic.config, remat=remat) for critic in critics) if with_critics else (),
         tuple(critic.params for critic in critics) if with_critics else (),
         asked,
         made[0],
@@ -253,8 +254,11 @@ def reinforcement(
     return Stage(trainer, options.iterations, finish, "", left_out, adapters)
 
 
-def _check_reads(model: Model, actor: Model) -> None:
-    """Refuse a judge or critic that does not read the actor's ids; one with other tokens would score at random."""
+def _check_judge(model: Model, actor: Model) -> None:
+    """Refuse a judge or critic with several scores, or with other tokens: it would score the actor's at random."""
+    if model.score_size != 1:
+        kind = f"gives {model.score_size} scores to a text" if model.score_size else "gives no scores"
+        raise ValueError(f"the model of {model.tokenizer.path} {kind}, and a judge or critic gives one")
     names = f"{model.tokenizer.path} and the actor's {actor.tokenizer.path}"
     if how := difference(model.tokenizer, actor.tokenizer):
         raise ValueError(f"{names} are different tokenizers, and judges and critics read the actor's tokens: {how}")

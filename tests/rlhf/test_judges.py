@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from experiments.rlhf_use import read_by
 from rlhf import folder, stages
 from rlhf.data.samples import Sample
 from rlhf.generate import Answers, Sampling
+from rlhf.models import ScoreModel
 from rlhf.reinforcement_options import ReinforcementOptions
 from rlhf.text import format_prompt
 from rlhf.tokens import difference, load_tokenizer
@@ -90,3 +93,25 @@ def test_an_embedding_may_have_rows_to_spare_and_no_more(actor, tokenizers):
         load_tokenizer(first.path.parent, dataclasses.replace(fits, vocab_size=first.size + 1025))
     with pytest.raises(ValueError, match="has 262 tokens and llama-7b embeds 32000"):
         folder.fresh("llama-7b", first)
+
+
+def test_a_model_of_many_scores_is_no_judge(actor, judge):
+    """A moderation model has fourteen, of which the first would be taken."""
+    moderation, language = folder.with_scores(actor, 14), actor
+    for wrong, what in ((moderation, "gives 14 scores to a text"), (language, "gives no scores")):
+        for reward, costs in ((wrong, ()), (judge, (wrong,))):
+            with pytest.raises(ValueError, match=f"tokenizer.json {what}, and a judge or critic gives one"):
+                stage(actor, reward, costs)
+
+
+def test_each_critic_has_the_configuration_of_its_own_model(actor, judge):
+    """Judges of other sizes and of other poolings: their values are those of the models that they begin from."""
+    wider = dataclasses.replace(actor.config, intermediate_size=32, score_pooling="mean", score_shrinkage=9.0)
+    ids, mask = jnp.zeros((1, 2), jnp.int32), jnp.ones((1, 2), bool)
+    params = jax.eval_shape(ScoreModel(wider).init, jax.random.key(0), ids, mask)["params"]
+    cost = judge._replace(config=wider, params=jax.tree.map(lambda x: np.full(x.shape, 0.01, x.dtype), params))
+    made = stage(actor, judge, (cost,))
+    state = jax.eval_shape(made.trainer.init, jax.random.key(0))
+    shapes = [critic["decoder"]["layers"]["mlp"]["up"].shape[-1] for critic in state.params["critics"]]
+    assert shapes == [actor.config.intermediate_size, 32]
+    jax.eval_shape(made.trainer.step, state)  # traced, not compiled
