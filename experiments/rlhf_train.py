@@ -29,7 +29,7 @@ from rlhf.data import examples, mixing, plain, samples
 from rlhf.folder import Model
 from rlhf.generate import Sampling
 from rlhf.models.config import ModelConfig, parameter_count
-from rlhf.reinforcement_options import ReinforcementOptions
+from rlhf.reinforcement_options import PTX_COEFFICIENT, ReinforcementOptions
 from rlhf.text import ASSISTANT, format_prompt
 from rlhf.training import TrainingOptions
 from rlhf.vocabulary import learn_tokenizer
@@ -330,8 +330,8 @@ def _reinforcement(given: dict[str, Any]) -> tuple[stages.Stage, tuple[Any, ...]
         raise CommandError(f"cannot begin: {'; '.join(lacks)}")
     found, left_out = mixing.open_mixture(given["data"], skip=given["skip"])
     found = [found[i] for i in mixing.last_of_each([s.prompt for s in found])]
-    ptx = mixing.open_mixture(given["ptx_data"], skip=given["skip"])[0] if given.get("ptx_data") else None
-    options = hyper_of(ReinforcementOptions, name, given["hyper"])
+    ptx, unread = mixing.open_mixture(given["ptx_data"], skip=given["skip"]) if given.get("ptx_data") else (None, [])
+    options = _reinforcement_options(given)
     sampling = hyper_of(Sampling, name, given["hyper"])
     config = folder.weights.load_config(places[0])
     critics = 0 if options.estimator == "group" else len(places) - 1 if name == "ppo-lag" else 1
@@ -354,4 +354,17 @@ def _reinforcement(given: dict[str, Any]) -> tuple[stages.Stage, tuple[Any, ...]
         stage = stages.reinforcement(name, actor, judges[0], (), found, options, sampling, watched=watched, **rest)
     else:
         stage = stages.reinforcement(name, actor, judges[0], judges[1:], found, options, sampling, **rest)
-    return stage, (), left_out
+    return stage, (), left_out + unread
+
+
+def _reinforcement_options(given: dict[str, Any]) -> ReinforcementOptions:
+    """What was given; texts to learn beside have their published weight unless another is given.
+
+    Raises:
+        CommandError: a weight of texts, and no texts.
+    """
+    beside = {"ptx_coefficient": PTX_COEFFICIENT} if given.get("ptx_data") else {}
+    options = hyper_of(ReinforcementOptions, given["stage"], beside | given["hyper"])
+    if options.ptx_coefficient and not given.get("ptx_data"):
+        raise CommandError("--ptx-coefficient is the weight of texts to learn beside: name them with --ptx-data FILE")
+    return options

@@ -126,7 +126,10 @@ def reinforcement_trainer(
     if rows < options.prompts_per_iteration:
         raise ValueError(f"{options.prompts_per_iteration} prompts are answered at once, and there are {rows}")
     if options.ptx_coefficient and (ptx is None or len(ptx.ids) < options.batch_size):
-        raise ValueError(f"ptx_coefficient needs at least {options.batch_size} texts to learn beside")
+        there = 0 if ptx is None else len(ptx.ids)
+        raise ValueError(f"ptx_coefficient needs at least {options.batch_size} texts to learn beside, got {there}")
+    if ptx is not None and not options.ptx_coefficient:
+        raise ValueError("ptx_coefficient must be above 0 where there are texts to learn beside, got 0")
     each = rows // options.prompts_per_iteration
     parts = options.prompts_per_iteration * options.answers_per_prompt // options.batch_size
     factor = schedule(options.schedule, options.iterations * parts * options.update_iterations, options.warmup_ratio)
@@ -269,7 +272,7 @@ def reinforcement_trainer(
             dual = multiplier.update(dual, known, dual_hyper) if number else dual
             weights = multiplier.value(dual)
             texts = None
-            if ptx is not None and options.ptx_coefficient:
+            if ptx is not None:
                 texts = host.rows(ptx, jax.random.randint(k_text, (options.batch_size,), 0, len(ptx.ids)))
             (_, found), gradient = jax.value_and_grad(actor_loss, has_aux=True)(
                 params["actor"], held, part, weights, texts

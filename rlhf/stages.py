@@ -206,13 +206,13 @@ def reinforcement(
         critics: what the value functions begin from, the reward's first; None for the reward and cost models.
         prompt_length: longest prompt.
         skip: leave out prompts that are longer.
-        ptx: texts that people wrote, to learn beside.
+        ptx: texts that people wrote, to learn beside, with the weight `ptx_coefficient`.
         watched: models whose scores are reported and not learned from, `return` or `cost`.
         remat: recompute activations to save memory.
 
     Raises:
         ValueError: a judge or critic has other tokens than the actor or more than one score, or judges are functions
-            and no critics are given.
+            and no critics are given, or texts to learn beside have no weight, or the weight no texts.
     """
     judges = [reward, *costs]
     for model in (*judges, *(critics or ()), *(watched or {}).values()):
@@ -227,7 +227,8 @@ def reinforcement(
     learned = None
     if ptx is not None:
         length = prompt_length + sampling.max_new_tokens
-        learned, _ = examples.supervised(ptx, actor.tokenizer, length, skip=True)
+        learned, unused = examples.supervised(ptx, actor.tokenizer, length, skip=skip)
+        left_out = left_out | {f"{reason} (of the texts to learn beside)": count for reason, count in unused.items()}
     made = [
         score_judge(ScoreModel(judge.config), judge.params) if isinstance(judge, Model) else judge for judge in judges
     ]

@@ -1,4 +1,4 @@
-"""Judges and critics of reinforcement: those that do not fit the actor are refused before anything is trained."""
+"""What reinforcement is given beside its actor: what does not fit is refused before anything is trained."""
 
 import dataclasses
 
@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.outcome import CommandError
+from experiments.rlhf_train import _reinforcement_options
 from experiments.rlhf_use import read_by
 from rlhf import folder, stages
 from rlhf.data.samples import Sample
 from rlhf.generate import Answers, Sampling
-from rlhf.models import ScoreModel
-from rlhf.reinforcement_options import ReinforcementOptions
+from rlhf.models import LanguageModel, ScoreModel
+from rlhf.reinforcement_options import PTX_COEFFICIENT, ReinforcementOptions
 from rlhf.text import format_prompt
 from rlhf.tokens import difference, load_tokenizer
 from rlhf.vocabulary import learn_tokenizer
@@ -28,9 +30,18 @@ def tokenizers(tmp_path_factory):
     return [learn_tokenizer(found, 262, tmp_path_factory.mktemp(name)) for name, found in texts.items()]
 
 
+def constant(model, *inputs):
+    """Parameters of a model without its compilation: no number of them matters here."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *inputs)["params"]
+    return jax.tree.map(lambda x: np.full(x.shape, 0.01, x.dtype), shapes)
+
+
 @pytest.fixture(scope="module")
 def actor(tokenizers):
-    return folder.fresh("nano", tokenizers[0], seed=3)
+    own = tokenizers[0]
+    config = folder.size_of("nano", own.size)
+    config = dataclasses.replace(config, bos_id=own.bos, eos_id=own.eos, pad_id=own.pad)
+    return folder.Model(config, own, constant(LanguageModel(config), jnp.zeros((1, 2), jnp.int32)))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +52,7 @@ def judge(actor):
 def stage(actor, reward, costs=(), options=OPTIONS, **more):
     """Nothing of it is compiled."""
     sampling = Sampling(max_new_tokens=4)
-    return stages.reinforcement("ppo", actor, reward, costs, PROMPTS, options, sampling, prompt_length=40, **more)
+    return stages.reinforcement("ppo", actor, reward, costs, PROMPTS, options, sampling, prompt_length=80, **more)
 
 
 def test_tokenizers_of_one_size_are_told_apart_by_their_tokens(tokenizers):
@@ -107,11 +118,33 @@ def test_a_model_of_many_scores_is_no_judge(actor, judge):
 def test_each_critic_has_the_configuration_of_its_own_model(actor, judge):
     """Judges of other sizes and of other poolings: their values are those of the models that they begin from."""
     wider = dataclasses.replace(actor.config, intermediate_size=32, score_pooling="mean", score_shrinkage=9.0)
-    ids, mask = jnp.zeros((1, 2), jnp.int32), jnp.ones((1, 2), bool)
-    params = jax.eval_shape(ScoreModel(wider).init, jax.random.key(0), ids, mask)["params"]
-    cost = judge._replace(config=wider, params=jax.tree.map(lambda x: np.full(x.shape, 0.01, x.dtype), params))
+    inputs = jnp.zeros((1, 2), jnp.int32), jnp.ones((1, 2), bool)
+    cost = judge._replace(config=wider, params=constant(ScoreModel(wider), *inputs))
     made = stage(actor, judge, (cost,))
     state = jax.eval_shape(made.trainer.init, jax.random.key(0))
     shapes = [critic["decoder"]["layers"]["mlp"]["up"].shape[-1] for critic in state.params["critics"]]
     assert shapes == [actor.config.intermediate_size, 32]
     jax.eval_shape(made.trainer.step, state)  # traced, not compiled
+
+
+LEARNED = dataclasses.replace(OPTIONS, ptx_coefficient=16.0)
+
+
+def test_texts_to_learn_beside_are_counted_where_they_cannot_be_used(actor, judge):
+    rows = [Sample(("oil",), "door"), Sample(("read",), "label"), Sample(("door " * 40,), "oil"), Sample(("read",))]
+    found = stage(actor, judge, options=LEARNED, ptx=rows, skip=True).left_out
+    assert sorted(found.values()) == [1, 1] and all("of the texts to learn beside" in reason for reason in found)
+    with pytest.raises(ValueError, match="leaves no room for an answer"):
+        stage(actor, judge, options=LEARNED, ptx=rows)
+
+
+def test_texts_to_learn_beside_and_their_weight_come_together(actor, judge):
+    rows = [Sample(("oil",), "door"), Sample(("read",), "label")]
+    with pytest.raises(ValueError, match="ptx_coefficient must be above 0 where there are texts to learn beside"):
+        stage(actor, judge, ptx=rows)
+    given = {"stage": "ppo-lag", "ptx_data": ["rows.json"], "hyper": {}}
+    assert _reinforcement_options(given).ptx_coefficient == PTX_COEFFICIENT == 16.0
+    assert _reinforcement_options(given | {"hyper": {"ptx_coefficient": 2.0}}).ptx_coefficient == 2.0
+    assert _reinforcement_options(given | {"ptx_data": None}).ptx_coefficient == 0.0
+    with pytest.raises(CommandError, match="name them with --ptx-data"):
+        _reinforcement_options(given | {"ptx_data": None, "hyper": {"ptx_coefficient": 2.0}})
