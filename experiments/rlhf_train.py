@@ -29,7 +29,7 @@ from rlhf.data import examples, mixing, plain, samples
 from rlhf.folder import Model
 from rlhf.generate import Sampling
 from rlhf.models.config import ModelConfig, parameter_count
-from rlhf.reinforcement_options import ReinforcementOptions
+from rlhf.reinforcement_options import PTX_COEFFICIENT, ReinforcementOptions
 from rlhf.text import ASSISTANT, format_prompt
 from rlhf.training import TrainingOptions
 from rlhf.vocabulary import learn_tokenizer
@@ -255,11 +255,11 @@ def _start(given: dict[str, Any], where: Path, texts: list[str], found: list[sam
     name, size = given["stage"], SCORED.get(given["stage"], 0)
     source, tokenizer = Path(given["model"]), given.get("tokenizer") and Path(given["tokenizer"])
     if (where / "start" / "config.json").is_file():
-        return folder.open_model(where / "start", score=bool(size), size=size or 1)
+        return folder.open_model(where / "start", score=bool(size))
     if source.is_dir() or given["model"] not in (*folder.PRESETS, *folder.PUBLISHED):
         if given.get("warm_epochs"):
             raise CommandError("--warm-epochs is for a model that begins from nothing, not for a folder")
-        model = _pooled(folder.open_model(source, tokenizer, score=bool(size), size=size or 1), given)
+        model = _pooled(folder.open_model(source, tokenizer, score=bool(size), new_scores=size), given)
         if not given.get("word_scores"):
             return model
         folder.save_model(where / "start", _with_words(model, given, found), name)
@@ -286,7 +286,7 @@ def _start(given: dict[str, Any], where: Path, texts: list[str], found: list[sam
         if name in ("reward", "cost") and (model.config.score_pooling == "mean" if wanted is None else wanted):
             model = _with_words(model, given, found)
     folder.save_model(where / "start", model, name if size else "")
-    return folder.open_model(where / "start", score=bool(size), size=size or 1)
+    return folder.open_model(where / "start", score=bool(size))
 
 
 def _with_words(model: Model, given: dict[str, Any], found: list[samples.Sample]) -> Model:
@@ -330,8 +330,8 @@ def _reinforcement(given: dict[str, Any]) -> tuple[stages.Stage, tuple[Any, ...]
         raise CommandError(f"cannot begin: {'; '.join(lacks)}")
     found, left_out = mixing.open_mixture(given["data"], skip=given["skip"])
     found = [found[i] for i in mixing.last_of_each([s.prompt for s in found])]
-    ptx = mixing.open_mixture(given["ptx_data"], skip=given["skip"])[0] if given.get("ptx_data") else None
-    options = hyper_of(ReinforcementOptions, name, given["hyper"])
+    ptx, unread = mixing.open_mixture(given["ptx_data"], skip=given["skip"]) if given.get("ptx_data") else (None, [])
+    options = _reinforcement_options(given)
     sampling = hyper_of(Sampling, name, given["hyper"])
     config = folder.weights.load_config(places[0])
     critics = 0 if options.estimator == "group" else len(places) - 1 if name == "ppo-lag" else 1
@@ -339,7 +339,8 @@ def _reinforcement(given: dict[str, Any]) -> tuple[stages.Stage, tuple[Any, ...]
     note(memory.describe(needs))
     _say_adapters(config, options)
     actor = folder.open_model(places[0], own)
-    judges = [folder.open_model(place, own, score=True) for place in places[1:]]
+    kinds = ("reward", *["cost"] * (len(places) - 2))
+    judges = [folder.open_model(at, own, score=True, kind=kind) for at, kind in zip(places[1:], kinds, strict=True)]
     rest: dict[str, Any] = {"prompt_length": given["prompt_length"], "skip": given["skip"], "ptx": ptx}
     rest["remat"] = given["remat"]
     if name == "reward-shaping":
@@ -353,4 +354,17 @@ def _reinforcement(given: dict[str, Any]) -> tuple[stages.Stage, tuple[Any, ...]
         stage = stages.reinforcement(name, actor, judges[0], (), found, options, sampling, watched=watched, **rest)
     else:
         stage = stages.reinforcement(name, actor, judges[0], judges[1:], found, options, sampling, **rest)
-    return stage, (), left_out
+    return stage, (), left_out + unread
+
+
+def _reinforcement_options(given: dict[str, Any]) -> ReinforcementOptions:
+    """What was given; texts to learn beside have their published weight unless another is given.
+
+    Raises:
+        CommandError: a weight of texts, and no texts.
+    """
+    beside = {"ptx_coefficient": PTX_COEFFICIENT} if given.get("ptx_data") else {}
+    options = hyper_of(ReinforcementOptions, given["stage"], beside | given["hyper"])
+    if options.ptx_coefficient and not given.get("ptx_data"):
+        raise CommandError("--ptx-coefficient is the weight of texts to learn beside: name them with --ptx-data FILE")
+    return options

@@ -26,6 +26,7 @@ from rlhf.generate import Answers, Sampling
 from rlhf.generate import generate as draw
 from rlhf.models.heads import LanguageModel, ScoreModel
 from rlhf.text import format_prompt
+from rlhf.tokens import difference
 
 
 def answers_of(
@@ -67,10 +68,10 @@ def answers_of(
     return [s._replace(answer=text, other=None) for s, text in zip(kept, texts, strict=True)], drawn
 
 
-def _opened(path: Path | None, tokenizer: Path | None, what: str, *, score: bool = False) -> Model:
+def _opened(path: Path | None, tokenizer: Path | None, what: str, *, judge: str = "") -> Model:
     if path is None:
         raise CommandError(f"name {what}: a folder of a model")
-    return folder.open_model(path, tokenizer, score=score)
+    return folder.open_model(path, tokenizer, score=bool(judge), kind=judge)
 
 
 def _prompts(args: argparse.Namespace) -> list[Sample]:
@@ -148,8 +149,8 @@ def evaluate(args: argparse.Namespace) -> Outcome:
     if len(costs) > 1:
         raise CommandError("evaluate takes one --cost-model")
     judges = {
-        "reward": _opened(args.reward_model, args.tokenizer, "--reward-model DIR", score=True),
-        "cost": _opened(costs[0], args.tokenizer, "--cost-model DIR", score=True),
+        "reward": _opened(args.reward_model, args.tokenizer, "--reward-model DIR", judge="reward"),
+        "cost": _opened(costs[0], args.tokenizer, "--cost-model DIR", judge="cost"),
     }
     sampling = hyper_of(Sampling, "evaluate", args.hyper)
     out = writable_folder(args.out or Path("runs/rlhf-evaluation"))
@@ -162,13 +163,29 @@ def evaluate(args: argparse.Namespace) -> Outcome:
         texts.append(found)
         lengths.append(np.asarray(drawn.mask)[:, args.prompt_length :].sum(1))
         for judge, held in judges.items():
-            ids, mask = np.asarray(drawn.ids), np.asarray(drawn.mask)
+            ids, mask = read_by(held, model, found, drawn)
             scores[judge].append(judging.score_texts(ScoreModel(held.config), held.params, ids, mask)[:, 0])
     data = compared(names, texts, np.array(scores["reward"]), np.array(scores["cost"]), lengths)
     _write_table(out / "table.csv", names, texts, scores)
     (out / "evaluation.json").write_text(to_json(data))
     picture(out / "scatter.png", names, scores["reward"], scores["cost"])
     return Outcome(data | {"folder": str(out)}, f"{summary(data)}\n\nanswers, figures and picture in {out}")
+
+
+def read_by(judge: Model, model: Model, answered: Sequence[Sample], drawn: Answers) -> tuple[np.ndarray, np.ndarray]:
+    """Prompts with a model's answers as its judge reads them: ids `[N, L]` and mask.
+
+    They are the ids that were drawn, unless the judge has other tokens: then their texts in its own, each with an end,
+    as published.
+    """
+    if not difference(judge.tokenizer, model.tokenizer) and model.tokenizer.pad < judge.config.vocab_size:
+        return np.asarray(drawn.ids), np.asarray(drawn.mask)
+    encode, eos = judge.tokenizer.encode, judge.tokenizer.eos_text
+    prompts = [format_prompt(s.prompt, eos) for s in answered]
+    texts = [prompt + (s.answer or "") for prompt, s in zip(prompts, answered, strict=True)]
+    length = 1 + max(len(encode(text)) for text in (*prompts, *texts))
+    found, _ = examples.supervised(answered, judge.tokenizer, length)
+    return found.ids, found.mask
 
 
 def _names(places: Sequence[Path]) -> list[str]:

@@ -52,7 +52,7 @@ FLAGS: dict[str, dict[str, Any]] = {
     "data": {**_TEXTS, "help": "what to read: a file, a folder, or NAME:SHARE:PATH; may be repeated"},
     "eval-data": {**_TEXTS, "help": "what to measure on afterwards, likewise"},
     "eval-share": {**_NUMBER, "help": "in place of --eval-data: share of the prompts to keep apart"},
-    "ptx-data": {**_TEXTS, "help": "answers that people wrote, to learn beside"},
+    "ptx-data": {**_TEXTS, "help": "answers that people wrote, to learn beside with --ptx-coefficient"},
     "prompt": {"action": "append", "metavar": "TEXT", "help": "a prompt; may be repeated"},
     "skip": {**_SWITCH, "help": "leave rows out that cannot be used, and count them"},
     "warm-epochs": {

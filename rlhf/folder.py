@@ -21,9 +21,12 @@ from rlhf import weights
 from rlhf.models.config import PUBLISHED, ModelConfig
 from rlhf.models.heads import LanguageModel, ScoreModel
 from rlhf.statistics import ScoreStatistics
-from rlhf.tokens import FAST, SENTENCEPIECE, Tokenizer, load_tokenizer
+from rlhf.tokens import FAST, SENTENCEPIECE, Tokenizer, check_size, load_tokenizer
 
 HEAD, BIAS, WORDS = "score_head.weight", "score_head.bias", "score_words.weight"
+LIKE_A_HEAD = ("score", "v_head", "value_head", "reward", "classifier", "summary")
+"""Parts of the names that other libraries give to the tensors of a head of scores."""
+
 BESIDE = ("tokenizer_config.json", "special_tokens_map.json")
 
 PRESETS: dict[str, dict[str, int]] = {
@@ -74,25 +77,33 @@ def missing(folder: Path, tokenizer: Path | None = None) -> list[str]:
     return lacks
 
 
-def open_model(folder: Path, tokenizer: Path | None = None, *, score: bool = False, size: int = 1) -> Model:
+def open_model(
+    folder: Path, tokenizer: Path | None = None, *, score: bool = False, new_scores: int = 0, kind: str = ""
+) -> Model:
     """Read a folder.
 
     Args:
         folder: with `config.json` and weights.
         tokenizer: its folder or file, None for the model's own.
-        score: read a score model; one that has no scores yet gets a new head, drawn from seed 0.
-        size: S, scores of a new head.
+        score: read a score model.
+        new_scores: scores of a new head, drawn from seed 0, where the folder has none yet; a training asks for it.
+            With 0 such a folder is refused: a head that nobody trained judges at random.
+        kind: of a judge, `reward` or `cost`; a folder that says it is of another kind is refused.
 
     Raises:
         FileNotFoundError: pieces are missing; the message names all of them.
         KeyError: a tensor is missing.
-        ValueError: a file is damaged, or tokenizer and model do not fit.
+        ValueError: a file is damaged, tokenizer and model do not fit, or the scores are not those asked for.
     """
     if lacks := missing(folder, tokenizer):
         raise FileNotFoundError(f"cannot open the model: {'; '.join(lacks)}")
     config = weights.load_config(folder)
-    tokens = load_tokenizer(tokenizer or folder, config)
     files = weights.Weights(folder)
+    said = json.loads((folder / "config.json").read_text())
+    size = int(said.get("score_dim") or new_scores or 1)
+    if score:
+        _check_scores(folder, files, said, size, new_scores, kind)
+    tokens = load_tokenizer(tokenizer or folder, config)
     params: dict[str, Any] = {"decoder": weights.load_decoder(config, files)}
     statistics = None
     if not score:
@@ -100,17 +111,33 @@ def open_model(folder: Path, tokenizer: Path | None = None, *, score: bool = Fal
             shape = (config.vocab_size, config.hidden_size)
             params["head"] = files.read("lm_head.weight", shape).astype(np.float32)
     elif HEAD in files:
-        said = json.loads((folder / "config.json").read_text())
-        size = int(said.get("score_dim", size))
         params["score_head"] = files.read(HEAD, (size, config.hidden_size)).astype(np.float32).T.copy()
         params["score_bias"] = files.read(BIAS, (size,)).astype(np.float32) if BIAS in files else _zeros(size)
         if config.score_words:
             params["score_words"] = files.read(WORDS, (config.vocab_size, size)).astype(np.float32)
         statistics = _statistics(said, size)
     else:
-        params |= new_head(config, size)
+        params |= new_head(config, new_scores)
         config = dataclasses.replace(config, score_words=False)
     return grown(Model(config, tokens, params, statistics))
+
+
+def _check_scores(
+    folder: Path, files: weights.Weights, said: Mapping[str, Any], size: int, new_scores: int, kind: str
+) -> None:
+    """Refuse a folder whose scores are not those asked for; see `open_model`."""
+    told = said.get("score_type")
+    if kind and told and told != kind:
+        raise ValueError(f"{folder} is a {told} model, as its config.json says, and a {kind} model is wanted")
+    if HEAD not in files:
+        if new_scores:
+            return
+        alike = sorted(name for name in files.files if any(word in name.lower() for word in LIKE_A_HEAD))
+        found = f"its tensors that may be one: {', '.join(alike)}" if alike else "no other tensor looks like one"
+        raise ValueError(f"{folder} is no {kind or 'score'} model: it has no tensor {HEAD}; {found}")
+    wanted = 1 if kind else new_scores or size
+    if size != wanted:
+        raise ValueError(f"{folder} gives {size} scores to a text, and a {kind or 'score'} model gives {wanted} here")
 
 
 def _zeros(size: int) -> np.ndarray:
@@ -164,13 +191,13 @@ def fresh(name: str, tokenizer: Tokenizer, seed: int = 0, *, score: bool = False
     """An untrained model of a size by name, one of `PRESETS` or `rlhf.models.PUBLISHED`.
 
     Raises:
-        ValueError: there is no such size, or the tokenizer has more tokens than it embeds.
+        ValueError: there is no such size, or the tokenizer does not fit what it embeds.
     """
     config = size_of(name, max(tokenizer.size, tokenizer.pad + 1))
     if name in PRESETS:
         config = dataclasses.replace(config, bos_id=tokenizer.bos, eos_id=tokenizer.eos, pad_id=tokenizer.pad)
-    elif tokenizer.size > config.vocab_size:
-        raise ValueError(f"{tokenizer.path} has {tokenizer.size} tokens and {name} embeds {config.vocab_size}")
+    else:
+        check_size(tokenizer, config.vocab_size, name)
     key, ids = jax.random.key(seed), jnp.zeros((1, 2), jnp.int32)
     if score:
         made = jax.jit(ScoreModel(config, size).init)(key, ids, jnp.ones((1, 2), bool))["params"]

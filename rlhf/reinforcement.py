@@ -76,7 +76,7 @@ def reinforcement_trainer(
     name: str,
     actor: LanguageModel,
     actor_params: Any,
-    critic: ScoreModel,
+    critic: ScoreModel | tuple[ScoreModel, ...],
     critic_params: tuple[Any, ...],
     prompts: Prompts,
     reward: Judge,
@@ -98,7 +98,7 @@ def reinforcement_trainer(
         name: of the stage.
         actor: the language model.
         actor_params: what it begins with, and the frozen reference.
-        critic: of values; unused with `estimator="group"`.
+        critic: of values, one for all or one of each; unused with `estimator="group"`.
         critic_params: what the critics of the reward and of each cost begin with.
         prompts: of the host, padded on the left.
         reward: judges how good an answer is.
@@ -119,11 +119,17 @@ def reinforcement_trainer(
     with_critics = options.estimator == "critic"
     if with_critics and len(critic_params) != 1 + number:
         raise ValueError(f"expected {1 + number} critics, of the reward and of each cost, got {len(critic_params)}")
+    value_models = critic if isinstance(critic, tuple) else (critic,) * len(critic_params)
+    if with_critics and len(value_models) != len(critic_params):
+        raise ValueError(f"expected one critic model or {len(critic_params)}, one of each, got {len(value_models)}")
     rows, start = len(prompts.ids), prompts.ids.shape[1] - 1
     if rows < options.prompts_per_iteration:
         raise ValueError(f"{options.prompts_per_iteration} prompts are answered at once, and there are {rows}")
     if options.ptx_coefficient and (ptx is None or len(ptx.ids) < options.batch_size):
-        raise ValueError(f"ptx_coefficient needs at least {options.batch_size} texts to learn beside")
+        there = 0 if ptx is None else len(ptx.ids)
+        raise ValueError(f"ptx_coefficient needs at least {options.batch_size} texts to learn beside, got {there}")
+    if ptx is not None and not options.ptx_coefficient:
+        raise ValueError("ptx_coefficient must be above 0 where there are texts to learn beside, got 0")
     each = rows // options.prompts_per_iteration
     parts = options.prompts_per_iteration * options.answers_per_prompt // options.batch_size
     factor = schedule(options.schedule, options.iterations * parts * options.update_iterations, options.warmup_ratio)
@@ -168,9 +174,9 @@ def reinforcement_trainer(
             frozen=host.loaded(arrays, key),
         )
 
-    def values_of(params: Any, ids: jax.Array, mask: jax.Array) -> jax.Array:
-        """`[B, L - 1]`, value of the state before each token but the first."""
-        return cast(Scores, critic.apply({"params": params}, ids, mask)).scores[:, :-1, 0]
+    def values_of(i: int, params: Any, ids: jax.Array, mask: jax.Array) -> jax.Array:
+        """`[B, L - 1]`, value that critic `i` gives the state before each token but the first."""
+        return cast(Scores, value_models[i].apply({"params": params}, ids, mask)).scores[:, :-1, 0]
 
     def experience(state: TrainState, answers: Answers) -> tuple[Experience, Metrics]:
         ids, mask = answers.ids, answers.mask
@@ -185,7 +191,7 @@ def reinforcement_trainer(
         advantages, returns, values = [], [], []
         for i, (score, sign) in enumerate(zip(scores, signs, strict=True)):
             if with_critics:
-                said = values_of(lora.joined(held["critics"][i], state.params["critics"][i]), ids, mask)
+                said = values_of(i, lora.joined(held["critics"][i], state.params["critics"][i]), ids, mask)
                 paid = losses.with_kl(
                     score, ratio, seen, kl_coefficient=sign * options.kl_coefficient, clip=options.clip_score
                 )
@@ -266,7 +272,7 @@ def reinforcement_trainer(
             dual = multiplier.update(dual, known, dual_hyper) if number else dual
             weights = multiplier.value(dual)
             texts = None
-            if ptx is not None and options.ptx_coefficient:
+            if ptx is not None:
                 texts = host.rows(ptx, jax.random.randint(k_text, (options.batch_size,), 0, len(ptx.ids)))
             (_, found), gradient = jax.value_and_grad(actor_loss, has_aux=True)(
                 params["actor"], held, part, weights, texts
@@ -278,7 +284,7 @@ def reinforcement_trainer(
             for i, (critic_params, own) in enumerate(zip(params["critics"], moments["critics"], strict=True)):
 
                 def critic_loss(p: Any, i: int = i) -> jax.Array:
-                    said = values_of(lora.joined(held["critics"][i], p), part.ids, part.mask)[:, start:]
+                    said = values_of(i, lora.joined(held["critics"][i], p), part.ids, part.mask)[:, start:]
                     return losses.critic_loss(
                         said, part.values[i], part.returns[i], part.mask_new, clip_value=options.clip_value
                     )

@@ -8,6 +8,9 @@ from rlhf.schedules import SCHEDULES
 
 ESTIMATORS = ("critic", "group")
 
+PTX_COEFFICIENT = 16.0
+"""Weight of texts that people wrote where there are any, as in the published scripts (Dai et al. 2024)."""
+
 
 @hyperparameters
 class ReinforcementOptions(LoraOptions):
@@ -48,7 +51,10 @@ class ReinforcementOptions(LoraOptions):
     warmup_ratio: float = option("of the actor's", default=0.03, low=0, high=1)
     max_grad_norm: float = option("largest norm of a gradient", default=1.0, above=0)
     ptx_coefficient: float = option(
-        "weight of the language model's loss on texts that people wrote, 0 for none", default=0.0, low=0
+        f"weight of the language model's loss on texts that people wrote, 0 for none; {PTX_COEFFICIENT:g}, as "
+        "published, where --ptx-data names some",
+        default=0.0,
+        low=0,
     )
     loss_chunk: int = option(
         "tokens whose logits a loss holds at once, to save memory; 0 for the whole batch", default=1024, low=0

@@ -20,6 +20,7 @@ from rlhf.models.heads import LanguageModel, ScoreModel
 from rlhf.reinforcement import Judge, reinforcement_trainer, score_judge
 from rlhf.reinforcement_options import ReinforcementOptions
 from rlhf.statistics import ScoreStatistics
+from rlhf.tokens import difference
 from rlhf.training import TrainingOptions, supervised_trainer
 
 MOMENTUM = 0.9
@@ -205,20 +206,18 @@ def reinforcement(
         critics: what the value functions begin from, the reward's first; None for the reward and cost models.
         prompt_length: longest prompt.
         skip: leave out prompts that are longer.
-        ptx: texts that people wrote, to learn beside.
+        ptx: texts that people wrote, to learn beside, with the weight `ptx_coefficient`.
         watched: models whose scores are reported and not learned from, `return` or `cost`.
         remat: recompute activations to save memory.
 
     Raises:
-        ValueError: a judge's tokens are not the actor's, or judges are functions and no critics are given.
+        ValueError: a judge or critic has other tokens than the actor or more than one score, or judges are functions
+            and no critics are given, or texts to learn beside have no weight, or the weight no texts.
     """
     judges = [reward, *costs]
-    for judge in judges:
-        if isinstance(judge, Model) and judge.tokenizer.size != actor.tokenizer.size:
-            raise ValueError(
-                f"{judge.tokenizer.path} has {judge.tokenizer.size} tokens and the actor's tokenizer "
-                f"{actor.tokenizer.size}: judges must read the actor's tokens"
-            )
+    for model in (*judges, *(critics or ()), *(watched or {}).values()):
+        if isinstance(model, Model):
+            _check_judge(model, actor)
     if critics is None:
         critics = [judge for judge in judges if isinstance(judge, Model)]
     with_critics = options.estimator == "critic"
@@ -228,7 +227,8 @@ def reinforcement(
     learned = None
     if ptx is not None:
         length = prompt_length + sampling.max_new_tokens
-        learned, _ = examples.supervised(ptx, actor.tokenizer, length, skip=True)
+        learned, unused = examples.supervised(ptx, actor.tokenizer, length, skip=skip)
+        left_out = left_out | {f"{reason} (of the texts to learn beside)": count for reason, count in unused.items()}
     made = [
         score_judge(ScoreModel(judge.config), judge.params) if isinstance(judge, Model) else judge for judge in judges
     ]
@@ -236,7 +236,7 @@ def reinforcement(
         name,
         LanguageModel(actor.config, remat=remat, loss_chunk=options.loss_chunk),
         actor.params,
-        ScoreModel((critics[0] if critics else actor).config, remat=remat),
+        tuple(ScoreModel(critic.config, remat=remat) for critic in critics) if with_critics else (),
         tuple(critic.params for critic in critics) if with_critics else (),
         asked,
         made[0],
@@ -253,6 +253,18 @@ def reinforcement(
 
     adapters = (lambda state: processes.on_host(state.params["actor"])) if options.lora_rank else None
     return Stage(trainer, options.iterations, finish, "", left_out, adapters)
+
+
+def _check_judge(model: Model, actor: Model) -> None:
+    """Refuse a judge or critic with several scores, or with other tokens: it would score the actor's at random."""
+    if model.score_size != 1:
+        kind = f"gives {model.score_size} scores to a text" if model.score_size else "gives no scores"
+        raise ValueError(f"the model of {model.tokenizer.path} {kind}, and a judge or critic gives one")
+    names = f"{model.tokenizer.path} and the actor's {actor.tokenizer.path}"
+    if how := difference(model.tokenizer, actor.tokenizer):
+        raise ValueError(f"{names} are different tokenizers, and judges and critics read the actor's tokens: {how}")
+    if actor.tokenizer.pad >= model.config.vocab_size:
+        raise ValueError(f"{names} do not fit: the model embeds no padding of id {actor.tokenizer.pad}")
 
 
 def shaped_judge(reward: Model, cost: Model, weight: float) -> Judge:

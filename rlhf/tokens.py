@@ -12,6 +12,18 @@ from rlhf.models.config import ModelConfig
 SENTENCEPIECE = "tokenizer.model"
 FAST = "tokenizer.json"
 
+SPARE_ROWS, SPARE_SHARE = 1024, 0.01
+"""Rows of an embedding that no token needs, at most the larger of the number and the share: some models round up."""
+
+PROBES = (
+    "How do I oil the door? Read the label first, and let it dry overnight.",
+    "BEGINNING OF CONVERSATION: USER: hi ASSISTANT:I'm sorry, that wouldn't be safe.",
+    "  two  spaces\tand\n\na line's end ",
+    "x = 12345.678; return f(y)[0] != {'a': None}",
+    "naïve café, Größe, Привет, 登鹳雀楼, 😀",
+)
+"""Texts by whose tokens tokenizers are told apart."""
+
 
 class Tokenizer(NamedTuple):
     """Texts to ids and back.
@@ -65,6 +77,9 @@ class _SentencePiece:
     def decode(self, ids: list[int]) -> str:
         return self.model.decode(ids)
 
+    def vocabulary(self) -> dict[str, int]:
+        return {self.model.id_to_piece(i): i for i in range(self.model.vocab_size())}
+
 
 class _Fast:
     """Encodes with a `tokenizer.json`."""
@@ -79,6 +94,30 @@ class _Fast:
 
     def decode(self, ids: list[int]) -> str:
         return self.model.decode(ids, skip_special_tokens=True)
+
+    def vocabulary(self) -> dict[str, int]:
+        return self.model.get_vocab()
+
+
+def difference(first: Tokenizer, second: Tokenizer) -> str:
+    """How the ids of two tokenizers differ, in words; empty if a model of either reads those of the other.
+
+    Compared are sizes, starts and ends, the vocabularies of files of one kind, and what `PROBES` are cut into. Padding
+    is not: it is masked.
+    """
+    for name in ("size", "bos", "eos"):
+        one, other = getattr(first, name), getattr(second, name)
+        if one != other:
+            return f"{name} is {one} in the first and {other} in the second"
+    if type(first.backend) is type(second.backend):
+        one, other = first.backend.vocabulary(), second.backend.vocabulary()
+        if apart := sorted(one.items() ^ other.items(), key=lambda entry: entry[::-1]):
+            piece = apart[0][0]
+            return f"token {piece!r} has id {one.get(piece)} in the first and {other.get(piece)} in the second"
+    for text in PROBES:
+        if first.backend.encode(text) != second.backend.encode(text):
+            return f"they cut {text!r} into different tokens"
+    return ""
 
 
 def load_tokenizer(place: Path, config: ModelConfig | None = None) -> Tokenizer:
@@ -130,16 +169,26 @@ def _read_fast(path: Path) -> Tokenizer:
     return Tokenizer(path, backend, size, special("bos", "<s>")[1], eos, size if pad is None else pad, eos_text)
 
 
+def check_size(tokenizer: Tokenizer, rows: int, model: str) -> None:
+    """Refuse a tokenizer that is not the one of an embedding with so many rows.
+
+    Raises:
+        ValueError: it has more tokens than rows, or so many fewer that the rest is no padding of the embedding.
+    """
+    spare = rows - tokenizer.size
+    if spare < 0 or spare > max(SPARE_ROWS, rows * SPARE_SHARE):
+        raise ValueError(
+            f"{tokenizer.path} has {tokenizer.size} tokens and {model} embeds {rows}: they do not belong together"
+        )
+
+
 def _fitted(made: Tokenizer, config: ModelConfig) -> Tokenizer:
     """The tokenizer with the model's own special ids.
 
     Raises:
-        ValueError: the tokenizer has ids that the model has no embedding for.
+        ValueError: the tokenizer is of another model.
     """
-    if made.size > config.vocab_size:
-        raise ValueError(
-            f"{made.path} has {made.size} tokens and the model embeds {config.vocab_size}: they do not belong together"
-        )
+    check_size(made, config.vocab_size, "the model")
     # Baichuan 2 is trained without a start; its configuration names one all the same.
     bos = None if config.family == "baichuan" else config.bos_id
     pad = made.pad if config.pad_id is None else config.pad_id

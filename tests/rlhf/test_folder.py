@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from rlhf import folder
 from rlhf.models import LanguageModel, ScoreModel
@@ -58,12 +59,38 @@ def test_a_score_model_keeps_its_head_and_statistics(model, tmp_path):
     assert scores.shape == (1, 2)
 
 
-def test_a_language_model_gets_a_new_head_when_scores_are_asked_for(model, tmp_path):
+def test_a_language_model_gets_a_new_head_only_where_a_training_asks_for_it(model, tmp_path):
     folder.save_model(tmp_path, model)
-    scored = folder.open_model(tmp_path, score=True)
+    with pytest.raises(ValueError, match=r"is no cost model: it has no tensor score_head.weight; no other tensor"):
+        folder.open_model(tmp_path, score=True, kind="cost")
+    scored = folder.open_model(tmp_path, score=True, new_scores=1)
     assert scored.params["score_head"].shape == (64, 1)
     assert scored.score_size == 1 and model.score_size == 0
     assert 0.01 < scored.params["score_head"].std() < 0.03
+
+
+def test_a_head_under_another_name_is_told(model, tmp_path):
+    folder.save_model(tmp_path, folder.with_scores(model), "reward")
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["score.weight"] = tensors.pop("score_head.weight")
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"no tensor score_head.weight; .*score.weight"):
+        folder.open_model(tmp_path, score=True)
+
+
+def test_a_judge_of_another_kind_is_refused(model, tmp_path):
+    for kind in ("reward", ""):
+        folder.save_model(tmp_path, folder.with_scores(model), kind)
+        assert folder.open_model(tmp_path, score=True, kind="reward").score_size == 1
+    folder.open_model(tmp_path, score=True, kind="cost")  # it does not say what it is
+    folder.save_model(tmp_path, folder.with_scores(model), "reward")
+    with pytest.raises(ValueError, match="is a reward model, as its config.json says, and a cost model is wanted"):
+        folder.open_model(tmp_path, score=True, kind="cost")
+    folder.save_model(tmp_path, folder.with_scores(model, 14))
+    with pytest.raises(ValueError, match="gives 14 scores to a text, and a cost model gives 1 here"):
+        folder.open_model(tmp_path, score=True, kind="cost")
+    with pytest.raises(ValueError, match="gives 14 scores to a text, and a score model gives 1 here"):
+        folder.open_model(tmp_path, score=True, new_scores=1)
 
 
 def test_padding_that_has_no_embedding_gets_the_mean_of_the_others(model):

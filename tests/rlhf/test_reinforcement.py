@@ -134,7 +134,7 @@ def test_answers_of_a_group_are_compared_with_one_another():
         ({"multiplier_init": 0.0}, "multiplier_init must be greater than 0"),
         ({"cost_limit": (1.0, 2.0)}, "one entry for each of the 1 costs"),
         ({"prompts_per_iteration": 32}, "32 prompts are answered at once, and there are 16"),
-        ({"ptx_coefficient": 1.0}, "ptx_coefficient needs at least 32 texts"),
+        ({"ptx_coefficient": 1.0}, "ptx_coefficient needs at least 32 texts to learn beside, got 0"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(changes, message):

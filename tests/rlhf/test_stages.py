@@ -115,7 +115,8 @@ def test_adapters_are_trained_resumed_and_written_without_the_weights_below(file
     low = ["--lora-rank", 2, "--lora-alpha", 4]
     pairs = ["--data", files["pairs"], "--no-baseline", "--length", 64, *SHORT]
     found = run(capsys, "reward", "--model", models["sft"] / "model", *pairs, *low, "--run-dir", tmp_path / "reward")
-    start, made = (folder.open_model(p / "model", score=True).params for p in (models["sft"], tmp_path / "reward"))
+    begun, ended = models["sft"] / "model", tmp_path / "reward" / "model"
+    start, made = (folder.open_model(place, score=True, new_scores=1).params for place in (begun, ended))
     np.testing.assert_array_equal(made["decoder"]["embedding"], start["decoder"]["embedding"])
     assert not np.array_equal(made["decoder"]["layers"]["mlp"]["up"], start["decoder"]["layers"]["mlp"]["up"])
     assert not np.array_equal(made["score_head"], start["score_head"])
@@ -293,6 +294,13 @@ def test_mistakes_are_named_in_one_line(files, models, tmp_path, capsys):
     assert "needs --reward-model, --cost-model" in refused(
         capsys, "ppo-lag", "--model", models["sft"] / "model", "--data", files["prompts"]
     )
+    judges = ["--cost-model", models["cost"] / "model", "--data", files["prompts"]]
+    untrained = ["--reward-model", models["sft"] / "model", *judges]
+    assert "is no reward model: it has no tensor score_head.weight" in refused(capsys, "evaluate", tmp_path, *untrained)
+    rl = ["ppo-lag", "--model", models["sft"] / "model"]
+    assert "is no reward model: it has no tensor score_head.weight" in refused(capsys, *rl, *untrained)
+    swapped = ["--reward-model", models["cost"] / "model", *judges]
+    assert "is a cost model, as its config.json says, and a reward model is wanted" in refused(capsys, *rl, *swapped)
     assert "no option --scale" in refused(capsys, "sft", "--data", files["sft"], "--scale", 1)
     assert "changes nothing without a lora_rank" in refused(capsys, *sft, "--data", files["sft"], "--lora-alpha", 8)
     warm = ["--warm-epochs", 2, "--data", files["pairs"]]

@@ -69,6 +69,8 @@ def test_baichuan_tokens(baichuan, text, ids):
 def test_a_tokenizer_that_does_not_fit_the_model_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"baichuan2_tokenizer.model has 125696 tokens and the model embeds 32000"):
         load_tokenizer(FILES / "baichuan2_tokenizer.model", PUBLISHED["llama-7b"])
+    with pytest.raises(ValueError, match=r"llama_tokenizer.model has 32000 tokens and the model embeds 125696"):
+        load_tokenizer(FILES / "llama_tokenizer.model", PUBLISHED["baichuan2-7b"])
     with pytest.raises(FileNotFoundError, match=r"no tokenizer: expected tokenizer.json or tokenizer.model"):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{")
