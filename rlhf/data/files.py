@@ -7,12 +7,22 @@ import gzip
 import io
 import json
 import lzma
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 OPENERS = {".gz": gzip.open, ".xz": lzma.open}
 SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
+_ENDS = re.compile(r"\r\n?|\n")
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a file of JSON lines, without their ends.
+
+    `str.splitlines` would also cut at characters that JSON allows inside a text, U+2028 and U+0085 among them.
+    """
+    return _ENDS.split(text)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -60,7 +70,7 @@ def _text_rows(path: Path, kind: str) -> Iterator[Any]:
             return
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from error
-    for number, line in enumerate(text.splitlines()):
+    for number, line in enumerate(lines_of(text)):
         if not line.strip():
             continue
         try:

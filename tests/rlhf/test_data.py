@@ -41,6 +41,15 @@ def test_rows_are_the_same_however_they_are_packed(name, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_characters_that_end_lines_elsewhere_stand_inside_a_text(end, tmp_path):
+    """U+2028, U+0085 and their like may stand in JSON as they are."""
+    row = {"prompt": "a\u2028b\u2029c\u0085d\x7f", "response": "e"}
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes((json.dumps(row, ensure_ascii=False) + end).encode() * 2)
+    assert read_rows(path) == [row, row]
+
+
 @pytest.mark.parametrize(
     "row, sample",
     [
