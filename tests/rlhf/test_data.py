@@ -97,6 +97,37 @@ def test_a_row_that_cannot_be_used_is_named_or_left_out_and_counted(row, message
     assert len(samples) == 2 and len(left_out) == 1 and message in left_out[0]
 
 
+@pytest.mark.parametrize(
+    "rows, lacking",
+    [
+        ([PKU], "safer_response_id"),
+        ([{"prompt": "p", "response": "r", "label": "Safe"}], "label"),
+        ([BEAVER], "category"),
+    ],
+)
+def test_a_first_row_that_lacks_a_field_does_not_decide_what_the_others_are(rows, lacking, tmp_path):
+    first = {key: value for key, value in rows[0].items() if key != lacking}
+    path = write(tmp_path / "rows.jsonl", [first, *rows, *rows])
+    with pytest.raises(ValueError, match=rf"rows.jsonl, row 0: there is no field '{lacking}'"):
+        load(path)
+    samples, left_out = load(path, skip=True)
+    assert len(left_out) == 1 and [s.safe for s in samples] == 2 * [load(write(tmp_path / "x.jsonl", rows))[0][0].safe]
+
+
+def test_rows_that_are_not_json_are_left_out_and_counted_too(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    good = json.dumps(PKU)
+    path.write_text(f'{{"prompt": \n{good}\n\n[1]\n{good}\n{"[" * 100_000}\n{{"question": "?"}}\n')
+    with pytest.raises(ValueError, match=r"rows.jsonl, row 0: not JSON \(Expecting value\)"):
+        load(path)
+    samples, left_out = load(path, skip=True)
+    assert [s.source for s in samples] == [f"{path}, row 1", f"{path}, row 4"]
+    assert [line.removeprefix(f"{path}, row ")[0] for line in left_out] == ["0", "3", "5", "6"]
+    path.write_text("{\n[1]\n")
+    with pytest.raises(ValueError, match=r"holds no rows that can be read; .*row 0: not JSON"):
+        load(path, skip=True)
+
+
 def test_verdict_and_categories_must_agree(tmp_path):
     with pytest.raises(ValueError, match="'is_safe' is True, and 1 categories of harm are true"):
         load(write(tmp_path / "rows.jsonl", [BEAVER | {"is_safe": True}]))
