@@ -25,6 +25,10 @@ SINGLE = ("model.safetensors", "pytorch_model.bin")
 class TensorFile(Protocol):
     """A file of named tensors."""
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor."""
+        ...
+
     def read(self, name: str) -> np.ndarray:
         """One tensor."""
         ...
@@ -47,6 +51,10 @@ class SafetensorsFile:
         except SafetensorError as error:
             raise ValueError(f"{path} is not a safetensors file, or it is damaged: {error}") from error
         self.names = set(self._file.keys())
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor, of which nothing else is read."""
+        return tuple(self._file.get_slice(name).get_shape())
 
     def read(self, name: str) -> np.ndarray:
         """One tensor."""
@@ -101,10 +109,10 @@ class Weights:
         path = self.files[name]
         if name not in self._names(path):
             raise KeyError(f"{path} has no tensor {name}, although the index says so")
-        found = self._file(path).read(name)
-        if found.shape != shape:
-            raise ValueError(f"{path}: {name} has shape {found.shape}, the configuration asks for {shape}")
-        return found
+        file = self._file(path)
+        if (found := file.shape(name)) != shape:
+            raise ValueError(f"{path}: {name} has shape {found}, the configuration asks for {shape}")
+        return file.read(name)
 
     def __contains__(self, name: str) -> bool:
         """Whether there is a tensor of this name."""
