@@ -191,6 +191,26 @@ def test_a_conversation_goes_on_until_it_is_ended(models, monkeypatch, capsys):
     assert found == {"turns": 3}
 
 
+def test_a_line_that_is_too_long_is_told_and_the_conversation_goes_on(models, monkeypatch, capsys):
+    """What was said before it is kept: the last answer is to the first question."""
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"Oil?\n{99 * 'door '}\n/regenerate\n"))
+    words = ["chat", "--model", models["sft"] / "model", "--max-new-tokens", 1, "--prompt-length", 32, "--json"]
+    assert cli.main(["rlhf", *map(str, words)]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out[out.index("{") :]) == {"turns": 2}
+    assert "tokens, and there is room for 32 (--prompt-length)" in err
+
+
+def test_prompts_of_which_none_can_be_answered_are_told_in_one_line(models, tmp_path, capsys):
+    words = ["generate", "--model", models["sft"] / "model", "--skip", "--prompt-length", 8]
+    assert "none of the 2 prompts can be answered: the prompt has N tokens" in refused(
+        capsys, *words, "--prompt", "how do I oil the door?", "--prompt", "and the other one?"
+    )
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text('{"prompt": " "}\n')
+    assert "no row can be used: " in refused(capsys, *words, "--data", empty)
+
+
 def test_the_model_of_an_earlier_checkpoint_is_exported(models, tmp_path, capsys):
     found = run(capsys, "export", models["sft"], "--out", tmp_path / "model", "--json")
     assert found["iteration"] == 3
