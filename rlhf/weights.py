@@ -5,15 +5,18 @@ Our parameters stack the layers, keep heads apart, and multiply from the left; t
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from rlhf.models.config import ModelConfig, from_hf, to_hf
+from rlhf.models.config import ModelConfig, eos_ids, from_hf, to_hf
 from rlhf.pytorch_file import PytorchFile
+
+T = TypeVar("T")
 
 SHARD_BYTES = 5 * 1024**3
 """Largest file that `save` writes."""
@@ -243,17 +246,24 @@ def load_language_model(folder: Path, dtype: Any = np.float32) -> tuple[ModelCon
 
 
 def load_config(folder: Path) -> ModelConfig:
-    """Read `config.json`.
+    """Read `config.json`, and from `generation_config.json`, if there is one, what else ends an answer.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is not JSON, or of a model that is not built; the message names the file.
+        FileNotFoundError: there is no `config.json`.
+        ValueError: a file is not JSON, or of a model that is not built; the message names the file.
     """
-    path = folder / "config.json"
-    if not path.is_file():
+    if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} has no config.json: expected the folder of a model in Hugging Face's layout")
+    config = _parsed(folder / "config.json", from_hf)
+    if not (folder / "generation_config.json").is_file():
+        return config
+    ends = dict.fromkeys((*config.ends, *_parsed(folder / "generation_config.json", eos_ids)))
+    return dataclasses.replace(config, other_eos_ids=tuple(ends)[1:])
+
+
+def _parsed(path: Path, read: Callable[[Mapping[str, Any]], T]) -> T:
     try:
-        return from_hf(json.loads(path.read_text()))
+        return read(json.loads(path.read_text()))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     except (KeyError, ValueError) as error:
