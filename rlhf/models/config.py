@@ -195,12 +195,16 @@ law (figure 4).
 """
 
 
+BAICHUAN_1, BAICHUAN_2 = 64_000, 125_696
+"""Tokens of either, which is what tells them apart: both call themselves `baichuan`."""
+
+
 def from_hf(found: Mapping[str, Any]) -> ModelConfig:
     """Read a Hugging Face `config.json` of a Llama or a Baichuan 2 model.
 
     Raises:
-        ValueError: for another kind of model, or one that needs what is not built (biases, another activation, another
-            stretch of the rotations); the message names the key and its value.
+        ValueError: for another kind of model, Baichuan 1 among them, or one that needs what is not built (biases,
+            another activation, another stretch of the rotations); the message names the key and its value.
         KeyError: for a missing key, by name.
     """
     kind = found.get("model_type")
@@ -216,6 +220,11 @@ def from_hf(found: Mapping[str, Any]) -> ModelConfig:
     scaling = found.get("rope_scaling") or (rope if rope.get("rope_type", "default") != "default" else None)
     own: dict[str, Any] = {}
     if kind == "baichuan":
+        if BAICHUAN_1 <= found["vocab_size"] < BAICHUAN_2:
+            raise ValueError(
+                f"vocab_size {found['vocab_size']} is that of Baichuan 1, which is not built; Baichuan 2, whose output "
+                f"layer has rows of unit length, has {BAICHUAN_2}"
+            )
         # 13B has no rotations: its configuration says model_max_length where that of 7B says max_position_embeddings.
         own = {"norm_head": True, "position": "rope" if "max_position_embeddings" in found else "alibi"}
     length = found.get("max_position_embeddings", found.get("model_max_length", 2048))

@@ -85,6 +85,7 @@ def test_configurations_survive_the_way_to_hugging_face_and_back(name):
         ({"attention_bias": True}, "attention_bias"),
         ({"hidden_act": "gelu"}, "hidden_act"),
         ({"rope_scaling": {"rope_type": "yarn"}}, "yarn"),
+        ({"model_type": "baichuan", "vocab_size": 64_000}, "vocab_size 64000 is that of Baichuan 1"),
     ],
 )
 def test_models_that_are_not_built_are_refused_by_key(changes, message):
