@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import hashlib
 import json
 import shutil
 import time
@@ -22,7 +23,7 @@ from experiments.rlhf_dynamics import Watch
 from experiments.rlhf_measure import measure
 from experiments.rlhf_words import SHORT, hyper_of
 from experiments.stray import output_of_libraries_on_stderr
-from jsafe import processes
+from jsafe import processes, saved_state
 from rlhf import folder, lora, memory, peft, sharding, stages, word_scores
 from rlhf.beavertails import CATEGORIES
 from rlhf.data import examples, mixing, plain, samples
@@ -102,6 +103,9 @@ def _go(args: argparse.Namespace, given: dict[str, Any], where: Path, *, resume:
     stage, held, left_out = build(given, where)
     if shared and processes.is_first():
         processes.wait("the model that the stage begins with is written")
+    told = digest(stage, held)
+    if given.setdefault("digest", told) != told:
+        raise CommandError(f"the data are not those that the run at {where} was begun with: put them back")
     count = sum(stage.left_out.values()) + len(left_out)
     if count:
         reasons = [f"{number} x {reason}" for reason, number in stage.left_out.items()] + left_out[:3]
@@ -180,6 +184,17 @@ def _said(found: dict[str, Any]) -> list[str]:
         elif isinstance(value, float):
             lines.append(f"  {name.replace('_', ' ')}  {value:.4f}")
     return lines
+
+
+def digest(stage: stages.Stage, held: tuple[Any, ...]) -> str:
+    """A short name of what a stage learns from and is measured on, by which a run that goes on knows it again."""
+    found = hashlib.blake2b(stage.digest.encode(), digest_size=8)
+    measured = held[-1] if held else ()
+    if isinstance(measured, plain.Held):
+        found.update((saved_state.digest(measured[:2]) or "").encode())
+    else:  # the files may have moved, so where a sample comes from does not count
+        found.update("".join(repr(sample._replace(source="")) for sample in measured).encode())
+    return found.hexdigest()
 
 
 def build(given: dict[str, Any], where: Path) -> tuple[stages.Stage, tuple[Any, ...], list[str]]:

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from experiments import cli, rlhf_bench
+from experiments import cli, rlhf_bench, rlhf_train
 from jsafe.checkpoint import Checkpoints
 from rlhf import corpus, folder
+from rlhf.data.samples import Sample
 
 TINY = ["--model", "tiny", "--vocabulary", "300", "--length", "64"]
 SHORT = ["--batch-size", "8", "--epochs", "1", "--quiet", "--json"]
@@ -86,6 +87,22 @@ def test_an_interrupted_stage_ends_with_the_same_numbers(files, models, tmp_path
     assert (whole / "model/model.safetensors").read_bytes() == (broken / "model/model.safetensors").read_bytes()
     assert (whole / "metrics.jsonl").read_text() == (broken / "metrics.jsonl").read_text()
     assert "not of `jsafe rlhf cost`" in refused(capsys, "cost", "--resume", broken)
+
+
+def test_a_run_whose_data_changed_is_not_gone_on_with(files, models, tmp_path, capsys):
+    """As many rows as before, of which one says the opposite; that the file has moved does not matter."""
+    begun, moved = tmp_path / "run", tmp_path / "pairs.jsonl"
+    shutil.copytree(models["reward"], begun)
+    shutil.copyfile(files["pairs"], moved)
+    record = begun / "run.json"
+    record.write_text(record.read_text().replace(str(files["pairs"]), str(moved)))
+    given = json.loads(record.read_text())["rlhf"]
+    stage, held, _ = rlhf_train.build(given, begun)
+    assert rlhf_train.digest(stage, held) == given["digest"] != rlhf_train.digest(stage, ([], [Sample(("p",))]))
+    first, rest = moved.read_text().split("\n", 1)
+    row = json.loads(first)
+    moved.write_text(json.dumps(row | {"better_response_id": 1 - row["better_response_id"]}) + "\n" + rest)
+    assert f"the data are not those that the run at {begun} was" in refused(capsys, "reward", "--resume", begun)
 
 
 def test_ppo_lag_keeps_a_multiplier_and_reward_shaping_does_not(files, models, tmp_path, capsys):
