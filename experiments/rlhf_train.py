@@ -52,10 +52,11 @@ FROM_NOTHING: dict[str, dict[str, Any]] = {
 those of judges leave most to the scores of words, since what a decoder learns beside them from so few prompts does not
 carry over to others (docs/safe_rlhf.md); the rest is not searched."""
 
-OF_THE_MACHINE = frozenset(
-    "run_dir resume words command function debug json platform devices quiet coordinator processes process".split()
-)
+_COMMAND = "run_dir resume words command function explicit debug json platform devices quiet"
+OF_THE_MACHINE = frozenset([*_COMMAND.split(), "coordinator", "processes", "process"])
 """Options that a run does not keep; its mesh it keeps, and another may be given when it goes on."""
+
+OF_CRITICS = frozenset({"critic_learning_rate", "clip_value", "gae_lambda"})
 
 SHRINKAGE = 30.0
 """Tokens of score 0 beside an answer's, where scores are pooled, so that the shortest answers do not have the most
@@ -68,9 +69,26 @@ def train(args: argparse.Namespace) -> Outcome:
         return _resume(args) if args.resume is not None else _begin(args)
 
 
+def refuse_idle(args: argparse.Namespace) -> None:
+    """Refuse options that change nothing beside the others.
+
+    Raises:
+        CommandError: the message names the flags.
+    """
+    given = vars(args)
+    if given.get("eval_data") and given.get("eval_share"):
+        raise CommandError("--eval-data says what to measure on: leave --eval-share out")
+    of_critics = [flag for name, flag in args.explicit.items() if name in OF_CRITICS]
+    if args.hyper.get("estimator") == "group" and of_critics:
+        raise CommandError(f"--estimator group has no critics: leave {', '.join(of_critics)} out")
+    if given.get("ptx_data") and not args.hyper.get("ptx_coefficient"):
+        raise CommandError("--ptx-data is learned with the weight --ptx-coefficient, which is 0: give both or neither")
+
+
 def _begin(args: argparse.Namespace) -> Outcome:
     if not args.data:
         raise CommandError(f"say what to learn from: jsafe rlhf {args.stage} --data FILE")
+    refuse_idle(args)
     if args.coordinator and args.run_dir is None:
         raise CommandError("several processes need one --run-dir DIR, on a file system that all of them see")
     prepare(args)
@@ -88,6 +106,7 @@ def _begin(args: argparse.Namespace) -> Outcome:
 
 
 def _resume(args: argparse.Namespace) -> Outcome:
+    stage_runs.only_these_beside_resume(args, OF_THE_MACHINE - {"run_dir"} | {"mesh"})
     run, kept = stage_runs.begun(args.resume, "rlhf", args.stage)
     args.mesh = args.mesh or kept.get("mesh")
     prepare(args)

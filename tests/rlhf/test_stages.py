@@ -316,6 +316,34 @@ def test_direct_preference_is_measured_on_pairs_kept_apart(files, models, tmp_pa
     assert found["margin"]["low"] < found["margin"]["high"] and 1 < found["pairs"] < 24
 
 
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ("cost --data a --eval-data b --eval-share 0.2", "--eval-data says what to measure on: leave --eval-share out"),
+        ("ppo --data a --cost-limit 1", "rlhf ppo has no option --cost-limit; it is of ppo-lag"),
+        (
+            "reward-shaping --data a --multiplier-max=3",
+            "reward-shaping has no option --multiplier-max; it is of ppo-lag",
+        ),
+        ("sft --resume a --epochs 3 --seed=0 --quiet", "takes everything from the run: leave --epochs, --seed out"),
+        ("ppo --resume a --data b --mesh data=1 --json", "takes everything from the run: leave --data out"),
+        ("cost --resume a --run-dir b", "leave --run-dir out"),
+        (
+            "ppo --data a --estimator group --gae-lambda 0.95",
+            "--estimator group has no critics: leave --gae-lambda out",
+        ),
+        ("ppo --data a --ptx-data b", "--ptx-data is learned with the weight --ptx-coefficient, which is 0"),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(given, message, capsys):
+    assert message in refused(capsys, *given.split())
+
+
+def test_machine_options_may_be_given_beside_resume(tmp_path, capsys):
+    words = "sft --mesh data=1 --quiet --json --platform cpu --devices 1 --resume".split()
+    assert f"no run at {tmp_path / 'none'}" in refused(capsys, *words, tmp_path / "none")
+
+
 def test_mistakes_are_named_in_one_line(files, models, tmp_path, capsys):
     sft = ["sft", "--model", models["sft"] / "model", "--length", 64]
     assert "say what to learn from" in refused(capsys, "sft")
