@@ -22,7 +22,7 @@ class Command(NamedTuple):
         defaults: of them, where they differ from the classes'.
         presets: named values of them in place of `defaults`; the first one where none is asked for.
         choice: the flag that chooses among these.
-        hidden: hyper-parameters that follow from something else and are not asked for.
+        hidden: hyper-parameters that follow from something else, or change nothing here, and are not asked for.
         leaves: what it writes to `--out` that a later step of an experiment can read; None for nothing or a model.
     """
 
@@ -83,7 +83,8 @@ def parse(
         finish: adds what every command takes.
 
     Returns:
-        The options; `hyper` holds those hyper-parameters that were given, by name, and `function` what runs the stage.
+        The options; `hyper` holds those hyper-parameters that were given, by name, `function` what runs the stage, and
+        `explicit` the flags that were given, by the name of their option.
     """
     parser = parser_class(prog=f"jsafe {family.name}", description=family.description)
     stages = parser.add_subparsers(dest="stage", metavar="STAGE", parser_class=parser_class, required=True)
@@ -110,11 +111,30 @@ def parse(
             add_option(group, option, {"default_preset": next(iter(presets)), "presets": presets})
         known[name], built[name] = [option["name"] for option in listed], made
     args, extra = parser.parse_known_args(argv)
+    used = built[args.stage]
     if extra:
-        built[args.stage].error(complaint(extra, built[args.stage], f"{family.name} {args.stage}"))
+        used.error(_elsewhere(family, args.stage, extra) or complaint(extra, used, f"{family.name} {args.stage}"))
+    flags = {flag: action.dest for action in used._actions for flag in action.option_strings}
+    said = [word.partition("=")[0] for word in argv]
+    args.explicit = {flags[word]: word for word in said if word in flags}
     args.hyper = {key: getattr(args, key) for key in known[args.stage] if hasattr(args, key)}
     args.command, args.function = family.name, family.commands[args.stage].function
     return args
+
+
+def _elsewhere(family: Family, stage: str, extra: Sequence[str]) -> str:
+    """What to say of a hyper-parameter that a command hides; empty if the first unknown word is none."""
+    flag = next((word.partition("=")[0] for word in extra if word.startswith("--")), "")
+    name = flag.removeprefix("--").replace("-", "_")
+    if name not in family.commands[stage].hidden:
+        return ""
+    having = [
+        other
+        for other, command in family.commands.items()
+        if name not in command.hidden
+        and any(name == option["name"] for cls in command.options for option in describe(cls))
+    ]
+    return f"{family.name} {stage} has no option {flag}" + (f"; it is of {', '.join(having)}" if having else "")
 
 
 def hyper_of(cls: type[Hyper], command: Command, given: Mapping[str, Any], preset: str | None = None) -> Any:

@@ -134,6 +134,11 @@ def _labelled(case: Case, name: str) -> Piece:
     return _trainer(trainer, case.seed, case.rows * case.length, "texts", count)
 
 
+def _endless(config: ModelConfig) -> ModelConfig:
+    """The model whose texts end at a token that is never drawn, so that every answer has full length."""
+    return dataclasses.replace(config, eos_id=-1, other_eos_ids=())
+
+
 def _prompts(case: Case) -> tuple[Prompts, Sampling]:
     ids = case.ids(case.rows, case.length // 2)
     return Prompts(ids, np.ones(ids.shape, bool)), Sampling(max_new_tokens=case.length - case.length // 2)
@@ -141,7 +146,7 @@ def _prompts(case: Case) -> tuple[Prompts, Sampling]:
 
 def _reinforced(case: Case, name: str) -> Piece:
     prompts, sampling = _prompts(case)
-    config = dataclasses.replace(case.config, eos_id=-1)  # a token that is never drawn: every answer has full length
+    config = _endless(case.config)
     options = hyper_of(ReinforcementOptions, name, {"prompts_per_iteration": case.rows, "batch_size": case.rows})
     scorer, judged = ScoreModel(config, remat=case.options.remat), case.params(1)
     reward, costs = score_judge(scorer, judged), ()
@@ -174,7 +179,7 @@ def _reinforced(case: Case, name: str) -> Piece:
 
 def _answers(case: Case, name: str) -> Piece:
     prompts, sampling = _prompts(case)
-    model = LanguageModel(dataclasses.replace(case.config, eos_id=-1))
+    model = LanguageModel(_endless(case.config))
 
     def step(state: tuple[Any, jax.Array]) -> tuple[Any, Any]:
         params, key = state

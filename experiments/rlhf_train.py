@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import hashlib
 import json
 import shutil
 import time
@@ -22,7 +23,7 @@ from experiments.rlhf_dynamics import Watch
 from experiments.rlhf_measure import measure
 from experiments.rlhf_words import SHORT, hyper_of
 from experiments.stray import output_of_libraries_on_stderr
-from jsafe import processes
+from jsafe import processes, saved_state
 from rlhf import folder, lora, memory, peft, sharding, stages, word_scores
 from rlhf.beavertails import CATEGORIES
 from rlhf.data import examples, mixing, plain, samples
@@ -51,10 +52,11 @@ FROM_NOTHING: dict[str, dict[str, Any]] = {
 those of judges leave most to the scores of words, since what a decoder learns beside them from so few prompts does not
 carry over to others (docs/safe_rlhf.md); the rest is not searched."""
 
-OF_THE_MACHINE = frozenset(
-    "run_dir resume words command function debug json platform devices quiet coordinator processes process".split()
-)
+_COMMAND = "run_dir resume words command function explicit debug json platform devices quiet"
+OF_THE_MACHINE = frozenset([*_COMMAND.split(), "coordinator", "processes", "process"])
 """Options that a run does not keep; its mesh it keeps, and another may be given when it goes on."""
+
+OF_CRITICS = frozenset({"critic_learning_rate", "clip_value", "gae_lambda"})
 
 SHRINKAGE = 30.0
 """Tokens of score 0 beside an answer's, where scores are pooled, so that the shortest answers do not have the most
@@ -67,9 +69,26 @@ def train(args: argparse.Namespace) -> Outcome:
         return _resume(args) if args.resume is not None else _begin(args)
 
 
+def refuse_idle(args: argparse.Namespace) -> None:
+    """Refuse options that change nothing beside the others.
+
+    Raises:
+        CommandError: the message names the flags.
+    """
+    given = vars(args)
+    if given.get("eval_data") and given.get("eval_share"):
+        raise CommandError("--eval-data says what to measure on: leave --eval-share out")
+    of_critics = [flag for name, flag in args.explicit.items() if name in OF_CRITICS]
+    if args.hyper.get("estimator") == "group" and of_critics:
+        raise CommandError(f"--estimator group has no critics: leave {', '.join(of_critics)} out")
+    if given.get("ptx_data") and not args.hyper.get("ptx_coefficient"):
+        raise CommandError("--ptx-data is learned with the weight --ptx-coefficient, which is 0: give both or neither")
+
+
 def _begin(args: argparse.Namespace) -> Outcome:
     if not args.data:
         raise CommandError(f"say what to learn from: jsafe rlhf {args.stage} --data FILE")
+    refuse_idle(args)
     if args.coordinator and args.run_dir is None:
         raise CommandError("several processes need one --run-dir DIR, on a file system that all of them see")
     prepare(args)
@@ -87,6 +106,7 @@ def _begin(args: argparse.Namespace) -> Outcome:
 
 
 def _resume(args: argparse.Namespace) -> Outcome:
+    stage_runs.only_these_beside_resume(args, OF_THE_MACHINE - {"run_dir"} | {"mesh"})
     run, kept = stage_runs.begun(args.resume, "rlhf", args.stage)
     args.mesh = args.mesh or kept.get("mesh")
     prepare(args)
@@ -102,6 +122,9 @@ def _go(args: argparse.Namespace, given: dict[str, Any], where: Path, *, resume:
     stage, held, left_out = build(given, where)
     if shared and processes.is_first():
         processes.wait("the model that the stage begins with is written")
+    told = digest(stage, held)
+    if given.setdefault("digest", told) != told:
+        raise CommandError(f"the data are not those that the run at {where} was begun with: put them back")
     count = sum(stage.left_out.values()) + len(left_out)
     if count:
         reasons = [f"{number} x {reason}" for reason, number in stage.left_out.items()] + left_out[:3]
@@ -180,6 +203,17 @@ def _said(found: dict[str, Any]) -> list[str]:
         elif isinstance(value, float):
             lines.append(f"  {name.replace('_', ' ')}  {value:.4f}")
     return lines
+
+
+def digest(stage: stages.Stage, held: tuple[Any, ...]) -> str:
+    """A short name of what a stage learns from and is measured on, by which a run that goes on knows it again."""
+    found = hashlib.blake2b(stage.digest.encode(), digest_size=8)
+    measured = held[-1] if held else ()
+    if isinstance(measured, plain.Held):
+        found.update((saved_state.digest(measured[:2]) or "").encode())
+    else:  # the files may have moved, so where a sample comes from does not count
+        found.update("".join(repr(sample._replace(source="")) for sample in measured).encode())
+    return found.hexdigest()
 
 
 def build(given: dict[str, Any], where: Path) -> tuple[stages.Stage, tuple[Any, ...], list[str]]:

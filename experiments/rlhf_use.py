@@ -43,8 +43,14 @@ def answers_of(
 
     Returns:
         The samples with the texts of their answers, and prompts with answers as arrays `[N, L]`.
+
+    Raises:
+        CommandError: no prompt can be answered.
+        ValueError: one cannot, and `skip` is not set.
     """
     asked, left_out = examples.prompts(samples, model.tokenizer, prompt_length, skip=skip)
+    if not len(asked.ids):
+        raise CommandError(f"none of the {len(samples)} prompts can be answered: {'; '.join(left_out)}")
     kept = [s for s in samples if len(examples.prompts([s], model.tokenizer, prompt_length, skip=True)[0].ids)]
     if left_out:
         note(f"{len(samples) - len(kept)} prompts left out: {'; '.join(left_out)}")
@@ -80,6 +86,8 @@ def _prompts(args: argparse.Namespace) -> list[Sample]:
         found, left_out = mixing.open_mixture(args.data, skip=args.skip)
         if left_out:
             note(f"{len(left_out)} rows left out: {left_out[0]}")
+        if not found:
+            raise CommandError(f"no row can be used: {left_out[0] if left_out else args.data[0]}")
         samples += [found[i] for i in mixing.last_of_each([s.prompt for s in found])]
     if not samples:
         raise CommandError(f"say what to answer: jsafe rlhf {args.stage} ... --data FILE")
@@ -125,8 +133,14 @@ def chat(args: argparse.Namespace) -> Outcome:
             continue
         else:
             turns.append(said)
-        while len(turns) > 1 and _length(model, turns) > args.prompt_length:
-            turns = turns[2:]
+        fitting = turns
+        while len(fitting) > 1 and _length(model, fitting) > args.prompt_length:
+            fitting = fitting[2:]
+        if (length := _length(model, fitting)) > args.prompt_length:
+            note(f"too long: {length} tokens, and there is room for {args.prompt_length} (--prompt-length)")
+            turns.pop()
+            continue
+        turns = fitting
         number += 1
         sample = Sample(tuple(turns))
         found, _ = answers_of(

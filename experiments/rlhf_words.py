@@ -178,6 +178,10 @@ _PAIRS = (*_SUPERVISED, "warm-epochs", "regularization", "level", "pooling", "wo
 _REINFORCED = ("model-folder", "reward-model", "tokenizer", "data", "ptx-data", "prompt-length", "skip", "remat", *_RUN)
 _ANSWERS = ("tokenizer", "data", "skip", "prompt-length", "batch-size", "seed", "out")
 _SFT, _RL = (TrainingOptions,), (ReinforcementOptions, Sampling)
+_OF_LIMITS = frozenset(
+    ("cost_limit", "cost_window", *(f"multiplier_{name}" for name in ("init", "learning_rate", "max", "delay")))
+)
+"""Hyper-parameters of limits, which a stage without limits does not take."""
 _TRAIN, _USE = "experiments.rlhf_train:train", "experiments.rlhf_use"
 
 
@@ -209,6 +213,7 @@ COMMANDS: dict[str, Command] = {
         (*_REINFORCED, "cost-model"),
         _RL,
         {"kl_coefficient": 0.02},
+        hidden=_OF_LIMITS,
     ),
     "ppo-lag": Command(
         "the same with costs kept below their limits",
@@ -223,6 +228,7 @@ COMMANDS: dict[str, Command] = {
         (*_REINFORCED, "cost-model", "weight"),
         _RL,
         {"kl_coefficient": 0.02},
+        hidden=_OF_LIMITS,
     ),
     "dpo": Command(
         "direct preference optimisation on pairs of answers",

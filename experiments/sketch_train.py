@@ -28,7 +28,7 @@ from sketch.sketch_rnn import Architecture
 from sketch.stages import Preset, SketchRNN, SketchRNNOptions, Stage, sketch_rnn_stage
 from sketch.strokes import pad, unpad
 
-OF_THE_MACHINE = frozenset("run_dir resume words command function debug json platform devices quiet".split())
+OF_THE_MACHINE = frozenset("run_dir resume words command function explicit debug json platform devices quiet".split())
 """Options that a run does not keep."""
 
 GENERATED_HEATS = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -73,6 +73,7 @@ def _begin(args: argparse.Namespace) -> Outcome:
 
 
 def _resume(args: argparse.Namespace) -> Outcome:
+    stage_runs.only_these_beside_resume(args, OF_THE_MACHINE - {"run_dir"})
     run, kept = stage_runs.begun(args.resume, "sketch", args.stage)
     prepare(args)
     return _go(args, kept, again(run.path, kept), run.path, resume=True)

@@ -49,6 +49,20 @@ def begun(path: Path, family: str, stage: str | None = None) -> tuple[Run, dict[
     return run, kept
 
 
+def only_these_beside_resume(args: argparse.Namespace, free: frozenset[str]) -> None:
+    """Refuse options beside `--resume` that belong to the run, since they would change nothing.
+
+    Args:
+        args: of the command.
+        free: names of options that may differ from session to session.
+
+    Raises:
+        CommandError: the message names the flags.
+    """
+    if more := [flag for name, flag in args.explicit.items() if name not in free]:
+        raise CommandError(f"--resume takes everything from the run: leave {', '.join(more)} out")
+
+
 def last_state(result: FitResult) -> TrainState:
     """What the one member of a run ended with, on the host, without what only training needs."""
     ended = dataclasses.replace(result.state, optimizer=(), rollout=(), key=(), frozen=())

@@ -119,7 +119,7 @@ def generate(
         mask = jax.lax.dynamic_update_slice(mask, ~ended[:, None], (0, column))
         used = used.at[rows, jnp.minimum(token, config.vocab_size - 1)].max(~ended)
         hidden, cache = model.apply(variables, token[:, None], ~ended[:, None], cache, method=LanguageModel.hidden)
-        ended = ended | (token == config.eos_id)
+        ended = ended | jnp.isin(token, jnp.asarray(config.ends))
         return number + 1, ids, mask, used, ended, logits_of(hidden), cache
 
     begin = (

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rlhf.data.files import lines_of
 from rlhf.tokens import Tokenizer
 
 LETTERS = "ABCD"
@@ -162,7 +163,9 @@ def read_problems(path: Path) -> list[Problem]:
         ValueError: a row has no question or its answer no number behind `####`; the message names file and row.
     """
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
+    for number, line in enumerate(lines_of(path.read_text(encoding="utf-8"))):
+        if not line.strip():
+            continue
         try:
             row: dict[str, Any] = json.loads(line)
             problem = Problem(row["question"], row["answer"])

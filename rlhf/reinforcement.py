@@ -211,7 +211,7 @@ def reinforcement_trainer(
             "kl": jnp.mean(jnp.sum(jnp.where(new, ratio[:, start:], 0.0), axis=1)),
             "length": jnp.mean(length.astype(jnp.float32)),
             "longest": jnp.max(length),
-            "cut": jnp.mean(jnp.all(new, axis=1) & (ids[:, -1] != actor.config.eos_id)),
+            "cut": jnp.mean(jnp.all(new, axis=1) & ~jnp.isin(ids[:, -1], jnp.asarray(actor.config.ends))),
             "episodes": jnp.asarray(len(ids), jnp.int32),
             "cost": jnp.mean(scores[1]) if number else jnp.zeros(()),
         }

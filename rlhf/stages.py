@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsafe import Trainer, TrainState, processes
+from jsafe import Trainer, TrainState, processes, saved_state
 from rlhf import lora, objectives
 from rlhf.augment import token_dropout
 from rlhf.data import examples, plain
@@ -37,6 +37,7 @@ class Stage(NamedTuple):
         kind: what `save_model` calls a model with scores, else empty.
         left_out: samples that could not be used, by reason.
         adapters: from a state of one member, the adapters and heads that were trained; None if every weight was.
+        digest: of the tokens and labels it learns from, by which a run that goes on knows them again.
     """
 
     trainer: Trainer
@@ -45,6 +46,7 @@ class Stage(NamedTuple):
     kind: str = ""
     left_out: dict[str, int] = {}  # noqa: RUF012
     adapters: Callable[[TrainState], Any] | None = None
+    digest: str = ""
 
 
 def _whole(model: Model, trained: Any) -> Model:
@@ -57,8 +59,17 @@ def _language_model(model: Model, options: TrainingOptions) -> LanguageModel:
 
 
 def _supervised(
-    name: str, model: Model, data: Any, loss: Any, options: TrainingOptions, left_out: dict[str, int], **more: Any
+    name: str,
+    model: Model,
+    data: Any,
+    loss: Any,
+    options: TrainingOptions,
+    left_out: dict[str, int],
+    *,
+    digest: str | None = None,
+    **more: Any,
 ) -> Stage:
+    digest = digest or saved_state.digest(data) or ""
     trainer = supervised_trainer(
         name, model.params, data, loss, options, augment=token_dropout(options.token_dropout, model.tokenizer), **more
     )
@@ -68,7 +79,7 @@ def _supervised(
         return _whole(model, state.params["model"])._replace(statistics=processes.on_host(seen) if seen else None)
 
     adapters = (lambda state: processes.on_host(state.params["model"])) if options.lora_rank else None
-    return Stage(trainer, trainer.info.config["updates"], finish, "", left_out, adapters)
+    return Stage(trainer, trainer.info.config["updates"], finish, "", left_out, adapters, digest)
 
 
 def sft(
@@ -146,8 +157,10 @@ def dpo(
     language_model = _language_model(model, options)
     data = objectives.with_reference(language_model, model.params, pairs)
     loss = objectives.dpo(language_model, scale=scale, exact=exact)
-    config = {"length": length, "scale": scale, "exact": exact}
-    return _supervised("dpo", model, data, loss, options, left_out, shown=("accuracy", "margin"), config=config)
+    rest: dict[str, Any] = {"config": {"length": length, "scale": scale, "exact": exact}}
+    # Without the reference's log-probabilities, which another machine rounds in another way.
+    rest["digest"] = saved_state.digest(pairs)
+    return _supervised("dpo", model, data, loss, options, left_out, shown=("accuracy", "margin"), **rest)
 
 
 def moderation(
@@ -252,7 +265,8 @@ def reinforcement(
         return _whole(actor, state.params["actor"])
 
     adapters = (lambda state: processes.on_host(state.params["actor"])) if options.lora_rank else None
-    return Stage(trainer, options.iterations, finish, "", left_out, adapters)
+    digest = saved_state.digest((asked, learned)) or ""
+    return Stage(trainer, options.iterations, finish, "", left_out, adapters, digest)
 
 
 def _check_judge(model: Model, actor: Model) -> None:

@@ -36,6 +36,7 @@ class Tokenizer(NamedTuple):
         eos: id at the end of a text.
         pad: id of padding; one behind the vocabulary where the tokenizer has none.
         eos_text: how the end of a text is written inside a text.
+        other_ends: further ids that end an answer and are no part of it.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class Tokenizer(NamedTuple):
     eos: int
     pad: int
     eos_text: str
+    other_ends: tuple[int, ...] = ()
 
     def encode(self, text: str, *, start: bool = True) -> list[int]:
         """Ids of a text, with the start of a text before it if `start` and if the model wants one.
@@ -59,7 +61,7 @@ class Tokenizer(NamedTuple):
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, without starts, ends and padding."""
-        special = {self.bos, self.eos, self.pad}
+        special = {self.bos, self.eos, self.pad, *self.other_ends}
         return self.backend.decode([int(i) for i in ids if int(i) not in special and int(i) < self.size])
 
 
@@ -192,4 +194,4 @@ def _fitted(made: Tokenizer, config: ModelConfig) -> Tokenizer:
     # Baichuan 2 is trained without a start; its configuration names one all the same.
     bos = None if config.family == "baichuan" else config.bos_id
     pad = made.pad if config.pad_id is None else config.pad_id
-    return made._replace(bos=bos, eos=config.eos_id, pad=pad)
+    return made._replace(bos=bos, eos=config.eos_id, pad=pad, other_ends=config.other_eos_ids)

@@ -5,15 +5,18 @@ Our parameters stack the layers, keep heads apart, and multiply from the left; t
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from rlhf.models.config import ModelConfig, from_hf, to_hf
+from rlhf.models.config import ModelConfig, eos_ids, from_hf, to_hf
 from rlhf.pytorch_file import PytorchFile
+
+T = TypeVar("T")
 
 SHARD_BYTES = 5 * 1024**3
 """Largest file that `save` writes."""
@@ -24,6 +27,10 @@ SINGLE = ("model.safetensors", "pytorch_model.bin")
 
 class TensorFile(Protocol):
     """A file of named tensors."""
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor."""
+        ...
 
     def read(self, name: str) -> np.ndarray:
         """One tensor."""
@@ -47,6 +54,10 @@ class SafetensorsFile:
         except SafetensorError as error:
             raise ValueError(f"{path} is not a safetensors file, or it is damaged: {error}") from error
         self.names = set(self._file.keys())
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor, of which nothing else is read."""
+        return tuple(self._file.get_slice(name).get_shape())
 
     def read(self, name: str) -> np.ndarray:
         """One tensor."""
@@ -101,10 +112,10 @@ class Weights:
         path = self.files[name]
         if name not in self._names(path):
             raise KeyError(f"{path} has no tensor {name}, although the index says so")
-        found = self._file(path).read(name)
-        if found.shape != shape:
-            raise ValueError(f"{path}: {name} has shape {found.shape}, the configuration asks for {shape}")
-        return found
+        file = self._file(path)
+        if (found := file.shape(name)) != shape:
+            raise ValueError(f"{path}: {name} has shape {found}, the configuration asks for {shape}")
+        return file.read(name)
 
     def __contains__(self, name: str) -> bool:
         """Whether there is a tensor of this name."""
@@ -235,17 +246,24 @@ def load_language_model(folder: Path, dtype: Any = np.float32) -> tuple[ModelCon
 
 
 def load_config(folder: Path) -> ModelConfig:
-    """Read `config.json`.
+    """Read `config.json`, and from `generation_config.json`, if there is one, what else ends an answer.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is not JSON, or of a model that is not built; the message names the file.
+        FileNotFoundError: there is no `config.json`.
+        ValueError: a file is not JSON, or of a model that is not built; the message names the file.
     """
-    path = folder / "config.json"
-    if not path.is_file():
+    if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} has no config.json: expected the folder of a model in Hugging Face's layout")
+    config = _parsed(folder / "config.json", from_hf)
+    if not (folder / "generation_config.json").is_file():
+        return config
+    ends = dict.fromkeys((*config.ends, *_parsed(folder / "generation_config.json", eos_ids)))
+    return dataclasses.replace(config, other_eos_ids=tuple(ends)[1:])
+
+
+def _parsed(path: Path, read: Callable[[Mapping[str, Any]], T]) -> T:
     try:
-        return from_hf(json.loads(path.read_text()))
+        return read(json.loads(path.read_text()))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     except (KeyError, ValueError) as error:

@@ -12,8 +12,15 @@ from rlhf.tokens import Tokenizer
 
 
 def read_texts(path: Path) -> list[str]:
-    """Texts of a file: what stands between blank lines, or each line where there are none."""
-    whole = path.read_text(encoding="utf-8")
+    """Texts of a file: what stands between blank lines, or each line where there are none.
+
+    Raises:
+        ValueError: it is not in UTF-8; the message names the file.
+    """
+    try:
+        whole = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text in UTF-8: {error}") from error
     pieces = whole.split("\n\n") if "\n\n" in whole.strip() else whole.split("\n")
     return [piece for piece in pieces if piece.strip()]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rlhf.data.files import read_rows
+from rlhf.data.files import Entry, read_entries
 
 
 class Sample(NamedTuple):
@@ -189,6 +189,9 @@ SCHEMAS: dict[str, Callable[[Row], Sample]] = {
 }
 """What a row may look like, by the name of the data set that introduced it."""
 
+LOOKED_AT = 100
+"""Rows at the beginning of a file that say what its rows are."""
+
 KEYS: dict[str, tuple[str, ...]] = {
     "PKU-SafeRLHF": ("prompt", "response_0", "response_1", "safer_response_id"),
     "BeaverTails": ("prompt", "response", "category", "is_safe"),
@@ -202,6 +205,9 @@ KEYS: dict[str, tuple[str, ...]] = {
     "prompts": ("prompt",),
 }
 """What tells a schema, the more particular ones first."""
+
+SCHEMAS_BY_KEYS = ("safe-and-unsafe", *KEYS)
+"""All of them, the more particular ones first; the first is told by its list of answers."""
 
 
 def schema_of(row: Row) -> str:
@@ -219,35 +225,55 @@ def schema_of(row: Row) -> str:
     raise ValueError(f"keys {', '.join(map(str, row))} fit no known schema ({known})")
 
 
+def schema_of_all(entries: Sequence[Entry]) -> str:
+    """The most particular schema among those of the first rows, so that one that lacks a field does not decide.
+
+    Raises:
+        ValueError: none fits any of them; the message is that of the first.
+    """
+    order = {name: place for place, name in enumerate(SCHEMAS_BY_KEYS)}
+    found, faults = set(), []
+    for entry in [entry for entry in entries if not entry.fault][:LOOKED_AT]:
+        try:
+            found.add(schema_of(entry.row))
+        except ValueError as error:
+            faults.append(f"{entry.source}: {error}")
+    if not found:
+        raise ValueError(faults[0])
+    return min(found, key=order.__getitem__)
+
+
 def load(path: Path, schema: str | None = None, *, skip: bool = False) -> tuple[list[Sample], list[str]]:
     """Read a file or a folder.
 
     Args:
         path: what to read.
-        schema: one of `SCHEMAS`; None for what the first row's keys say.
-        skip: leave rows out that cannot be used, instead of refusing the file.
+        schema: one of `SCHEMAS`; None for the most particular one that the keys of the first rows fit.
+        skip: leave rows out that cannot be read or used, instead of refusing the file.
 
     Returns:
         The samples, and for each row that was left out a line that says which and why.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a row cannot be used; the message names the file and the row.
+        ValueError: a row cannot be read or used; the message names the file and the row.
     """
-    rows = read_rows(path)
-    if not rows:
-        raise ValueError(f"{path} holds no rows")
-    try:
-        read = SCHEMAS[schema or schema_of(rows[0])]
-    except ValueError as error:
-        raise ValueError(f"{path}, row 0: {error}") from error
+    entries = read_entries(path)
+    faults = [f"{entry.source}: {entry.fault}" for entry in entries if entry.fault]
+    if faults and not skip:
+        raise ValueError(faults[0])
+    if len(faults) == len(entries):
+        raise ValueError(f"{path} holds no rows" + (f" that can be read; {faults[0]}" if faults else ""))
+    read = SCHEMAS[schema or schema_of_all(entries)]
     samples, left_out = [], []
-    for number, row in enumerate(rows):
+    for entry in entries:
         try:
-            samples.append(_used(read(row))._replace(source=f"{path}, row {number}"))
+            if entry.fault:
+                raise ValueError(entry.fault)
+            samples.append(_used(read(entry.row))._replace(source=entry.source))
         except (KeyError, ValueError) as error:
             reason = f"there is no field {error}" if isinstance(error, KeyError) else str(error)
-            line = f"{path}, row {number}: {reason}"
+            line = f"{entry.source}: {reason}"
             if not skip:
                 raise ValueError(line) from error
             left_out.append(line)

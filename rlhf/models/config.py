@@ -58,6 +58,7 @@ class ModelConfig:
         max_length: tokens the model was trained on.
         bos_id: start of a text, None if there is none.
         eos_id: end of a text.
+        other_eos_ids: further ids that end an answer; a text that is learned ends with `eos_id`.
         pad_id: padding, None if the tokenizer has none.
         score_pooling: what a score model scores a token by: `"last"`, its own hidden state, as published, or `"mean"`,
             the mean over the text so far, which small models learn from few texts.
@@ -86,6 +87,7 @@ class ModelConfig:
     max_length: int = 2048
     bos_id: int | None = 1
     eos_id: int = 2
+    other_eos_ids: tuple[int, ...] = ()
     pad_id: int | None = None
     score_pooling: str = "last"
     score_shrinkage: float = 0.0
@@ -113,6 +115,11 @@ class ModelConfig:
             raise ValueError(f"score_words needs score_pooling 'mean', got {self.score_pooling!r}")
         if self.position == "rope" and self.head_dim % 2:
             raise ValueError(f"head_dim must be even for rotations, got {self.head_dim}")
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """All ids that end an answer."""
+        return (self.eos_id, *self.other_eos_ids)
 
 
 def parameter_count(config: ModelConfig) -> dict[str, int]:
@@ -188,12 +195,16 @@ law (figure 4).
 """
 
 
+BAICHUAN_1, BAICHUAN_2 = 64_000, 125_696
+"""Tokens of either, which is what tells them apart: both call themselves `baichuan`."""
+
+
 def from_hf(found: Mapping[str, Any]) -> ModelConfig:
     """Read a Hugging Face `config.json` of a Llama or a Baichuan 2 model.
 
     Raises:
-        ValueError: for another kind of model, or one that needs what is not built (biases, another activation, another
-            stretch of the rotations); the message names the key and its value.
+        ValueError: for another kind of model, Baichuan 1 among them, or one that needs what is not built (biases,
+            another activation, another stretch of the rotations); the message names the key and its value.
         KeyError: for a missing key, by name.
     """
     kind = found.get("model_type")
@@ -209,10 +220,15 @@ def from_hf(found: Mapping[str, Any]) -> ModelConfig:
     scaling = found.get("rope_scaling") or (rope if rope.get("rope_type", "default") != "default" else None)
     own: dict[str, Any] = {}
     if kind == "baichuan":
+        if BAICHUAN_1 <= found["vocab_size"] < BAICHUAN_2:
+            raise ValueError(
+                f"vocab_size {found['vocab_size']} is that of Baichuan 1, which is not built; Baichuan 2, whose output "
+                f"layer has rows of unit length, has {BAICHUAN_2}"
+            )
         # 13B has no rotations: its configuration says model_max_length where that of 7B says max_position_embeddings.
         own = {"norm_head": True, "position": "rope" if "max_position_embeddings" in found else "alibi"}
     length = found.get("max_position_embeddings", found.get("model_max_length", 2048))
-    eos = found.get("eos_token_id", 2)
+    eos, *others = eos_ids(found) or (2,)
     return ModelConfig(
         family=kind,
         vocab_size=found["vocab_size"],
@@ -230,7 +246,8 @@ def from_hf(found: Mapping[str, Any]) -> ModelConfig:
         init_std=found.get("initializer_range", 0.02),
         max_length=length,
         bos_id=found.get("bos_token_id", 1),
-        eos_id=eos[0] if isinstance(eos, list) else eos,
+        eos_id=eos,
+        other_eos_ids=tuple(others),
         pad_id=found.get("pad_token_id"),
         score_pooling=found.get("score_pooling", "last"),
         score_shrinkage=found.get("score_shrinkage", 0.0),
@@ -238,6 +255,19 @@ def from_hf(found: Mapping[str, Any]) -> ModelConfig:
         score_words=bool(found.get("score_words", False)),
         **own,
     )
+
+
+def eos_ids(found: Mapping[str, Any]) -> tuple[int, ...]:
+    """Ids that end an answer, as a `config.json` or a `generation_config.json` has them: a number, a list, or none.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    said = found.get("eos_token_id")
+    ids = said if isinstance(said, list) else [] if said is None else [said]
+    if not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
+        raise ValueError(f"eos_token_id must be a whole number or a list of them, got {said!r}")
+    return tuple(dict.fromkeys(ids))
 
 
 def _scaling(found: Mapping[str, Any] | None) -> RopeScaling | None:
@@ -270,7 +300,7 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
         "initializer_range": config.init_std,
         "tie_word_embeddings": config.tied,
         "bos_token_id": config.bos_id,
-        "eos_token_id": config.eos_id,
+        "eos_token_id": list(config.ends) if config.other_eos_ids else config.eos_id,
         "pad_token_id": config.pad_id,
     }
     if config.score_pooling != "last":

@@ -137,6 +137,7 @@ def test_an_interrupted_run_ends_with_the_same_numbers(plain: Path, cats: Path, 
     weights = "model/model.safetensors"
     assert (plain / weights).read_bytes() == (broken / weights).read_bytes()
     assert (plain / "metrics.jsonl").read_text() == (broken / "metrics.jsonl").read_text()
+    assert "leave --learning-rate out" in refused(capsys, "train", "--resume", broken, "--learning-rate", 1)
     assert "not of `jsafe sketch predictor`" in refused(capsys, "predictor", "--resume", broken)
     assert "already holds a run" in refused(capsys, "train", "--data", cats, "--run-dir", broken)
 

@@ -41,6 +41,15 @@ def test_rows_are_the_same_however_they_are_packed(name, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_characters_that_end_lines_elsewhere_stand_inside_a_text(end, tmp_path):
+    """U+2028, U+0085 and their like may stand in JSON as they are."""
+    row = {"prompt": "a\u2028b\u2029c\u0085d\x7f", "response": "e"}
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes((json.dumps(row, ensure_ascii=False) + end).encode() * 2)
+    assert read_rows(path) == [row, row]
+
+
 @pytest.mark.parametrize(
     "row, sample",
     [
@@ -86,6 +95,37 @@ def test_a_row_that_cannot_be_used_is_named_or_left_out_and_counted(row, message
         load(path)
     samples, left_out = load(path, skip=True)
     assert len(samples) == 2 and len(left_out) == 1 and message in left_out[0]
+
+
+@pytest.mark.parametrize(
+    "rows, lacking",
+    [
+        ([PKU], "safer_response_id"),
+        ([{"prompt": "p", "response": "r", "label": "Safe"}], "label"),
+        ([BEAVER], "category"),
+    ],
+)
+def test_a_first_row_that_lacks_a_field_does_not_decide_what_the_others_are(rows, lacking, tmp_path):
+    first = {key: value for key, value in rows[0].items() if key != lacking}
+    path = write(tmp_path / "rows.jsonl", [first, *rows, *rows])
+    with pytest.raises(ValueError, match=rf"rows.jsonl, row 0: there is no field '{lacking}'"):
+        load(path)
+    samples, left_out = load(path, skip=True)
+    assert len(left_out) == 1 and [s.safe for s in samples] == 2 * [load(write(tmp_path / "x.jsonl", rows))[0][0].safe]
+
+
+def test_rows_that_are_not_json_are_left_out_and_counted_too(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    good = json.dumps(PKU)
+    path.write_text(f'{{"prompt": \n{good}\n\n[1]\n{good}\n{"[" * 100_000}\n{{"question": "?"}}\n')
+    with pytest.raises(ValueError, match=r"rows.jsonl, row 0: not JSON \(Expecting value\)"):
+        load(path)
+    samples, left_out = load(path, skip=True)
+    assert [s.source for s in samples] == [f"{path}, row 1", f"{path}, row 4"]
+    assert [line.removeprefix(f"{path}, row ")[0] for line in left_out] == ["0", "3", "5", "6"]
+    path.write_text("{\n[1]\n")
+    with pytest.raises(ValueError, match=r"holds no rows that can be read; .*row 0: not JSON"):
+        load(path, skip=True)
 
 
 def test_verdict_and_categories_must_agree(tmp_path):

@@ -52,6 +52,9 @@ def test_answers_end_at_the_end_of_a_text_and_are_padded_behind_it():
     assert found.ids[0].tolist() == [*long.ids[0, : last + 1].tolist(), *[9] * (7 - last)]
     assert found.mask[0].tolist() == [True] * (last + 1) + [False] * (7 - last)
     assert int(found.steps) == last - 2
+    several = module.clone(config=dataclasses.replace(config, eos_id=63, other_eos_ids=(62, second)))
+    again = jitted(several, params, jax.random.key(0), ids, mask, Sampling(max_new_tokens=5, temperature=0.0), pad=9)
+    assert again.ids.tolist() == found.ids.tolist() and int(again.steps) == int(found.steps)
 
 
 LOGITS = np.log(np.array([[0.5, 0.25, 0.15, 0.1]], np.float32))

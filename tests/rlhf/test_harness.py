@@ -109,6 +109,13 @@ def test_a_problem_counts_up_to_the_next_question():
     assert harness.gsm8k(answer, problems, problems[:1]) == (1, 2)
 
 
+def test_a_problem_may_hold_characters_that_end_lines_elsewhere(tmp_path):
+    path = tmp_path / "problems.jsonl"
+    row = {"question": "2\u2028+2?", "answer": "4\u0085 #### 4"}
+    path.write_bytes(f"{json.dumps(row, ensure_ascii=False)}\r\n\r\n".encode() * 2)
+    assert harness.read_problems(path) == [harness.Problem(row["question"], row["answer"])] * 2
+
+
 def test_wilson_interval_of_a_known_case():
     """8 of 10: 0.490 to 0.943 (Wilson 1927; Agresti and Coull 1998)."""
     assert harness.Score(8, 10).interval() == pytest.approx((0.490, 0.943), abs=1e-3)

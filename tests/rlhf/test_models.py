@@ -1,6 +1,7 @@
 """Language models against formulas, published counts, and themselves with and without a cache."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from rlhf.models import (
 from rlhf.models.attention import alibi_slopes, rotate, rotations
 from rlhf.models.decoder import RMSNorm
 from rlhf.models.heads import unit_rows
+from rlhf.weights import load_config
 from tests.rlhf.untrained import params_of
 
 SMALL = ModelConfig(
@@ -84,11 +86,25 @@ def test_configurations_survive_the_way_to_hugging_face_and_back(name):
         ({"attention_bias": True}, "attention_bias"),
         ({"hidden_act": "gelu"}, "hidden_act"),
         ({"rope_scaling": {"rope_type": "yarn"}}, "yarn"),
+        ({"model_type": "baichuan", "vocab_size": 64_000}, "vocab_size 64000 is that of Baichuan 1"),
     ],
 )
 def test_models_that_are_not_built_are_refused_by_key(changes, message):
     with pytest.raises(ValueError, match=message):
         from_hf(to_hf(PUBLISHED["llama3-8b"]) | changes)
+
+
+def test_all_ids_that_end_an_answer_are_known(tmp_path):
+    """Llama 3's instructed models name some in either file."""
+    said = to_hf(PUBLISHED["llama3-8b"]) | {"eos_token_id": [128_001, 128_008]}
+    (tmp_path / "config.json").write_text(json.dumps(said))
+    assert load_config(tmp_path).ends == (128_001, 128_008)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [128_009, 128_001]}))
+    found = load_config(tmp_path)
+    assert found.ends == (128_001, 128_008, 128_009) == from_hf(to_hf(found)).ends
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": "</s>"}')
+    with pytest.raises(ValueError, match="generation_config.json: eos_token_id must be a whole number or a list"):
+        load_config(tmp_path)
 
 
 def test_rms_norm_of_one_to_four():

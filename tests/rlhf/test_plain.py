@@ -27,6 +27,13 @@ def test_texts_stand_between_blank_lines_or_on_lines(tmp_path):
     assert plain.read_texts(place) == ["a", "b"]
 
 
+def test_a_file_in_another_encoding_is_named(tmp_path):
+    place = tmp_path / "texts.txt"
+    place.write_bytes("caf\u00e9".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"texts.txt is not a text in UTF-8: .* can't decode byte 0xe9"):
+        plain.read_texts(place)
+
+
 def test_every_token_but_the_first_is_predicted_once():
     found = plain.held(["abcd", "e\u00e9"], TOKENS, 4)
     whole = plain.stream(["abcd", "e\u00e9"], TOKENS)

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from experiments import cli, rlhf_bench
+from experiments import cli, rlhf_bench, rlhf_train
 from jsafe.checkpoint import Checkpoints
 from rlhf import corpus, folder
+from rlhf.data.samples import Sample
 
 TINY = ["--model", "tiny", "--vocabulary", "300", "--length", "64"]
 SHORT = ["--batch-size", "8", "--epochs", "1", "--quiet", "--json"]
@@ -86,6 +87,22 @@ def test_an_interrupted_stage_ends_with_the_same_numbers(files, models, tmp_path
     assert (whole / "model/model.safetensors").read_bytes() == (broken / "model/model.safetensors").read_bytes()
     assert (whole / "metrics.jsonl").read_text() == (broken / "metrics.jsonl").read_text()
     assert "not of `jsafe rlhf cost`" in refused(capsys, "cost", "--resume", broken)
+
+
+def test_a_run_whose_data_changed_is_not_gone_on_with(files, models, tmp_path, capsys):
+    """As many rows as before, of which one says the opposite; that the file has moved does not matter."""
+    begun, moved = tmp_path / "run", tmp_path / "pairs.jsonl"
+    shutil.copytree(models["reward"], begun)
+    shutil.copyfile(files["pairs"], moved)
+    record = begun / "run.json"
+    record.write_text(record.read_text().replace(str(files["pairs"]), str(moved)))
+    given = json.loads(record.read_text())["rlhf"]
+    stage, held, _ = rlhf_train.build(given, begun)
+    assert rlhf_train.digest(stage, held) == given["digest"] != rlhf_train.digest(stage, ([], [Sample(("p",))]))
+    first, rest = moved.read_text().split("\n", 1)
+    row = json.loads(first)
+    moved.write_text(json.dumps(row | {"better_response_id": 1 - row["better_response_id"]}) + "\n" + rest)
+    assert f"the data are not those that the run at {begun} was" in refused(capsys, "reward", "--resume", begun)
 
 
 def test_ppo_lag_keeps_a_multiplier_and_reward_shaping_does_not(files, models, tmp_path, capsys):
@@ -192,6 +209,26 @@ def test_a_conversation_goes_on_until_it_is_ended(models, monkeypatch, capsys):
     assert found == {"turns": 3}
 
 
+def test_a_line_that_is_too_long_is_told_and_the_conversation_goes_on(models, monkeypatch, capsys):
+    """What was said before it is kept: the last answer is to the first question."""
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"Oil?\n{99 * 'door '}\n/regenerate\n"))
+    words = ["chat", "--model", models["sft"] / "model", "--max-new-tokens", 1, "--prompt-length", 32, "--json"]
+    assert cli.main(["rlhf", *map(str, words)]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out[out.index("{") :]) == {"turns": 2}
+    assert "tokens, and there is room for 32 (--prompt-length)" in err
+
+
+def test_prompts_of_which_none_can_be_answered_are_told_in_one_line(models, tmp_path, capsys):
+    words = ["generate", "--model", models["sft"] / "model", "--skip", "--prompt-length", 8]
+    assert "none of the 2 prompts can be answered: the prompt has N tokens" in refused(
+        capsys, *words, "--prompt", "how do I oil the door?", "--prompt", "and the other one?"
+    )
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text('{"prompt": " "}\n')
+    assert "no row can be used: " in refused(capsys, *words, "--data", empty)
+
+
 def test_the_model_of_an_earlier_checkpoint_is_exported(models, tmp_path, capsys):
     found = run(capsys, "export", models["sft"], "--out", tmp_path / "model", "--json")
     assert found["iteration"] == 3
@@ -278,6 +315,34 @@ def test_direct_preference_is_measured_on_pairs_kept_apart(files, models, tmp_pa
     for name in ("accuracy", "margin"):
         assert found[name]["low"] <= found[name]["value"] <= found[name]["high"]
     assert found["margin"]["low"] < found["margin"]["high"] and 1 < found["pairs"] < 24
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ("cost --data a --eval-data b --eval-share 0.2", "--eval-data says what to measure on: leave --eval-share out"),
+        ("ppo --data a --cost-limit 1", "rlhf ppo has no option --cost-limit; it is of ppo-lag"),
+        (
+            "reward-shaping --data a --multiplier-max=3",
+            "reward-shaping has no option --multiplier-max; it is of ppo-lag",
+        ),
+        ("sft --resume a --epochs 3 --seed=0 --quiet", "takes everything from the run: leave --epochs, --seed out"),
+        ("ppo --resume a --data b --mesh data=1 --json", "takes everything from the run: leave --data out"),
+        ("cost --resume a --run-dir b", "leave --run-dir out"),
+        (
+            "ppo --data a --estimator group --gae-lambda 0.95",
+            "--estimator group has no critics: leave --gae-lambda out",
+        ),
+        ("ppo --data a --ptx-data b", "--ptx-data is learned with the weight --ptx-coefficient, which is 0"),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(given, message, capsys):
+    assert message in refused(capsys, *given.split())
+
+
+def test_machine_options_may_be_given_beside_resume(tmp_path, capsys):
+    words = "sft --mesh data=1 --quiet --json --platform cpu --devices 1 --resume".split()
+    assert f"no run at {tmp_path / 'none'}" in refused(capsys, *words, tmp_path / "none")
 
 
 def test_mistakes_are_named_in_one_line(files, models, tmp_path, capsys):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from rlhf.models import LanguageModel, ModelConfig
-from rlhf.pytorch_file import PytorchFile, UnsafeFileError
+from rlhf.pytorch_file import ALLOWED, PytorchFile, UnsafeFileError
 from rlhf.weights import Weights, language_model_tensors, load_language_model, save
 
 SHARED = ModelConfig(
@@ -198,6 +198,41 @@ def test_a_pickle_that_calls_a_function_is_refused_and_nothing_is_called(kind, t
     with pytest.raises(UnsafeFileError, match=r"pytorch_model.bin asks for (io.open|builtins|collections.Counter)"):
         Weights(tmp_path)
     assert not trap.exists()
+
+
+NAMES = [f"{module}\n{name}".encode() for module, name in ALLOWED] + [b"torch\nFloatStorage"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("attribute", [b"__defaults__", b"__class__", b"__call__", b"__doc__"])
+@pytest.mark.parametrize("kind", ["slots", "dictionary"])
+def test_a_pickle_cannot_change_what_it_is_handed(name, attribute, kind, tmp_path):
+    """The opcode BUILD sets attributes, here one of a name that is allowed, to a tuple."""
+    state = b"}U" + bytes([len(attribute)]) + attribute + b"K\x01\x85s"
+    said = b"\x80\x02c" + name + b"\n" + (b"N" + state + b"\x86" if kind == "slots" else state) + b"b."
+    with zipfile.ZipFile(tmp_path / "pytorch_model.bin", "w") as archive:
+        archive.writestr("pytorch_model/data.pkl", said)
+    with pytest.raises(ValueError, match=r"pytorch_model.bin (sets|has a damaged list of tensors)"):
+        PytorchFile(tmp_path / "pytorch_model.bin")
+
+
+def test_a_tensor_cannot_be_larger_than_its_storage_or_than_asked_for(tmp_path, monkeypatch):
+    path, array = tmp_path / "pytorch_model.bin", np.arange(6, dtype=np.float32)
+    write_archive(path, {"a": array}, *fake_torch(monkeypatch))
+    file = PytorchFile(path)
+    whole = file.tensors["a"]
+    file.tensors["a"] = whole._replace(shape=(2**50, 6), strides=(0, 1))
+    with pytest.raises(ValueError, match=f"a needs {6 * 2**50} numbers, its storage has 6"):
+        file.read("a")
+    file.tensors["a"] = whole._replace(shape=(1, 6), strides=(2**57, 1))  # a step that is never made
+    np.testing.assert_array_equal(file.read("a"), array[None])
+    rebuild = ALLOWED["torch._utils", "_rebuild_tensor_v2"]
+    for shape, strides in (((0, 2**62), (1, 1)), ((6,), (2**62,)), ((6,), (-1,)), ((6,), (1, 1)), ((1,) * 99,) * 2):
+        with pytest.raises(UnsafeFileError, match="has a tensor of shape"):
+            rebuild(whole.storage, 0, shape, strides)
+    monkeypatch.setattr(PytorchFile, "read", None)
+    with pytest.raises(ValueError, match=r"a has shape \(6,\), the configuration asks for \(7,\)"):
+        Weights(tmp_path).read("a", (7,))
 
 
 def test_damaged_files_and_missing_pieces_are_named(tmp_path, monkeypatch):
