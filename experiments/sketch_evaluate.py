@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments import declared, sketch_data, stage_runs
 from experiments.context import prepare
-from experiments.outcome import CommandError, Outcome, note, seconds_text, to_json, writable_folder
+from experiments.outcome import CommandError, Outcome, note, seconds_text, to_json, unknown, writable_folder
 from experiments.sketch_models import Artist, Way, artist, in_batches, opened, pencil
 from experiments.sketch_words import FAMILY, hyper_of
 from sketch import sheets, tables
@@ -154,7 +154,11 @@ def field_of(args: argparse.Namespace) -> Field:
         for seed in comparison["seeds"]:
             critics[seed] = opened(step(comparison["discriminator"], seed), TrainedDiscriminator, "discriminator")
     rivals = []
-    for system in comparison["system"]:
+    by_name = {system["name"]: system for system in comparison["system"]}
+    if lacking := [name for name in args.system or () if name not in by_name]:
+        raise unknown("--system", lacking[0], by_name)
+    chosen = [by_name[name] for name in args.system or by_name]
+    for system in chosen:
         for seed in comparison["seeds"]:
             guide = step(system["predictor"], seed) if "predictor" in system else None
             by = artist(step(system["model"], seed), system["name"], guide)
@@ -162,7 +166,7 @@ def field_of(args: argparse.Namespace) -> Field:
             rivals.append(Rival(system["name"], seed, by, how, critics.get(seed)))
     judges = judges or {name: opened(step(name), TrainedJudge, name) for name in comparison["judges"]}
     order = opened(step(comparison["order"]), TrainedPredictor, "order") if "order" in comparison else None
-    first = comparison["system"][0]["model"]
+    first = chosen[0]["model"]
     return Field(rivals, judges, learned_from(step(first, comparison["seeds"][0])), order)
 
 

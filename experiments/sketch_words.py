@@ -146,6 +146,11 @@ FLAGS: dict[str, dict[str, Any]] = {
         "help": "folder or file of what people drew: bitmaps 28 x 28 under the class's name, or vectors",
     },
     "samples": {**_COUNT, "default": 1000, "help": "drawings of each model and setting (default 1000)"},
+    "system": {
+        "action": "append",
+        "metavar": "NAME",
+        "help": "compare these only, the first with the others (default: all)",
+    },
     "judge": {**_FOLDER, "action": "append", "help": "of a judge; several may be given (default: the experiment's)"},
     "no-browser": {"dest": "browser", "action": "store_false", "help": "do not open the page, only say where it is"},
 }
