@@ -206,6 +206,7 @@ COMMANDS: dict[str, Command] = {
             "samples",
             "temperature",
             "best-of",
+            "system",
             "judge",
             "batch-size",
             "allow-pickle",
