@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import cli
 from experiments.outcome import CommandError
 from experiments.rlhf_train import _reinforcement_options
 from experiments.rlhf_use import read_by
@@ -20,6 +21,7 @@ from rlhf.tokens import difference, load_tokenizer
 from rlhf.vocabulary import learn_tokenizer
 
 PROMPTS = [Sample(("oil the door",)), Sample(("read it",))]
+RUN = {"evaluate": "--out", "ppo": "--run-dir", "ppo-lag": "--run-dir", "reward-shaping": "--run-dir"}
 OPTIONS = ReinforcementOptions(prompts_per_iteration=2, batch_size=2)
 
 
@@ -47,6 +49,17 @@ def actor(tokenizers):
 @pytest.fixture(scope="module")
 def judge(actor):
     return folder.with_scores(actor)
+
+
+@pytest.fixture(scope="module")
+def places(actor, judge, tmp_path_factory):
+    """Folders of the language model, of a reward model and of a cost model, and a file of prompts."""
+    where = tmp_path_factory.mktemp("models")
+    folder.save_model(where / "start", actor)
+    for kind in ("reward", "cost"):
+        folder.save_model(where / kind, judge, kind)
+    (where / "rows.jsonl").write_text('{"prompt": "oil the door", "response": "read"}\n')
+    return where
 
 
 def stage(actor, reward, costs=(), options=OPTIONS, **more):
@@ -113,6 +126,21 @@ def test_a_model_of_many_scores_is_no_judge(actor, judge):
         for reward, costs in ((wrong, ()), (judge, (wrong,))):
             with pytest.raises(ValueError, match=f"tokenizer.json {what}, and a judge or critic gives one"):
                 stage(actor, reward, costs)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "ppo", "ppo-lag", "reward-shaping"])
+def test_the_commands_refuse_a_folder_that_is_no_judge_or_another(places, command, capsys):
+    start = [places / "start"] if command == "evaluate" else ["--model", places / "start"]
+    words = [command, *start, "--data", places / "rows.jsonl", "--cost-model"]
+    for cost, reward, message in [
+        ("cost", "start", "start is no reward model: it has no tensor score_head.weight"),
+        ("start", "reward", "start is no cost model: it has no tensor score_head.weight"),
+        ("cost", "cost", "cost is a cost model, as its config.json says, and a reward model is wanted"),
+        ("reward", "reward", "reward is a reward model, as its config.json says, and a cost model is wanted"),
+    ]:
+        given = [*words, places / cost, "--reward-model", places / reward, RUN[command], places / "out"]
+        assert cli.main(["rlhf", *map(str, given)]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_each_critic_has_the_configuration_of_its_own_model(actor, judge):
