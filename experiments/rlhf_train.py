@@ -21,7 +21,7 @@ from experiments.context import prepare
 from experiments.outcome import CommandError, Outcome, note, seconds_text, to_json, writable_folder
 from experiments.rlhf_dynamics import Watch
 from experiments.rlhf_measure import measure
-from experiments.rlhf_words import SHORT, hyper_of
+from experiments.rlhf_words import SHORT, hyper_of, refuse_idle
 from experiments.stray import output_of_libraries_on_stderr
 from jsafe import processes, saved_state
 from rlhf import folder, lora, memory, peft, sharding, stages, word_scores
@@ -56,8 +56,6 @@ _COMMAND = "run_dir resume words command function explicit debug json platform d
 OF_THE_MACHINE = frozenset([*_COMMAND.split(), "coordinator", "processes", "process"])
 """Options that a run does not keep; its mesh it keeps, and another may be given when it goes on."""
 
-OF_CRITICS = frozenset({"critic_learning_rate", "clip_value", "gae_lambda"})
-
 SHRINKAGE = 30.0
 """Tokens of score 0 beside an answer's, where scores are pooled, so that the shortest answers do not have the most
 extreme scores."""
@@ -67,22 +65,6 @@ def train(args: argparse.Namespace) -> Outcome:
     """Run one stage, or go on with its run."""
     with output_of_libraries_on_stderr() if args.coordinator else contextlib.nullcontext():
         return _resume(args) if args.resume is not None else _begin(args)
-
-
-def refuse_idle(args: argparse.Namespace) -> None:
-    """Refuse options that change nothing beside the others.
-
-    Raises:
-        CommandError: the message names the flags.
-    """
-    given = vars(args)
-    if given.get("eval_data") and given.get("eval_share"):
-        raise CommandError("--eval-data says what to measure on: leave --eval-share out")
-    of_critics = [flag for name, flag in args.explicit.items() if name in OF_CRITICS]
-    if args.hyper.get("estimator") == "group" and of_critics:
-        raise CommandError(f"--estimator group has no critics: leave {', '.join(of_critics)} out")
-    if given.get("ptx_data") and not args.hyper.get("ptx_coefficient"):
-        raise CommandError("--ptx-data is learned with the weight --ptx-coefficient, which is 0: give both or neither")
 
 
 def _begin(args: argparse.Namespace) -> Outcome:

@@ -9,6 +9,7 @@ from typing import Any
 
 from experiments import family
 from experiments.family import Command, Family
+from experiments.outcome import CommandError
 from experiments.words import integer, not_negative, positive
 from jsafe.hyper import Hyper
 from rlhf.generate import Sampling
@@ -182,6 +183,7 @@ _OF_LIMITS = frozenset(
     ("cost_limit", "cost_window", *(f"multiplier_{name}" for name in ("init", "learning_rate", "max", "delay")))
 )
 """Hyper-parameters of limits, which a stage without limits does not take."""
+OF_CRITICS = frozenset({"critic_learning_rate", "clip_value", "gae_lambda"})
 _TRAIN, _USE = "experiments.rlhf_train:train", "experiments.rlhf_use"
 
 
@@ -309,6 +311,20 @@ def parse(
 ) -> argparse.Namespace:
     """Read the words after `jsafe rlhf`; see `experiments.family.parse`."""
     return family.parse(FAMILY, argv, parser_class, finish)
+
+
+def refuse_idle(args: argparse.Namespace) -> None:
+    """Refuse options that change nothing beside the others.
+
+    Raises:
+        CommandError: the message names the flags.
+    """
+    given = vars(args)
+    if given.get("eval_data") and given.get("eval_share"):
+        raise CommandError("--eval-data says what to measure on: leave --eval-share out")
+    of_critics = [flag for name, flag in args.explicit.items() if name in OF_CRITICS]
+    if args.hyper.get("estimator") == "group" and of_critics:
+        raise CommandError(f"--estimator group has no critics: leave {', '.join(of_critics)} out")
 
 
 def hyper_of(cls: type[Hyper], stage: str, given: dict[str, Any]) -> Any:

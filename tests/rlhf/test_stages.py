@@ -333,7 +333,6 @@ def test_direct_preference_is_measured_on_pairs_kept_apart(files, models, tmp_pa
             "ppo --data a --estimator group --gae-lambda 0.95",
             "--estimator group has no critics: leave --gae-lambda out",
         ),
-        ("ppo --data a --ptx-data b", "--ptx-data is learned with the weight --ptx-coefficient, which is 0"),
     ],
 )
 def test_options_that_would_change_nothing_are_refused(given, message, capsys):
