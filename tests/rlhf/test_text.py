@@ -1,5 +1,7 @@
 """Templates, tokens, conversations and mixtures against the published ones."""
 
+import json
+
 import pytest
 
 from rlhf.chat import ASSISTANT, USER, Message, chat_example, chat_ids
@@ -63,6 +65,19 @@ def test_baichuan_tokens(baichuan, text, ids):
     assert baichuan.encode(text) == ids
     assert baichuan.decode(ids) == text
     assert (baichuan.size, baichuan.bos, baichuan.eos, baichuan.pad) == (125_696, None, 2, 0)
+
+
+@needs_files
+def test_special_tokens_of_baichuan_have_the_published_ids(baichuan):
+    assert (USER, ASSISTANT) == (195, 196)
+    piece = baichuan.backend.model.id_to_piece
+    assert (piece(USER), piece(ASSISTANT)) == ("<reserved_106>", "<reserved_107>")
+    assert [piece(i) for i in range(5)] == ["<unk>", "<s>", "</s>", "<SEP>", "<CLS>"]
+    assert (piece(101), piece(1088), piece(1089)) == ("<reserved_12>", "<reserved_999>", "<0x00>")
+    assert baichuan.encode("\n\t", start=False) == [5, 6]
+    said = json.loads((FILES.parent / "hf_meta" / "generation_config.json").read_text())
+    assert (said["user_token_id"], said["assistant_token_id"]) == (USER, ASSISTANT)
+    assert (said["bos_token_id"], said["eos_token_id"], said["pad_token_id"]) == (1, baichuan.eos, baichuan.pad)
 
 
 @needs_files
