@@ -97,10 +97,28 @@ def _encode(sample: Sample, answer: str, tokenizer: Tokenizer, length: int) -> t
     return ids, begin
 
 
+def _learned(sample: Sample, answer: str, tokenizer: Tokenizer, length: int) -> tuple[list[int], list[int]]:
+    """Ids and labels of a dialogue, at most `length`: every answer is learned, and the end behind it.
+
+    Turns end where the tokens of the text up to their end do, as published.
+    """
+    turns, end = [*sample.prompt, answer], tokenizer.eos_text
+    ids: list[int] = []
+    labels: list[int] = []
+    for number in range(1, len(turns), 2):
+        asked = format_prompt(turns[:number], end)
+        begin = len(tokenizer.encode(asked))
+        if number == 1 and begin >= length:
+            raise Unusable(f"the prompt has {begin} tokens and leaves no room for an answer in {length}")
+        ids = tokenizer.encode(asked + turns[number] + end)
+        labels += [IGNORED] * (begin - len(labels)) + ids[begin:]
+    return ids[:length], labels[:length]
+
+
 def supervised(
     samples: Sequence[Sample], tokenizer: Tokenizer, length: int, *, skip: bool = False
 ) -> tuple[Supervised, dict[str, int]]:
-    """Prompts with their answers, of which the answers are learned.
+    """Prompts with their answers, of which the answers are learned, those within a dialogue too.
 
     Args:
         samples: with an answer each.
@@ -115,13 +133,13 @@ def supervised(
         ValueError: a sample cannot be used and `skip` is not set; the message names it by file and row.
     """
 
-    def one(sample: Sample) -> tuple[list[int], int]:
-        return _encode(sample, _of(sample.answer, "there is no answer"), tokenizer, length)
+    def one(sample: Sample) -> tuple[list[int], list[int]]:
+        return _learned(sample, _of(sample.answer, "there is no answer"), tokenizer, length)
 
     found, left_out = _each(samples, one, skip)
     ids, mask = _right([ids for ids, _ in found], length, tokenizer.pad)
-    learned = mask & (np.arange(length) >= np.array([begin for _, begin in found], int).reshape(-1, 1))
-    return Supervised(ids, np.where(learned, ids, IGNORED).astype(np.int32), mask), left_out
+    labels, _ = _right([labels for _, labels in found], length, IGNORED)
+    return Supervised(ids, labels, mask), left_out
 
 
 def preferences(

@@ -41,6 +41,21 @@ def test_answers_and_their_end_are_learned_and_prompts_are_not():
     assert LETTERS.decode(found.labels[1, begin:]) == "much l"  # cut, and without an end
 
 
+def test_every_answer_of_a_dialogue_is_learned_with_the_end_behind_it():
+    dialogue = Sample(("q", "first", "and?"), "second")
+    length = 120
+    found, _ = supervised([dialogue], LETTERS, length)
+    learned = found.labels[0] != IGNORED
+    np.testing.assert_array_equal(found.labels[0][learned], found.ids[0][learned])
+    assert found.labels[0][learned].tolist() == [*Letters().encode("first"), 2, *Letters().encode("second"), 2]
+    rest = found.ids[0][found.mask[0] & ~learned]
+    assert rest.tolist() == [*PROMPT, *Letters().encode("USER: and? ASSISTANT:")]
+    assert text(found.ids[0], found.mask[0]) == format_prompt(dialogue.prompt, "") + "second"
+    # One that is too long loses its end, and what it says before is learned all the same.
+    cut, left_out = supervised([dialogue], LETTERS, LONG, skip=True)
+    assert not left_out and LETTERS.decode(cut.labels[0][cut.labels[0] != IGNORED]) == "first"
+
+
 def test_the_better_answer_comes_first_and_brings_its_own_verdict():
     samples = [
         Sample(("q",), "a", "bb", better=True, safer=False, safe=False, other_safe=True),
