@@ -25,7 +25,7 @@ from rlhf.folder import Model
 from rlhf.generate import Answers, Sampling
 from rlhf.generate import generate as draw
 from rlhf.models.heads import LanguageModel, ScoreModel
-from rlhf.text import format_prompt
+from rlhf.templates import prompt_ids
 
 
 def answers_of(
@@ -67,10 +67,11 @@ def answers_of(
     return [s._replace(answer=text, other=None) for s, text in zip(kept, texts, strict=True)], drawn
 
 
-def _opened(path: Path | None, tokenizer: Path | None, what: str, *, score: bool = False) -> Model:
+def _opened(path: Path | None, args: argparse.Namespace, what: str, *, score: bool = False) -> Model:
     if path is None:
         raise CommandError(f"name {what}: a folder of a model")
-    return folder.open_model(path, tokenizer, score=score)
+    model = folder.open_model(path, args.tokenizer, score=score)
+    return model if score else folder.with_template(model, args.template)
 
 
 def _prompts(args: argparse.Namespace) -> list[Sample]:
@@ -89,7 +90,7 @@ def generate(args: argparse.Namespace) -> Outcome:
     """Run `jsafe rlhf generate`."""
     prepare(args)
     samples = _prompts(args)
-    model = _opened(args.model, args.tokenizer, "--model DIR")
+    model = _opened(args.model, args, "--model DIR")
     sampling = hyper_of(Sampling, "generate", args.hyper)
     rest = {"prompt_length": args.prompt_length, "batch_size": min(args.batch_size, len(samples)), "skip": args.skip}
     found, _ = answers_of(model, samples, sampling, seed=args.seed, **rest)
@@ -104,7 +105,7 @@ def generate(args: argparse.Namespace) -> Outcome:
 def chat(args: argparse.Namespace) -> Outcome:
     """Run `jsafe rlhf chat`: one line of the user, one answer; `/reset` forgets, `/quit` ends."""
     prepare(args)
-    model = _opened(args.model, args.tokenizer, "--model DIR")
+    model = _opened(args.model, args, "--model DIR")
     sampling = hyper_of(Sampling, "chat", args.hyper)
     note("say something; /reset forgets what was said, /regenerate answers again, /quit ends")
     turns: list[str] = []
@@ -124,7 +125,7 @@ def chat(args: argparse.Namespace) -> Outcome:
             continue
         else:
             turns.append(said)
-        while len(turns) > 1 and _length(model, turns) > args.prompt_length:
+        while len(turns) > 1 and len(prompt_ids(turns, model.tokenizer, args.prompt_length)) > args.prompt_length:
             turns = turns[2:]
         number += 1
         sample = Sample(tuple(turns))
@@ -136,10 +137,6 @@ def chat(args: argparse.Namespace) -> Outcome:
     return Outcome({"turns": number}, "")
 
 
-def _length(model: Model, turns: Sequence[str]) -> int:
-    return len(model.tokenizer.encode(format_prompt(turns, model.tokenizer.eos_text)))
-
-
 def evaluate(args: argparse.Namespace) -> Outcome:
     """Run `jsafe rlhf evaluate`: answers of each model to the same prompts, judged by the same models."""
     prepare(args)
@@ -148,15 +145,15 @@ def evaluate(args: argparse.Namespace) -> Outcome:
     if len(costs) > 1:
         raise CommandError("evaluate takes one --cost-model")
     judges = {
-        "reward": _opened(args.reward_model, args.tokenizer, "--reward-model DIR", score=True),
-        "cost": _opened(costs[0], args.tokenizer, "--cost-model DIR", score=True),
+        "reward": _opened(args.reward_model, args, "--reward-model DIR", score=True),
+        "cost": _opened(costs[0], args, "--cost-model DIR", score=True),
     }
     sampling = hyper_of(Sampling, "evaluate", args.hyper)
     out = writable_folder(args.out or Path("runs/rlhf-evaluation"))
     names, texts, scores, lengths = _names(args.models), [], {"reward": [], "cost": []}, []
     for place in args.models:
         note(f"{place} answers {len(samples)} prompts ...")
-        model = _opened(place, args.tokenizer, "a model")
+        model = _opened(place, args, "a model")
         rest = {"prompt_length": args.prompt_length, "batch_size": args.batch_size, "skip": args.skip}
         found, drawn = answers_of(model, samples, sampling, seed=args.seed, **rest)
         texts.append(found)

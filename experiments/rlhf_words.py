@@ -14,6 +14,7 @@ from jsafe.hyper import Hyper
 from rlhf.generate import Sampling
 from rlhf.models.config import POOLINGS
 from rlhf.reinforcement_options import ReinforcementOptions
+from rlhf.text import TEMPLATES
 from rlhf.training import TrainingOptions
 
 SHORT = 256
@@ -45,6 +46,11 @@ FLAGS: dict[str, dict[str, Any]] = {
         "type": Path,
         "metavar": "PATH",
         "help": "folder or file (default: the model's)",
+    },
+    "template": {
+        "choices": TEMPLATES,
+        "help": "how conversations are put: as text with USER: and ASSISTANT:, or with Baichuan 2's role tokens "
+        "(default: baichuan for a model of that family, else safe-rlhf)",
     },
     "vocabulary": {**_COUNT, "default": 4096, "help": "tokens of a tokenizer that is learned (default 4096)"},
     "length": {**_COUNT, "help": f"longest text (default 512, {SHORT} for a small model from nothing)"},
@@ -173,10 +179,11 @@ POSITIONAL: dict[str, dict[str, Any]] = {
 _MANY = ("mesh", "coordinator", "processes", "process")
 _RUN = ("seed", "run-dir", "resume", "checkpoint-every", "quiet", *_MANY)
 _TEXTS_ONLY = ("model", "tokenizer", "vocabulary", "length", "data", *_RUN)
-_SUPERVISED = (*_TEXTS_ONLY, "eval-data", "eval-share", "skip")
+_SUPERVISED = (*_TEXTS_ONLY, "eval-data", "eval-share", "skip", "template")
 _PAIRS = (*_SUPERVISED, "warm-epochs", "regularization", "level", "pooling", "word-scores", "no-baseline")
-_REINFORCED = ("model-folder", "reward-model", "tokenizer", "data", "ptx-data", "prompt-length", "skip", "remat", *_RUN)
-_ANSWERS = ("tokenizer", "data", "skip", "prompt-length", "batch-size", "seed", "out")
+_POLICY = ("model-folder", "tokenizer", "template")
+_REINFORCED = (*_POLICY, "reward-model", "data", "ptx-data", "prompt-length", "skip", "remat", *_RUN)
+_ANSWERS = ("tokenizer", "template", "data", "skip", "prompt-length", "batch-size", "seed", "out")
 _SFT, _RL = (TrainingOptions,), (ReinforcementOptions, Sampling)
 _TRAIN, _USE = "experiments.rlhf_train:train", "experiments.rlhf_use"
 
@@ -260,7 +267,7 @@ COMMANDS: dict[str, Command] = {
     "chat": Command(
         "talk to a model in the terminal",
         f"{_USE}:chat",
-        ("model-folder", "tokenizer", "prompt-length", "seed"),
+        (*_POLICY, "prompt-length", "seed"),
         (Sampling,),
     ),
     "evaluate": Command(

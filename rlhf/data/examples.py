@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from rlhf.data.samples import Sample
-from rlhf.text import IGNORED, format_prompt
+from rlhf.templates import answered_ids, learned_ids, prompt_ids
+from rlhf.text import IGNORED
 from rlhf.tokens import Tokenizer
 
 Array = Any
@@ -89,30 +90,15 @@ class Unusable(ValueError):
 
 def _encode(sample: Sample, answer: str, tokenizer: Tokenizer, length: int) -> tuple[list[int], int]:
     """Ids of prompt, answer and end, at most `length` of them, and how many are the prompt's."""
-    prompt = format_prompt(sample.prompt, tokenizer.eos_text)
-    begin = len(tokenizer.encode(prompt))
-    ids = [*tokenizer.encode(prompt + answer), tokenizer.eos][:length]
+    ids, begin = answered_ids(sample.prompt, answer, tokenizer)
+    return ids[:length], _room(begin, length)
+
+
+def _room(begin: int, length: int) -> int:
+    """Where the answer begins, if it does before the end."""
     if begin >= length:
         raise Unusable(f"the prompt has {begin} tokens and leaves no room for an answer in {length}")
-    return ids, begin
-
-
-def _learned(sample: Sample, answer: str, tokenizer: Tokenizer, length: int) -> tuple[list[int], list[int]]:
-    """Ids and labels of a dialogue, at most `length`: every answer is learned, and the end behind it.
-
-    Turns end where the tokens of the text up to their end do, as published.
-    """
-    turns, end = [*sample.prompt, answer], tokenizer.eos_text
-    ids: list[int] = []
-    labels: list[int] = []
-    for number in range(1, len(turns), 2):
-        asked = format_prompt(turns[:number], end)
-        begin = len(tokenizer.encode(asked))
-        if number == 1 and begin >= length:
-            raise Unusable(f"the prompt has {begin} tokens and leaves no room for an answer in {length}")
-        ids = tokenizer.encode(asked + turns[number] + end)
-        labels += [IGNORED] * (begin - len(labels)) + ids[begin:]
-    return ids[:length], labels[:length]
+    return begin
 
 
 def supervised(
@@ -134,7 +120,10 @@ def supervised(
     """
 
     def one(sample: Sample) -> tuple[list[int], list[int]]:
-        return _learned(sample, _of(sample.answer, "there is no answer"), tokenizer, length)
+        answer = _of(sample.answer, "there is no answer")
+        _room(len(prompt_ids(sample.prompt[:1], tokenizer)), length)
+        ids, labels = learned_ids(sample.prompt, answer, tokenizer)
+        return ids[:length], labels[:length]
 
     found, left_out = _each(samples, one, skip)
     ids, mask = _right([ids for ids, _ in found], length, tokenizer.pad)
@@ -223,7 +212,7 @@ def prompts(
     """
 
     def one(sample: Sample) -> list[int]:
-        ids = tokenizer.encode(format_prompt(sample.prompt, tokenizer.eos_text))
+        ids = prompt_ids(sample.prompt, tokenizer, length)
         if len(ids) > length:
             raise Unusable(f"the prompt has {len(ids)} tokens, and there is room for {length}")
         return ids

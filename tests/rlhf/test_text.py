@@ -1,14 +1,17 @@
 """Templates, tokens, conversations and mixtures against the published ones."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from rlhf.chat import ASSISTANT, USER, Message, chat_example, chat_ids
-from rlhf.data import mixing
+from rlhf.data import examples, mixing
+from rlhf.data.samples import Sample
+from rlhf.folder import Model, with_template
 from rlhf.models import PUBLISHED
-from rlhf.text import IGNORED, format_prompt
-from rlhf.tokens import load_tokenizer
+from rlhf.text import IGNORED, TEMPLATES, format_prompt
+from rlhf.tokens import Tokenizer, load_tokenizer
 from tests.conftest import ROOT
 
 FILES = ROOT.parent / "shared" / "data" / "rlhf" / "tokenizers"
@@ -110,6 +113,27 @@ def test_conversations_of_baichuan_keep_the_newest_round_and_older_ones_that_fit
     for wrong, message in (([], "turn of the user"), (late, "first"), (unknown, "role")):
         with pytest.raises(ValueError, match=message):
             chat_ids(wrong, baichuan, 10)
+
+
+@needs_files
+def test_a_model_of_baichuan_is_asked_and_taught_in_its_own_format(baichuan, llama):
+    assert (baichuan.template, llama.template) == ("baichuan", "safe-rlhf")
+    hello, sample = [23160, 2063], Sample(("Hello world",), "Hello world")
+    assert examples.prompts([sample], baichuan, 4)[0].ids.tolist() == [[195, *hello, 196]]
+    found, _ = examples.supervised([sample], baichuan, 7)
+    assert found.ids.tolist() == [[195, *hello, 196, *hello, 2]]
+    assert found.labels.tolist() == [[2, *[IGNORED] * 3, *hello, 2]]
+    asked = examples.prompts([Sample(("hi",))], baichuan._replace(template="safe-rlhf"), 16)[0].ids
+    assert asked[0, :4].tolist() == [16183, 61047, 40340, 8115]  # the text of Safe RLHF, where it is asked for
+
+
+def test_roles_are_refused_for_a_family_without_them():
+    model = Model(PUBLISHED["llama-7b"], Tokenizer(Path("none"), None, 32_000, 1, 2, 0, "</s>"), {})
+    assert with_template(model, None) is model
+    with pytest.raises(ValueError, match="needs a model of the family baichuan, got one of llama"):
+        with_template(model, "baichuan")
+    own = Model(PUBLISHED["tiny-baichuan"], model.tokenizer, {})
+    assert [with_template(own, name).tokenizer.template for name in TEMPLATES] == list(TEMPLATES)
 
 
 @needs_files
