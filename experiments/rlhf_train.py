@@ -221,7 +221,8 @@ def build(given: dict[str, Any], where: Path) -> tuple[stages.Stage, tuple[Any, 
     model = _start(given, where, texts, found)
     options = hyper_of(TrainingOptions, name, _small(given, name))
     rows = options.batch_size // options.accumulation
-    note(memory.describe(memory.supervised(model.config, rows, _length(given), options, options.loss_chunk)))
+    needs = memory.supervised(model.config, rows, _length(given), options, options.loss_chunk, options.dtype)
+    note(memory.describe(needs))
     _say_adapters(model.config, options)
     rest: dict[str, Any] = {"length": _length(given), "skip": given["skip"]}
     if name in ("reward", "cost"):
@@ -349,7 +350,7 @@ def _reinforcement(given: dict[str, Any]) -> tuple[stages.Stage, tuple[Any, ...]
     rest: dict[str, Any] = {"prompt_length": given["prompt_length"], "skip": given["skip"], "ptx": ptx}
     rest["remat"] = given["remat"]
     if name == "reward-shaping":
-        shaped = stages.shaped_judge(judges[0], judges[1], given["weight"])
+        shaped = stages.shaped_judge(judges[0], judges[1], given["weight"], options.dtype)
         stage = stages.reinforcement(
             name, actor, shaped, (), found, options, sampling,
             critics=judges[:1], watched={"return": judges[0], "cost": judges[1]}, **rest,

@@ -37,6 +37,7 @@ def answers_of(
     prompt_length: int = 64,
     batch_size: int = 16,
     skip: bool = False,
+    dtype: str = "float32",
 ) -> tuple[list[Sample], Answers]:
     """Answers to prompts, batch by batch in one compiled program.
 
@@ -47,7 +48,7 @@ def answers_of(
     kept = [s for s in samples if len(examples.prompts([s], model.tokenizer, prompt_length, skip=True)[0].ids)]
     if left_out:
         note(f"{len(samples) - len(kept)} prompts left out: {'; '.join(left_out)}")
-    language_model = LanguageModel(model.config)
+    language_model = LanguageModel(model.config, dtype)
     pad = model.tokenizer.pad
 
     @jax.jit
@@ -93,6 +94,7 @@ def generate(args: argparse.Namespace) -> Outcome:
     model = _opened(args.model, args, "--model DIR")
     sampling = hyper_of(Sampling, "generate", args.hyper)
     rest = {"prompt_length": args.prompt_length, "batch_size": min(args.batch_size, len(samples)), "skip": args.skip}
+    rest |= {"dtype": args.dtype}
     found, _ = answers_of(model, samples, sampling, seed=args.seed, **rest)
     rows = [{"prompt": s.prompt[0] if len(s.prompt) == 1 else list(s.prompt), "response": s.answer} for s in found]
     if args.out is None:
@@ -129,9 +131,8 @@ def chat(args: argparse.Namespace) -> Outcome:
             turns = turns[2:]
         number += 1
         sample = Sample(tuple(turns))
-        found, _ = answers_of(
-            model, [sample], sampling, seed=args.seed + number, prompt_length=args.prompt_length, batch_size=1
-        )
+        rest = {"prompt_length": args.prompt_length, "batch_size": 1, "dtype": args.dtype}
+        found, _ = answers_of(model, [sample], sampling, seed=args.seed + number, **rest)
         turns.append(found[0].answer or "")
         print(turns[-1], file=sys.__stdout__, flush=True)
     return Outcome({"turns": number}, "")
@@ -155,12 +156,14 @@ def evaluate(args: argparse.Namespace) -> Outcome:
         note(f"{place} answers {len(samples)} prompts ...")
         model = _opened(place, args, "a model")
         rest = {"prompt_length": args.prompt_length, "batch_size": args.batch_size, "skip": args.skip}
+        rest |= {"dtype": args.dtype}
         found, drawn = answers_of(model, samples, sampling, seed=args.seed, **rest)
         texts.append(found)
         lengths.append(np.asarray(drawn.mask)[:, args.prompt_length :].sum(1))
         for judge, held in judges.items():
             ids, mask = np.asarray(drawn.ids), np.asarray(drawn.mask)
-            scores[judge].append(judging.score_texts(ScoreModel(held.config), held.params, ids, mask)[:, 0])
+            scorer = ScoreModel(held.config, dtype=args.dtype)
+            scores[judge].append(judging.score_texts(scorer, held.params, ids, mask)[:, 0])
     data = compared(names, texts, np.array(scores["reward"]), np.array(scores["cost"]), lengths)
     _write_table(out / "table.csv", names, texts, scores)
     (out / "evaluation.json").write_text(to_json(data))

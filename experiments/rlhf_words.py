@@ -12,7 +12,7 @@ from experiments.family import Command, Family
 from experiments.words import integer, not_negative, positive
 from jsafe.hyper import Hyper
 from rlhf.generate import Sampling
-from rlhf.models.config import POOLINGS
+from rlhf.models.config import DTYPES, POOLINGS
 from rlhf.reinforcement_options import ReinforcementOptions
 from rlhf.text import TEMPLATES
 from rlhf.training import TrainingOptions
@@ -31,7 +31,7 @@ _COUNT = {"type": positive, "metavar": "N"}
 _NUMBER = {"type": not_negative, "metavar": "X"}
 _TEXTS = {"action": "append", "metavar": "FILE"}
 _SWITCH = {"action": "store_true"}
-_TYPE = {"choices": ("float32", "bfloat16"), "default": "float32"}
+_TYPE = {"choices": tuple(DTYPES), "default": "float32"}
 
 FLAGS: dict[str, dict[str, Any]] = {
     "model": {
@@ -103,7 +103,7 @@ FLAGS: dict[str, dict[str, Any]] = {
     },
     "batch-size": {**_COUNT, "default": 16, "help": "rows at once (default 16)"},
     "stage": {"dest": "of", "choices": ("sft", "ppo-lag"), "default": "sft", "help": "what to plan (default sft)"},
-    "dtype": {**_TYPE, "help": "of activations and matrix products (default float32, what the stages use)"},
+    "dtype": {**_TYPE, "help": "of activations and matrix products (default float32)"},
     "param-dtype": {**_TYPE, "help": "of parameters, gradients and moments (default float32, what the stages use)"},
     "compile": {
         **_SWITCH,
@@ -183,7 +183,7 @@ _SUPERVISED = (*_TEXTS_ONLY, "eval-data", "eval-share", "skip", "template")
 _PAIRS = (*_SUPERVISED, "warm-epochs", "regularization", "level", "pooling", "word-scores", "no-baseline")
 _POLICY = ("model-folder", "tokenizer", "template")
 _REINFORCED = (*_POLICY, "reward-model", "data", "ptx-data", "prompt-length", "skip", "remat", *_RUN)
-_ANSWERS = ("tokenizer", "template", "data", "skip", "prompt-length", "batch-size", "seed", "out")
+_ANSWERS = ("tokenizer", "template", "dtype", "data", "skip", "prompt-length", "batch-size", "seed", "out")
 _SFT, _RL = (TrainingOptions,), (ReinforcementOptions, Sampling)
 _TRAIN, _USE = "experiments.rlhf_train:train", "experiments.rlhf_use"
 
@@ -267,7 +267,7 @@ COMMANDS: dict[str, Command] = {
     "chat": Command(
         "talk to a model in the terminal",
         f"{_USE}:chat",
-        (*_POLICY, "prompt-length", "seed"),
+        (*_POLICY, "dtype", "prompt-length", "seed"),
         (Sampling,),
     ),
     "evaluate": Command(
@@ -281,7 +281,7 @@ COMMANDS: dict[str, Command] = {
         "experiments.rlhf_harness:run",
         (
             *("model-folder", "tokenizer", "length", "multiple-choice", "language", "gsm8k", "solved"),
-            *("batch-size", "seed", "out"),
+            *("dtype", "batch-size", "seed", "out"),
         ),
         (Sampling,),
         {"temperature": 0.0, "max_new_tokens": 256},
