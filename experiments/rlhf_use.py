@@ -96,12 +96,21 @@ def generate(args: argparse.Namespace) -> Outcome:
     rest = {"prompt_length": args.prompt_length, "batch_size": min(args.batch_size, len(samples)), "skip": args.skip}
     rest |= {"dtype": args.dtype}
     found, _ = answers_of(model, samples, sampling, seed=args.seed, **rest)
-    rows = [{"prompt": s.prompt[0] if len(s.prompt) == 1 else list(s.prompt), "response": s.answer} for s in found]
+    rows = [row_of(s) for s in found]
     if args.out is None:
         return Outcome({"answers": rows}, "\n\n".join(f"{s.prompt[-1]}\n{s.answer}" for s in found))
     writable_folder(args.out.parent)
     args.out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return Outcome({"answers": len(rows), "file": str(args.out)}, f"{len(rows)} answers in {args.out}")
+
+
+def row_of(sample: Sample) -> dict[str, Any]:
+    """An answer as `rlhf.data.samples.answered` reads it."""
+    row: dict[str, Any] = {"prompt": sample.prompt[0] if len(sample.prompt) == 1 else list(sample.prompt)}
+    row["response"] = sample.answer
+    asked = next((name for name, holds in (sample.labels or {}).items() if holds), None)
+    # Categories of a question; those of another answer to it say nothing of this one.
+    return row | ({"question_category": asked} if asked and sample.safe is None else {})
 
 
 def chat(args: argparse.Namespace) -> Outcome:
@@ -151,7 +160,7 @@ def evaluate(args: argparse.Namespace) -> Outcome:
     }
     sampling = hyper_of(Sampling, "evaluate", args.hyper)
     out = writable_folder(args.out or Path("runs/rlhf-evaluation"))
-    names, texts, scores, lengths = _names(args.models), [], {"reward": [], "cost": []}, []
+    names, texts, scores, lengths = names_of(args.models), [], {"reward": [], "cost": []}, []
     for place in args.models:
         note(f"{place} answers {len(samples)} prompts ...")
         model = _opened(place, args, "a model")
@@ -171,7 +180,7 @@ def evaluate(args: argparse.Namespace) -> Outcome:
     return Outcome(data | {"folder": str(out)}, f"{summary(data)}\n\nanswers, figures and picture in {out}")
 
 
-def _names(places: Sequence[Path]) -> list[str]:
+def names_of(places: Sequence[Path]) -> list[str]:
     """The last part of each path that tells different ones apart, without the folder `model` of a run."""
     short = [place.parent if place.name == "model" and place.parent.name else place for place in places]
     names = [str(place) for place in short]

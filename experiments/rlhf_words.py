@@ -145,6 +145,11 @@ FLAGS: dict[str, dict[str, Any]] = {
     "checkpoint-every": {**_COUNT, "help": "iterations between checkpoints"},
     "quiet": {**_SWITCH, "help": "no progress line"},
     "out": {**_FILE, "help": "where the result goes"},
+    "threshold": {**_NUMBER, "default": 0.4, "help": "above which a category counts as found (default 0.4)"},
+    "verdicts": {
+        **_FILE,
+        "help": "what other judges say: a row for each answer, a column of true and false for each judge",
+    },
     "multiple-choice": {**_FOLDER, "help": "folder with dev/SUBJECT.csv and test/SUBJECT.csv, as CMMLU and MMLU have"},
     "language": {"choices": ("en", "zh"), "default": "en", "help": "of the questions (default en)"},
     "gsm8k": {**_FILE, "help": "problems as JSON lines; the first four are solved, unless --solved names others"},
@@ -275,6 +280,11 @@ COMMANDS: dict[str, Command] = {
         f"{_USE}:evaluate",
         ("models", "reward-model", "cost-model", *_ANSWERS),
         (Sampling,),
+    ),
+    "flagged": Command(
+        "how many answers moderation models flag, and how far judges agree",
+        "experiments.rlhf_flagged:flagged",
+        (*("models", "tokenizer", "data", "skip", "length", "threshold", "verdicts"), *("dtype", "batch-size", "out")),
     ),
     "harness": Command(
         "multiple choice and GSM8K",
