@@ -62,6 +62,7 @@ class Watch:
         self.where, self.stage, self.held = where, stage, held
         self.folder = given.get("harness") and Path(given["harness"])
         self.language = given.get("language") or "en"
+        self.dtype = given["hyper"].get("dtype", "float32")
         config = stage.trainer.info.config
         self.each = config["batch_size"] * length
         self.updates = updates_at(given.get("save_at"), given.get("save_every"), self.each, stage.iterations)
@@ -90,9 +91,9 @@ class Watch:
         row: dict[str, Any] = {"tokens": tokens, "iteration": iteration, "model": place.name}
         row["petaflops"] = scaling.training_petaflops(model.config, tokens)
         if self.held is not None:
-            row |= rlhf_measure.plain_text(model, self.held)
+            row |= rlhf_measure.plain_text(model, self.held, dtype=self.dtype)
         if self.folder:
-            ask = rlhf_harness.next_logits(model, min(2048, model.config.max_length), ASKED)
+            ask = rlhf_harness.next_logits(model, min(2048, model.config.max_length), ASKED, self.dtype)
             score = harness.multiple_choice(ask, model.tokenizer, self.folder, language=self.language)["all"]
             low, high = score.interval()
             row["multiple_choice"] = {"value": score.accuracy, "low": low, "high": high, "questions": score.count}

@@ -48,9 +48,9 @@ def _ask(language_model: LanguageModel, params: Any, ids: jax.Array, mask: jax.A
     return jnp.asarray(language_model.apply({"params": params}, last, method=LanguageModel.logits))
 
 
-def next_logits(model: Model, length: int, batch_size: int) -> harness.NextLogits:
+def next_logits(model: Model, length: int, batch_size: int, dtype: str = "float32") -> harness.NextLogits:
     """Logits of the token after each text."""
-    ask = functools.partial(_ask, LanguageModel(model.config))
+    ask = functools.partial(_ask, LanguageModel(model.config, dtype))
 
     def of(texts: Sequence[str]) -> np.ndarray:
         ids, mask, cut = encoded(model, texts, length, left=False)
@@ -61,9 +61,11 @@ def next_logits(model: Model, length: int, batch_size: int) -> harness.NextLogit
     return of
 
 
-def answers(model: Model, sampling: Sampling, length: int, batch_size: int, seed: int) -> harness.Answer:
+def answers(
+    model: Model, sampling: Sampling, length: int, batch_size: int, seed: int, dtype: str = "float32"
+) -> harness.Answer:
     """What the model writes after each text."""
-    language_model = LanguageModel(model.config)
+    language_model = LanguageModel(model.config, dtype)
     pad = model.tokenizer.pad
 
     @jax.jit
@@ -93,7 +95,7 @@ def run(args: argparse.Namespace) -> Outcome:
     length = args.length or min(2048, model.config.max_length)
     scores: dict[str, harness.Score] = {}
     if args.multiple_choice is not None:
-        ask = next_logits(model, length, args.batch_size)
+        ask = next_logits(model, length, args.batch_size, args.dtype)
         found = harness.multiple_choice(ask, model.tokenizer, args.multiple_choice, language=args.language)
         scores |= {f"multiple choice, {name}": score for name, score in found.items()}
     if args.gsm8k is not None:
@@ -102,7 +104,7 @@ def run(args: argparse.Namespace) -> Outcome:
         first = solved[: harness.GSM8K_SHOTS]
         problems = [p for p in problems if p not in first]
         sampling = hyper_of(Sampling, "harness", args.hyper)
-        ask = answers(model, sampling, length, args.batch_size, args.seed)
+        ask = answers(model, sampling, length, args.batch_size, args.seed, args.dtype)
         scores["GSM8K"] = harness.gsm8k(ask, problems, first)
     rows = {
         name: {"accuracy": s.accuracy, "low": s.interval()[0], "high": s.interval()[1], "right": s.right, "of": s.count}

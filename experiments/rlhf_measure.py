@@ -43,14 +43,14 @@ def measure(
         length: longest text.
         start: opens the model that the training began with.
     """
-    name = given["stage"]
+    name, dtype = given["stage"], given["hyper"].get("dtype", "float32")
     if name == "dpo":
-        return direct_preference(given, model, start(), kept, length)
+        return direct_preference(given, model, start(), kept, length, dtype)
     if name in ("reward", "cost"):
-        return preference(name, model, learned, kept, length, given["skip"], given["baseline"])
+        return preference(name, model, learned, kept, length, given["skip"], given["baseline"], dtype)
     if name == "moderation":
-        return moderation(model, kept, length, given["skip"])
-    return language(model, kept, length, given["skip"])
+        return moderation(model, kept, length, given["skip"], dtype)
+    return language(model, kept, length, given["skip"], dtype)
 
 
 def preference(
@@ -61,11 +61,12 @@ def preference(
     length: int,
     skip: bool,
     baseline: bool = True,
+    dtype: str = "float32",
 ) -> dict[str, Any]:
     """Ranking accuracy, for a cost model also that of the sign, with intervals, beside a bag of words."""
     by = "safer" if kind == "cost" else "better"
     pairs, groups = examples.pairs_and_prompts(kept, model.tokenizer, length, by=by, skip=skip)
-    scorer = ScoreModel(model.config)
+    scorer = ScoreModel(model.config, dtype=dtype)
     scores = judging.score_pairs(scorer, model.params, pairs)
     signs = np.stack([pairs.better_sign, pairs.worse_sign], axis=1)
     found = _figures(kind, scores, signs, groups)
@@ -84,11 +85,11 @@ def preference(
 
 
 def direct_preference(
-    given: dict[str, Any], model: Model, start: Model, kept: Sequence[Sample], length: int
+    given: dict[str, Any], model: Model, start: Model, kept: Sequence[Sample], length: int, dtype: str = "float32"
 ) -> dict[str, Any]:
     """How often the implied reward of the better answer is the larger one, and by how much, with intervals."""
     pairs, groups = examples.pairs_and_prompts(kept, model.tokenizer, length, by="better", skip=given["skip"])
-    language_model = LanguageModel(model.config, loss_chunk=EVALUATED)
+    language_model = LanguageModel(model.config, dtype, loss_chunk=EVALUATED)
     new, old = (objectives.with_reference(language_model, m.params, pairs) for m in (model, start))
     compared = losses.Pairs(*(jnp.asarray(x) for x in pairs[:4]))
     rewards = losses.implied_rewards(
@@ -147,12 +148,13 @@ def _baseline(
     return _figures("cost", scores, signs, groups) if kind == "cost" else _figures("reward", -scores, signs, groups)
 
 
-def moderation(model: Model, kept: Sequence[Sample], length: int, skip: bool) -> dict[str, Any]:
+def moderation(model: Model, kept: Sequence[Sample], length: int, skip: bool, dtype: str = "float32") -> dict[str, Any]:
     """What the published evaluation of the moderation model logs."""
     names = beavertails.CATEGORIES
     data, _ = examples.labelled(kept, names, model.tokenizer, length, skip=skip)
     groups = [s.prompt for s in kept if len(examples.labelled([s], names, model.tokenizer, length, skip=True)[0].ids)]
-    logits = judging.score_texts(ScoreModel(model.config, len(names)), model.params, data.ids, data.mask)
+    scorer = ScoreModel(model.config, len(names), dtype=dtype)
+    logits = judging.score_texts(scorer, model.params, data.ids, data.mask)
     rows = beavertails.moderation_metrics(1 / (1 + np.exp(-logits)), data.labels)
     right = np.any(logits > 0, axis=1) == np.any(data.labels > 0.5, axis=1)
     found = {"flagged_accuracy": judging.share(right, groups)._asdict()}
@@ -165,9 +167,9 @@ def _log_probs(model: LanguageModel, params: Any, ids: jax.Array, mask: jax.Arra
     return objectives.log_probs(model, params, ids, mask)
 
 
-def plain_text(model: Model, held: Held, batch_size: int = 16) -> dict[str, Any]:
+def plain_text(model: Model, held: Held, batch_size: int = 16, dtype: str = "float32") -> dict[str, Any]:
     """Cross-entropy of a token of plain texts, ends included, its exponential, and bits for each byte."""
-    ask = functools.partial(_log_probs, LanguageModel(model.config, loss_chunk=EVALUATED), model.params)
+    ask = functools.partial(_log_probs, LanguageModel(model.config, dtype, loss_chunk=EVALUATED), model.params)
     total = 0.0
     for (ids, mask), rows in in_batches((held.ids, held.mask), batch_size):
         total -= float(np.sum(np.asarray(ask(ids, mask), np.float64)[:rows], where=mask[:rows, 1:]))
@@ -176,11 +178,13 @@ def plain_text(model: Model, held: Held, batch_size: int = 16) -> dict[str, Any]
     return found | {"bits_per_byte": total / np.log(2) / held.bytes}
 
 
-def language(model: Model, kept: Sequence[Sample], length: int, skip: bool, batch_size: int = 16) -> dict[str, Any]:
+def language(
+    model: Model, kept: Sequence[Sample], length: int, skip: bool, dtype: str = "float32", batch_size: int = 16
+) -> dict[str, Any]:
     """Cross-entropy of a token of the answers, and its exponential."""
     data, _ = examples.supervised(kept, model.tokenizer, length, skip=skip)
     config = dataclasses.replace(model.config, z_loss_weight=0.0)
-    loss = objectives.supervised(LanguageModel(config, loss_chunk=EVALUATED))
+    loss = objectives.supervised(LanguageModel(config, dtype, loss_chunk=EVALUATED))
     ask = jax.jit(lambda params, batch: loss(params, batch).loss)
     total = count = 0.0
     for part, rows in in_batches(data, batch_size):

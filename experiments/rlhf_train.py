@@ -31,7 +31,8 @@ from rlhf.folder import Model
 from rlhf.generate import Sampling
 from rlhf.models.config import ModelConfig, parameter_count
 from rlhf.reinforcement_options import PTX_COEFFICIENT, ReinforcementOptions
-from rlhf.text import ASSISTANT, format_prompt
+from rlhf.templates import answer_marker
+from rlhf.text import format_prompt
 from rlhf.training import TrainingOptions
 from rlhf.vocabulary import learn_tokenizer
 
@@ -236,7 +237,8 @@ def build(given: dict[str, Any], where: Path) -> tuple[stages.Stage, tuple[Any, 
     model = _start(given, where, texts, found)
     options = hyper_of(TrainingOptions, name, _small(given, name))
     rows = options.batch_size // options.accumulation
-    note(memory.describe(memory.supervised(model.config, rows, _length(given), options, options.loss_chunk)))
+    needs = memory.supervised(model.config, rows, _length(given), options, options.loss_chunk, options.dtype)
+    note(memory.describe(needs))
     _say_adapters(model.config, options)
     rest: dict[str, Any] = {"length": _length(given), "skip": given["skip"]}
     if name in ("reward", "cost"):
@@ -270,23 +272,29 @@ def _start(given: dict[str, Any], where: Path, texts: list[str], found: list[sam
     """The model a stage begins with: a folder, or one made here and kept below the run, so that it can be resumed."""
     name, size = given["stage"], SCORED.get(given["stage"], 0)
     source, tokenizer = Path(given["model"]), given.get("tokenizer") and Path(given["tokenizer"])
+
+    def opened(path: Path, tokens: Path | None = None, new_scores: int = 0) -> Model:
+        model = folder.open_model(path, tokens, score=bool(size), new_scores=new_scores)
+        return folder.with_template(model, given.get("template"))
+
     if (where / "start" / "config.json").is_file():
-        return folder.open_model(where / "start", score=bool(size))
+        return opened(where / "start")
     if source.is_dir() or given["model"] not in (*folder.PRESETS, *folder.PUBLISHED):
         if given.get("warm_epochs"):
             raise CommandError("--warm-epochs is for a model that begins from nothing, not for a folder")
-        model = _pooled(folder.open_model(source, tokenizer, score=bool(size), new_scores=size), given)
+        model = _pooled(opened(source, tokenizer, size), given)
         if not given.get("word_scores"):
             return model
         folder.save_model(where / "start", _with_words(model, given, found), name)
-        return folder.open_model(where / "start", score=True)
+        return opened(where / "start")
     if tokenizer is None:
         if given["model"] not in folder.PRESETS:
             raise CommandError(f"{given['model']} has no tokenizer of its own here: name one with --tokenizer PATH")
         tokens = learn_tokenizer(texts, given["vocabulary"], where / "tokenizer")
     else:
         tokens = folder.load_tokenizer(tokenizer)
-    model = _pooled(folder.fresh(given["model"], tokens, given["seed"]), given, "mean" if size else "last")
+    model = folder.with_template(folder.fresh(given["model"], tokens, given["seed"]), given.get("template"))
+    model = _pooled(model, given, "mean" if size else "last")
     if name in ("reward", "cost"):
         epochs = given["warm_epochs"]
         if epochs:
@@ -302,7 +310,7 @@ def _start(given: dict[str, Any], where: Path, texts: list[str], found: list[sam
         if name in ("reward", "cost") and (model.config.score_pooling == "mean" if wanted is None else wanted):
             model = _with_words(model, given, found)
     folder.save_model(where / "start", model, name if size else "")
-    return folder.open_model(where / "start", score=bool(size))
+    return opened(where / "start")
 
 
 def _with_words(model: Model, given: dict[str, Any], found: list[samples.Sample]) -> Model:
@@ -327,8 +335,7 @@ def _pooled(model: Model, given: dict[str, Any], default: str | None = None) -> 
     changes: dict[str, Any] = {"score_pooling": wanted, "score_after": (), "score_shrinkage": 0.0}
     changes |= {"score_words": wanted == "mean" and model.config.score_words}
     if wanted == "mean":
-        marker = tuple(model.tokenizer.encode(f" {ASSISTANT}", start=False)[-2:])
-        changes |= {"score_after": marker, "score_shrinkage": SHRINKAGE}
+        changes |= {"score_after": answer_marker(model.tokenizer), "score_shrinkage": SHRINKAGE}
     return model._replace(config=dataclasses.replace(model.config, **changes))
 
 
@@ -354,13 +361,13 @@ def _reinforcement(given: dict[str, Any]) -> tuple[stages.Stage, tuple[Any, ...]
     needs = memory.reinforcement(config, len(places), critics, options, given["prompt_length"], sampling)
     note(memory.describe(needs))
     _say_adapters(config, options)
-    actor = folder.open_model(places[0], own)
+    actor = folder.with_template(folder.open_model(places[0], own), given.get("template"))
     kinds = ("reward", *["cost"] * (len(places) - 2))
     judges = [folder.open_model(at, own, score=True, kind=kind) for at, kind in zip(places[1:], kinds, strict=True)]
     rest: dict[str, Any] = {"prompt_length": given["prompt_length"], "skip": given["skip"], "ptx": ptx}
     rest["remat"] = given["remat"]
     if name == "reward-shaping":
-        shaped = stages.shaped_judge(judges[0], judges[1], given["weight"])
+        shaped = stages.shaped_judge(judges[0], judges[1], given["weight"], options.dtype)
         stage = stages.reinforcement(
             name, actor, shaped, (), found, options, sampling,
             critics=judges[:1], watched={"return": judges[0], "cost": judges[1]}, **rest,

@@ -25,6 +25,7 @@ from rlhf.folder import Model
 from rlhf.generate import Answers, Sampling
 from rlhf.generate import generate as draw
 from rlhf.models.heads import LanguageModel, ScoreModel
+from rlhf.templates import prompt_ids
 from rlhf.text import format_prompt
 from rlhf.tokens import difference
 
@@ -38,6 +39,7 @@ def answers_of(
     prompt_length: int = 64,
     batch_size: int = 16,
     skip: bool = False,
+    dtype: str = "float32",
 ) -> tuple[list[Sample], Answers]:
     """Answers to prompts, batch by batch in one compiled program.
 
@@ -54,7 +56,7 @@ def answers_of(
     kept = [s for s in samples if len(examples.prompts([s], model.tokenizer, prompt_length, skip=True)[0].ids)]
     if left_out:
         note(f"{len(samples) - len(kept)} prompts left out: {'; '.join(left_out)}")
-    language_model = LanguageModel(model.config)
+    language_model = LanguageModel(model.config, dtype)
     pad = model.tokenizer.pad
 
     @jax.jit
@@ -74,10 +76,11 @@ def answers_of(
     return [s._replace(answer=text, other=None) for s, text in zip(kept, texts, strict=True)], drawn
 
 
-def _opened(path: Path | None, tokenizer: Path | None, what: str, *, judge: str = "") -> Model:
+def _opened(path: Path | None, args: argparse.Namespace, what: str, *, judge: str = "") -> Model:
     if path is None:
         raise CommandError(f"name {what}: a folder of a model")
-    return folder.open_model(path, tokenizer, score=bool(judge), kind=judge)
+    model = folder.open_model(path, args.tokenizer, score=bool(judge), kind=judge)
+    return model if judge else folder.with_template(model, args.template)
 
 
 def _prompts(args: argparse.Namespace) -> list[Sample]:
@@ -98,11 +101,12 @@ def generate(args: argparse.Namespace) -> Outcome:
     """Run `jsafe rlhf generate`."""
     prepare(args)
     samples = _prompts(args)
-    model = _opened(args.model, args.tokenizer, "--model DIR")
+    model = _opened(args.model, args, "--model DIR")
     sampling = hyper_of(Sampling, "generate", args.hyper)
     rest = {"prompt_length": args.prompt_length, "batch_size": min(args.batch_size, len(samples)), "skip": args.skip}
+    rest |= {"dtype": args.dtype}
     found, _ = answers_of(model, samples, sampling, seed=args.seed, **rest)
-    rows = [{"prompt": s.prompt[0] if len(s.prompt) == 1 else list(s.prompt), "response": s.answer} for s in found]
+    rows = [row_of(s) for s in found]
     if args.out is None:
         return Outcome({"answers": rows}, "\n\n".join(f"{s.prompt[-1]}\n{s.answer}" for s in found))
     writable_folder(args.out.parent)
@@ -110,10 +114,19 @@ def generate(args: argparse.Namespace) -> Outcome:
     return Outcome({"answers": len(rows), "file": str(args.out)}, f"{len(rows)} answers in {args.out}")
 
 
+def row_of(sample: Sample) -> dict[str, Any]:
+    """An answer as `rlhf.data.samples.answered` reads it."""
+    row: dict[str, Any] = {"prompt": sample.prompt[0] if len(sample.prompt) == 1 else list(sample.prompt)}
+    row["response"] = sample.answer
+    asked = next((name for name, holds in (sample.labels or {}).items() if holds), None)
+    # Categories of a question; those of another answer to it say nothing of this one.
+    return row | ({"question_category": asked} if asked and sample.safe is None else {})
+
+
 def chat(args: argparse.Namespace) -> Outcome:
     """Run `jsafe rlhf chat`: one line of the user, one answer; `/reset` forgets, `/quit` ends."""
     prepare(args)
-    model = _opened(args.model, args.tokenizer, "--model DIR")
+    model = _opened(args.model, args, "--model DIR")
     sampling = hyper_of(Sampling, "chat", args.hyper)
     note("say something; /reset forgets what was said, /regenerate answers again, /quit ends")
     turns: list[str] = []
@@ -134,25 +147,25 @@ def chat(args: argparse.Namespace) -> Outcome:
         else:
             turns.append(said)
         fitting = turns
-        while len(fitting) > 1 and _length(model, fitting) > args.prompt_length:
+        while len(fitting) > 1 and _asked(model, fitting, args) > args.prompt_length:
             fitting = fitting[2:]
-        if (length := _length(model, fitting)) > args.prompt_length:
+        if (length := _asked(model, fitting, args)) > args.prompt_length:
             note(f"too long: {length} tokens, and there is room for {args.prompt_length} (--prompt-length)")
             turns.pop()
             continue
         turns = fitting
         number += 1
         sample = Sample(tuple(turns))
-        found, _ = answers_of(
-            model, [sample], sampling, seed=args.seed + number, prompt_length=args.prompt_length, batch_size=1
-        )
+        rest = {"prompt_length": args.prompt_length, "batch_size": 1, "dtype": args.dtype}
+        found, _ = answers_of(model, [sample], sampling, seed=args.seed + number, **rest)
         turns.append(found[0].answer or "")
         print(turns[-1], file=sys.__stdout__, flush=True)
     return Outcome({"turns": number}, "")
 
 
-def _length(model: Model, turns: Sequence[str]) -> int:
-    return len(model.tokenizer.encode(format_prompt(turns, model.tokenizer.eos_text)))
+def _asked(model: Model, turns: Sequence[str], args: argparse.Namespace) -> int:
+    """Tokens of a conversation as the model is asked it."""
+    return len(prompt_ids(turns, model.tokenizer, args.prompt_length))
 
 
 def evaluate(args: argparse.Namespace) -> Outcome:
@@ -163,22 +176,24 @@ def evaluate(args: argparse.Namespace) -> Outcome:
     if len(costs) > 1:
         raise CommandError("evaluate takes one --cost-model")
     judges = {
-        "reward": _opened(args.reward_model, args.tokenizer, "--reward-model DIR", judge="reward"),
-        "cost": _opened(costs[0], args.tokenizer, "--cost-model DIR", judge="cost"),
+        "reward": _opened(args.reward_model, args, "--reward-model DIR", judge="reward"),
+        "cost": _opened(costs[0], args, "--cost-model DIR", judge="cost"),
     }
     sampling = hyper_of(Sampling, "evaluate", args.hyper)
     out = writable_folder(args.out or Path("runs/rlhf-evaluation"))
-    names, texts, scores, lengths = _names(args.models), [], {"reward": [], "cost": []}, []
+    names, texts, scores, lengths = names_of(args.models), [], {"reward": [], "cost": []}, []
     for place in args.models:
         note(f"{place} answers {len(samples)} prompts ...")
-        model = _opened(place, args.tokenizer, "a model")
+        model = _opened(place, args, "a model")
         rest = {"prompt_length": args.prompt_length, "batch_size": args.batch_size, "skip": args.skip}
+        rest |= {"dtype": args.dtype}
         found, drawn = answers_of(model, samples, sampling, seed=args.seed, **rest)
         texts.append(found)
         lengths.append(np.asarray(drawn.mask)[:, args.prompt_length :].sum(1))
         for judge, held in judges.items():
             ids, mask = read_by(held, model, found, drawn)
-            scores[judge].append(judging.score_texts(ScoreModel(held.config), held.params, ids, mask)[:, 0])
+            scorer = ScoreModel(held.config, dtype=args.dtype)
+            scores[judge].append(judging.score_texts(scorer, held.params, ids, mask)[:, 0])
     data = compared(names, texts, np.array(scores["reward"]), np.array(scores["cost"]), lengths)
     _write_table(out / "table.csv", names, texts, scores)
     (out / "evaluation.json").write_text(to_json(data))
@@ -202,7 +217,7 @@ def read_by(judge: Model, model: Model, answered: Sequence[Sample], drawn: Answe
     return found.ids, found.mask
 
 
-def _names(places: Sequence[Path]) -> list[str]:
+def names_of(places: Sequence[Path]) -> list[str]:
     """The last part of each path that tells different ones apart, without the folder `model` of a run."""
     short = [place.parent if place.name == "model" and place.parent.name else place for place in places]
     names = [str(place) for place in short]

@@ -13,8 +13,9 @@ from experiments.outcome import CommandError
 from experiments.words import integer, not_negative, positive
 from jsafe.hyper import Hyper
 from rlhf.generate import Sampling
-from rlhf.models.config import POOLINGS
+from rlhf.models.config import DTYPES, POOLINGS
 from rlhf.reinforcement_options import ReinforcementOptions
+from rlhf.text import TEMPLATES
 from rlhf.training import TrainingOptions
 
 SHORT = 256
@@ -31,7 +32,7 @@ _COUNT = {"type": positive, "metavar": "N"}
 _NUMBER = {"type": not_negative, "metavar": "X"}
 _TEXTS = {"action": "append", "metavar": "FILE"}
 _SWITCH = {"action": "store_true"}
-_TYPE = {"choices": ("float32", "bfloat16"), "default": "float32"}
+_TYPE = {"choices": tuple(DTYPES), "default": "float32"}
 
 FLAGS: dict[str, dict[str, Any]] = {
     "model": {
@@ -46,6 +47,11 @@ FLAGS: dict[str, dict[str, Any]] = {
         "type": Path,
         "metavar": "PATH",
         "help": "folder or file (default: the model's)",
+    },
+    "template": {
+        "choices": TEMPLATES,
+        "help": "how conversations are put: as text with USER: and ASSISTANT:, or with Baichuan 2's role tokens "
+        "(default: baichuan for a model of that family, else safe-rlhf)",
     },
     "vocabulary": {**_COUNT, "default": 4096, "help": "tokens of a tokenizer that is learned (default 4096)"},
     "length": {**_COUNT, "help": f"longest text (default 512, {SHORT} for a small model from nothing)"},
@@ -98,7 +104,7 @@ FLAGS: dict[str, dict[str, Any]] = {
     },
     "batch-size": {**_COUNT, "default": 16, "help": "rows at once (default 16)"},
     "stage": {"dest": "of", "choices": ("sft", "ppo-lag"), "default": "sft", "help": "what to plan (default sft)"},
-    "dtype": {**_TYPE, "help": "of activations and matrix products (default float32, what the stages use)"},
+    "dtype": {**_TYPE, "help": "of activations and matrix products (default float32)"},
     "param-dtype": {**_TYPE, "help": "of parameters, gradients and moments (default float32, what the stages use)"},
     "compile": {
         **_SWITCH,
@@ -140,6 +146,11 @@ FLAGS: dict[str, dict[str, Any]] = {
     "checkpoint-every": {**_COUNT, "help": "iterations between checkpoints"},
     "quiet": {**_SWITCH, "help": "no progress line"},
     "out": {**_FILE, "help": "where the result goes"},
+    "threshold": {**_NUMBER, "default": 0.4, "help": "above which a category counts as found (default 0.4)"},
+    "verdicts": {
+        **_FILE,
+        "help": "what other judges say: a row for each answer, a column of true and false for each judge",
+    },
     "multiple-choice": {**_FOLDER, "help": "folder with dev/SUBJECT.csv and test/SUBJECT.csv, as CMMLU and MMLU have"},
     "language": {"choices": ("en", "zh"), "default": "en", "help": "of the questions (default en)"},
     "gsm8k": {**_FILE, "help": "problems as JSON lines; the first four are solved, unless --solved names others"},
@@ -174,10 +185,11 @@ POSITIONAL: dict[str, dict[str, Any]] = {
 _MANY = ("mesh", "coordinator", "processes", "process")
 _RUN = ("seed", "run-dir", "resume", "checkpoint-every", "quiet", *_MANY)
 _TEXTS_ONLY = ("model", "tokenizer", "vocabulary", "length", "data", *_RUN)
-_SUPERVISED = (*_TEXTS_ONLY, "eval-data", "eval-share", "skip")
+_SUPERVISED = (*_TEXTS_ONLY, "eval-data", "eval-share", "skip", "template")
 _PAIRS = (*_SUPERVISED, "warm-epochs", "regularization", "level", "pooling", "word-scores", "no-baseline")
-_REINFORCED = ("model-folder", "reward-model", "tokenizer", "data", "ptx-data", "prompt-length", "skip", "remat", *_RUN)
-_ANSWERS = ("tokenizer", "data", "skip", "prompt-length", "batch-size", "seed", "out")
+_POLICY = ("model-folder", "tokenizer", "template")
+_REINFORCED = (*_POLICY, "reward-model", "data", "ptx-data", "prompt-length", "skip", "remat", *_RUN)
+_ANSWERS = ("tokenizer", "template", "dtype", "data", "skip", "prompt-length", "batch-size", "seed", "out")
 _SFT, _RL = (TrainingOptions,), (ReinforcementOptions, Sampling)
 _OF_LIMITS = frozenset(
     ("cost_limit", "cost_window", *(f"multiplier_{name}" for name in ("init", "learning_rate", "max", "delay")))
@@ -268,7 +280,7 @@ COMMANDS: dict[str, Command] = {
     "chat": Command(
         "talk to a model in the terminal",
         f"{_USE}:chat",
-        ("model-folder", "tokenizer", "prompt-length", "seed"),
+        (*_POLICY, "dtype", "prompt-length", "seed"),
         (Sampling,),
     ),
     "evaluate": Command(
@@ -277,12 +289,17 @@ COMMANDS: dict[str, Command] = {
         ("models", "reward-model", "cost-model", *_ANSWERS),
         (Sampling,),
     ),
+    "flagged": Command(
+        "how many answers moderation models flag, and how far judges agree",
+        "experiments.rlhf_flagged:flagged",
+        (*("models", "tokenizer", "data", "skip", "length", "threshold", "verdicts"), *("dtype", "batch-size", "out")),
+    ),
     "harness": Command(
         "multiple choice and GSM8K",
         "experiments.rlhf_harness:run",
         (
             *("model-folder", "tokenizer", "length", "multiple-choice", "language", "gsm8k", "solved"),
-            *("batch-size", "seed", "out"),
+            *("dtype", "batch-size", "seed", "out"),
         ),
         (Sampling,),
         {"temperature": 0.0, "max_new_tokens": 256},

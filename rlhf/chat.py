@@ -76,6 +76,13 @@ def chat_example(messages: Sequence[Message], tokenizer: Tokenizer, length: int)
     Labels stand at their own token. Answers are learned, and so is that a text ends where the user's turn begins;
     markers of the assistant and what the user says are not.
     """
+    ids, labels = (row[:length] for row in whole_example(messages, tokenizer))
+    rest = length - len(ids)
+    return ids + [tokenizer.pad] * rest, labels + [IGNORED] * rest
+
+
+def whole_example(messages: Sequence[Message], tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """`chat_example` of whatever length the conversation has."""
     ids: list[int] = []
     labels: list[int] = []
     for message in messages:
@@ -86,6 +93,4 @@ def chat_example(messages: Sequence[Message], tokenizer: Tokenizer, length: int)
         else:
             ids += [ASSISTANT, *said]
             labels += [IGNORED, *said]
-    ids, labels = [*ids, tokenizer.eos][:length], [*labels, tokenizer.eos][:length]
-    rest = length - len(ids)
-    return ids + [tokenizer.pad] * rest, labels + [IGNORED] * rest
+    return [*ids, tokenizer.eos], [*labels, tokenizer.eos]

@@ -21,7 +21,8 @@ from rlhf import weights
 from rlhf.models.config import PUBLISHED, ModelConfig
 from rlhf.models.heads import LanguageModel, ScoreModel
 from rlhf.statistics import ScoreStatistics
-from rlhf.tokens import FAST, SENTENCEPIECE, Tokenizer, check_size, load_tokenizer
+from rlhf.text import BAICHUAN
+from rlhf.tokens import FAST, SENTENCEPIECE, Tokenizer, check_size, load_tokenizer, template_of
 
 HEAD, BIAS, WORDS = "score_head.weight", "score_head.bias", "score_words.weight"
 LIKE_A_HEAD = ("score", "v_head", "value_head", "reward", "classifier", "summary")
@@ -198,12 +199,26 @@ def fresh(name: str, tokenizer: Tokenizer, seed: int = 0, *, score: bool = False
         config = dataclasses.replace(config, bos_id=tokenizer.bos, eos_id=tokenizer.eos, pad_id=tokenizer.pad)
     else:
         check_size(tokenizer, config.vocab_size, name)
+    tokenizer = tokenizer._replace(template=template_of(config))
     key, ids = jax.random.key(seed), jnp.zeros((1, 2), jnp.int32)
     if score:
         made = jax.jit(ScoreModel(config, size).init)(key, ids, jnp.ones((1, 2), bool))["params"]
     else:
         made = jax.jit(LanguageModel(config).init)(key, ids)["params"]
     return grown(Model(config, tokenizer, jax.tree.map(np.asarray, made)))
+
+
+def with_template(model: Model, template: str | None) -> Model:
+    """The model with another template of conversations; None keeps its family's.
+
+    Raises:
+        ValueError: Baichuan's for another family, whose tokens are no roles.
+    """
+    if template is None:
+        return model
+    if template == BAICHUAN and model.config.family != "baichuan":
+        raise ValueError(f"template 'baichuan' needs a model of the family baichuan, got one of {model.config.family}")
+    return model._replace(tokenizer=model.tokenizer._replace(template=template))
 
 
 def with_scores(model: Model, size: int = 1, seed: int = 0) -> Model:

@@ -79,7 +79,7 @@ def generate(
     sampling: Sampling,
     *,
     pad: int,
-    cache_dtype: Any = jnp.float32,
+    cache_dtype: Any = None,
 ) -> Answers:
     """Answer prompts; to be jitted with `model`, `sampling` and `pad` static.
 
@@ -91,14 +91,13 @@ def generate(
         mask: `[B, S]`, False for padding.
         sampling: how tokens are drawn.
         pad: id to fill up with.
-        cache_dtype: of keys and values.
+        cache_dtype: of keys and values; None for the model's activations'.
     """
     batch, start = ids.shape
     total = start + sampling.max_new_tokens
     config = model.config
-    hidden, cache = model.apply(
-        variables, ids, mask, empty_cache(config, batch, total, cache_dtype), method=LanguageModel.hidden
-    )
+    empty = empty_cache(config, batch, total, model.dtype if cache_dtype is None else cache_dtype)
+    hidden, cache = model.apply(variables, ids, mask, empty, method=LanguageModel.hidden)
     rows = jnp.arange(batch)
     used = jnp.zeros((batch, config.vocab_size), bool).at[rows[:, None], ids].max(mask)
 

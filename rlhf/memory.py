@@ -9,7 +9,7 @@ from __future__ import annotations
 from rlhf import lora
 from rlhf.generate import Sampling
 from rlhf.lora import LoraOptions
-from rlhf.models.config import ModelConfig, parameter_count
+from rlhf.models.config import DTYPES, ModelConfig, parameter_count
 from rlhf.reinforcement_options import ReinforcementOptions
 
 FLOAT = 4
@@ -58,12 +58,12 @@ def _kept_and_trained(config: ModelConfig, options: LoraOptions) -> tuple[int, i
 
 
 def supervised(
-    config: ModelConfig, rows: int, length: int, options: LoraOptions = WHOLE, chunk: int = 0
+    config: ModelConfig, rows: int, length: int, options: LoraOptions = WHOLE, chunk: int = 0, dtype: str = "float32"
 ) -> dict[str, int]:
     """Bytes by purpose of a supervised stage: parameters, gradients, two moments of Adam, activations."""
     each, trained = _kept_and_trained(config, options)
     parts = {"parameters": each + trained if options.lora_rank else each, "gradients": trained, "moments": 2 * trained}
-    return parts | {"activations": activations(config, rows, length, chunk=chunk)}
+    return parts | {"activations": activations(config, rows, length, chunk=chunk, size=DTYPES[dtype])}
 
 
 def reinforcement(
@@ -90,12 +90,14 @@ def reinforcement(
     learning = 1 + critics
     length = prompt_length + sampling.max_new_tokens
     answers = options.prompts_per_iteration * options.answers_per_prompt
-    cache = 2 * answers * length * config.num_layers * config.num_kv_heads * config.head_dim * FLOAT
+    cache = 2 * answers * length * config.num_layers * config.num_kv_heads * config.head_dim * DTYPES[options.dtype]
     return {
         "parameters": models * each + learning * trained,
         "gradients": trained,
         "moments": 2 * learning * trained,
-        "activations": activations(config, options.batch_size, length, chunk=options.loss_chunk),
+        "activations": activations(
+            config, options.batch_size, length, chunk=options.loss_chunk, size=DTYPES[options.dtype]
+        ),
         "cache": cache,
         "experience": 2 * _held(answers * length, options.loss_chunk) * config.vocab_size * FLOAT,
     }

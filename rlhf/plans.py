@@ -114,7 +114,7 @@ def estimate(plan: Plan, over: Mesh | AbstractMesh) -> dict[str, int]:
     if plan.stage == "ppo-lag":
         config = plan.config
         slots = rows * plan.length * config.num_layers * config.num_kv_heads * config.head_dim
-        found["cache"] = 2 * slots * memory.FLOAT // tensor
+        found["cache"] = 2 * slots * size // tensor
     return found
 
 

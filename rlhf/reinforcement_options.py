@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jsafe.hyper import hyperparameters, option
 from rlhf.lora import LoraOptions
+from rlhf.models.config import DTYPES
 from rlhf.schedules import SCHEDULES
 
 ESTIMATORS = ("critic", "group")
@@ -58,6 +59,11 @@ class ReinforcementOptions(LoraOptions):
     )
     loss_chunk: int = option(
         "tokens whose logits a loss holds at once, to save memory; 0 for the whole batch", default=1024, low=0
+    )
+    dtype: str = option(
+        "of activations and matrix products; parameters, losses and moments are float32 in either",
+        default="float32",
+        choices=tuple(DTYPES),
     )
 
     def __post_init__(self) -> None:

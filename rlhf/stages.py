@@ -16,6 +16,7 @@ from rlhf.data import examples, plain
 from rlhf.data.samples import Sample
 from rlhf.folder import Model
 from rlhf.generate import Sampling
+from rlhf.models.config import ModelConfig
 from rlhf.models.heads import LanguageModel, ScoreModel
 from rlhf.reinforcement import Judge, reinforcement_trainer, score_judge
 from rlhf.reinforcement_options import ReinforcementOptions
@@ -55,7 +56,11 @@ def _whole(model: Model, trained: Any) -> Model:
 
 
 def _language_model(model: Model, options: TrainingOptions) -> LanguageModel:
-    return LanguageModel(model.config, remat=options.remat, loss_chunk=options.loss_chunk)
+    return LanguageModel(model.config, options.dtype, remat=options.remat, loss_chunk=options.loss_chunk)
+
+
+def _score_model(config: ModelConfig, options: TrainingOptions | ReinforcementOptions, **more: Any) -> ScoreModel:
+    return ScoreModel(config, dtype=options.dtype, **more)
 
 
 def _supervised(
@@ -129,7 +134,8 @@ def preference(
     by = {"reward": "better", "cost": "safer"}[kind]
     data, left_out = examples.preferences(samples, model.tokenizer, length, by=by, skip=skip)
     make = {"reward": objectives.reward, "cost": objectives.cost}[kind]
-    loss = make(ScoreModel(model.config, remat=options.remat), regularization=regularization, kind=level)
+    scorer = _score_model(model.config, options, remat=options.remat)
+    loss = make(scorer, regularization=regularization, kind=level)
     shown = ("accuracy", "sign_accuracy") if kind == "cost" else ("accuracy",)
     config = {"length": length, "regularization": regularization, "level": level}
     made = _supervised(kind, model, data, loss, options, left_out, momentum=MOMENTUM, shown=shown, config=config)
@@ -183,7 +189,7 @@ def moderation(
         skip: leave out samples that cannot be used.
     """
     data, left_out = examples.labelled(samples, labels, model.tokenizer, length, skip=skip)
-    loss = objectives.moderation(ScoreModel(model.config, len(labels), remat=options.remat))
+    loss = objectives.moderation(_score_model(model.config, options, size=len(labels), remat=options.remat))
     made = _supervised(
         "moderation", model, data, loss, options, left_out, shown=("flagged_accuracy",), config={"labels": list(labels)}
     )
@@ -242,14 +248,16 @@ def reinforcement(
         length = prompt_length + sampling.max_new_tokens
         learned, unused = examples.supervised(ptx, actor.tokenizer, length, skip=skip)
         left_out = left_out | {f"{reason} (of the texts to learn beside)": count for reason, count in unused.items()}
-    made = [
-        score_judge(ScoreModel(judge.config), judge.params) if isinstance(judge, Model) else judge for judge in judges
-    ]
+
+    def judging(model: Model) -> Judge:
+        return score_judge(_score_model(model.config, options), model.params)
+
+    made = [judging(judge) if isinstance(judge, Model) else judge for judge in judges]
     trainer = reinforcement_trainer(
         name,
-        LanguageModel(actor.config, remat=remat, loss_chunk=options.loss_chunk),
+        LanguageModel(actor.config, options.dtype, remat=remat, loss_chunk=options.loss_chunk),
         actor.params,
-        tuple(ScoreModel(critic.config, remat=remat) for critic in critics) if with_critics else (),
+        tuple(_score_model(critic.config, options, remat=remat) for critic in critics) if with_critics else (),
         tuple(critic.params for critic in critics) if with_critics else (),
         asked,
         made[0],
@@ -258,7 +266,7 @@ def reinforcement(
         options,
         pad=actor.tokenizer.pad,
         ptx=learned,
-        watched={k: score_judge(ScoreModel(model.config), model.params) for k, model in (watched or {}).items()},
+        watched={name: judging(model) for name, model in (watched or {}).items()},
     )
 
     def finish(state: TrainState) -> Model:
@@ -281,9 +289,9 @@ def _check_judge(model: Model, actor: Model) -> None:
         raise ValueError(f"{names} do not fit: the model embeds no padding of id {actor.tokenizer.pad}")
 
 
-def shaped_judge(reward: Model, cost: Model, weight: float) -> Judge:
+def shaped_judge(reward: Model, cost: Model, weight: float, dtype: str = "float32") -> Judge:
     """Reward minus `weight` times cost, as one judge (Safe RLHF's reward shaping)."""
-    first, second = score_judge(ScoreModel(reward.config), ()), score_judge(ScoreModel(cost.config), ())
+    first, second = (score_judge(ScoreModel(model.config, dtype=dtype), ()) for model in (reward, cost))
 
     def apply(params: Any, ids: jax.Array, mask: jax.Array) -> jax.Array:
         return first.apply(params[0], ids, mask) - jnp.float32(weight) * second.apply(params[1], ids, mask)

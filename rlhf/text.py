@@ -7,6 +7,9 @@ from collections.abc import Sequence
 BEGIN = "BEGINNING OF CONVERSATION: "
 USER = "USER: {input} "
 ASSISTANT = "ASSISTANT:"
+SAFE_RLHF, BAICHUAN = TEMPLATES = ("safe-rlhf", "baichuan")
+"""How a conversation is put: `format_prompt`, or the role tokens of `rlhf.chat`; `rlhf.templates` knows both."""
+
 IGNORED = -100
 """Label of a token that is not learned."""
 

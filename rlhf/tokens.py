@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlhf.models.config import ModelConfig
+from rlhf.text import BAICHUAN, SAFE_RLHF
 
 SENTENCEPIECE = "tokenizer.model"
 FAST = "tokenizer.json"
@@ -37,6 +38,7 @@ class Tokenizer(NamedTuple):
         pad: id of padding; one behind the vocabulary where the tokenizer has none.
         eos_text: how the end of a text is written inside a text.
         other_ends: further ids that end an answer and are no part of it.
+        template: of conversations, one of `rlhf.text.TEMPLATES`.
     """
 
     path: Path
@@ -47,6 +49,7 @@ class Tokenizer(NamedTuple):
     pad: int
     eos_text: str
     other_ends: tuple[int, ...] = ()
+    template: str = SAFE_RLHF
 
     def encode(self, text: str, *, start: bool = True) -> list[int]:
         """Ids of a text, with the start of a text before it if `start` and if the model wants one.
@@ -194,4 +197,10 @@ def _fitted(made: Tokenizer, config: ModelConfig) -> Tokenizer:
     # Baichuan 2 is trained without a start; its configuration names one all the same.
     bos = None if config.family == "baichuan" else config.bos_id
     pad = made.pad if config.pad_id is None else config.pad_id
-    return made._replace(bos=bos, eos=config.eos_id, pad=pad, other_ends=config.other_eos_ids)
+    ends = config.other_eos_ids
+    return made._replace(bos=bos, eos=config.eos_id, pad=pad, other_ends=ends, template=template_of(config))
+
+
+def template_of(config: ModelConfig) -> str:
+    """The template of conversations that a family of models was published with."""
+    return BAICHUAN if config.family == "baichuan" else SAFE_RLHF

@@ -19,6 +19,7 @@ from jsafe.hyper import hyperparameters, option
 from rlhf import host, lora, statistics
 from rlhf.descent import adamw, where
 from rlhf.lora import LoraOptions
+from rlhf.models.config import DTYPES
 from rlhf.schedules import SCHEDULES, schedule
 
 
@@ -43,6 +44,11 @@ class TrainingOptions(LoraOptions):
     remat: bool = option("compute activations anew for the gradient, to save memory", default=False)
     loss_chunk: int = option(
         "tokens whose logits a loss holds at once, to save memory; 0 for the whole batch", default=1024, low=0
+    )
+    dtype: str = option(
+        "of activations and matrix products; parameters, losses and moments are float32 in either",
+        default="float32",
+        choices=tuple(DTYPES),
     )
     beta1: float = option("of Adam", default=0.9, low=0, high=1)
     beta2: float = option("of Adam", default=0.95, low=0, high=1)

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from rlhf.data.samples import Sample
-from rlhf.text import IGNORED, format_prompt
+from rlhf.templates import answered_ids, learned_ids, prompt_ids
+from rlhf.text import IGNORED
 from rlhf.tokens import Tokenizer
 
 Array = Any
@@ -89,18 +90,21 @@ class Unusable(ValueError):
 
 def _encode(sample: Sample, answer: str, tokenizer: Tokenizer, length: int) -> tuple[list[int], int]:
     """Ids of prompt, answer and end, at most `length` of them, and how many are the prompt's."""
-    prompt = format_prompt(sample.prompt, tokenizer.eos_text)
-    begin = len(tokenizer.encode(prompt))
-    ids = [*tokenizer.encode(prompt + answer), tokenizer.eos][:length]
+    ids, begin = answered_ids(sample.prompt, answer, tokenizer)
+    return ids[:length], _room(begin, length)
+
+
+def _room(begin: int, length: int) -> int:
+    """Where the answer begins, if it does before the end."""
     if begin >= length:
         raise Unusable(f"the prompt has {begin} tokens and leaves no room for an answer in {length}")
-    return ids, begin
+    return begin
 
 
 def supervised(
     samples: Sequence[Sample], tokenizer: Tokenizer, length: int, *, skip: bool = False
 ) -> tuple[Supervised, dict[str, int]]:
-    """Prompts with their answers, of which the answers are learned.
+    """Prompts with their answers, of which the answers are learned, those within a dialogue too.
 
     Args:
         samples: with an answer each.
@@ -115,13 +119,16 @@ def supervised(
         ValueError: a sample cannot be used and `skip` is not set; the message names it by file and row.
     """
 
-    def one(sample: Sample) -> tuple[list[int], int]:
-        return _encode(sample, _of(sample.answer, "there is no answer"), tokenizer, length)
+    def one(sample: Sample) -> tuple[list[int], list[int]]:
+        answer = _of(sample.answer, "there is no answer")
+        _room(len(prompt_ids(sample.prompt[:1], tokenizer)), length)
+        ids, labels = learned_ids(sample.prompt, answer, tokenizer)
+        return ids[:length], labels[:length]
 
     found, left_out = _each(samples, one, skip)
     ids, mask = _right([ids for ids, _ in found], length, tokenizer.pad)
-    learned = mask & (np.arange(length) >= np.array([begin for _, begin in found], int).reshape(-1, 1))
-    return Supervised(ids, np.where(learned, ids, IGNORED).astype(np.int32), mask), left_out
+    labels, _ = _right([labels for _, labels in found], length, IGNORED)
+    return Supervised(ids, labels, mask), left_out
 
 
 def preferences(
@@ -205,7 +212,7 @@ def prompts(
     """
 
     def one(sample: Sample) -> list[int]:
-        ids = tokenizer.encode(format_prompt(sample.prompt, tokenizer.eos_text))
+        ids = prompt_ids(sample.prompt, tokenizer, length)
         if len(ids) > length:
             raise Unusable(f"the prompt has {len(ids)} tokens, and there is room for {length}")
         return ids

@@ -127,8 +127,18 @@ def bare(row: Row) -> Sample:
 
 
 def answered(row: Row) -> Sample:
-    """A prompt and its answer, `{prompt, response}`."""
-    return Sample((_text(row, "prompt"),), _text(row, "response"))
+    """A prompt and its answer, `{prompt, response}`, as `jsafe rlhf generate` writes them.
+
+    The prompt may be a list of turns, and `question_category` the category of harm that it was written for.
+    """
+    turns, asked = row["prompt"], row.get("question_category")
+    if isinstance(turns, list):
+        if len(turns) % 2 == 0 or not all(isinstance(turn, str) for turn in turns):
+            raise ValueError(f"'prompt' must be a text or an odd number of texts, got {turns!r}")
+        prompt = tuple(turns)
+    else:
+        prompt = (_text(row, "prompt"),)
+    return Sample(prompt, _text(row, "response"), labels={_text(row, "question_category"): True} if asked else None)
 
 
 def alpaca(row: Row) -> Sample:

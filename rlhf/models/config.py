@@ -33,6 +33,10 @@ class RopeScaling:
 
 POOLINGS = ("last", "mean")
 
+DTYPES = {"float32": 4, "bfloat16": 2}
+"""What activations and matrix products may be, and the bytes of a number. Parameters, norms, softmax, positions,
+logits, losses and moments are float32 in either."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:

@@ -1,13 +1,44 @@
 """Categories of harm: counts, and the figures of a classifier, by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from rlhf import beavertails
+from rlhf.data.examples import labelled
 from rlhf.data.samples import Sample, load
+from rlhf.tokens import Tokenizer
 from tests.conftest import ROOT
+from tests.rlhf.test_examples import Letters
+
+ORDER = """
+animal_abuse
+child_abuse
+controversial_topics,politics
+discrimination,stereotype,injustice
+drug_abuse,weapons,banned_substance
+financial_crime,property_crime,theft
+hate_speech,offensive_language
+misinformation_regarding_ethics,laws_and_safety
+non_violent_unethical_behavior
+privacy_violation
+self_harm
+sexually_explicit,adult_content
+terrorism,organized_crime
+violence,aiding_and_abetting,incitement
+"""
+"""Names in the order of the published model's logits, which is that of their letters."""
 
 ANSWERS = ROOT.parent / "shared/data/rlhf/beavertails/beavertails30k_sample140_one_category.csv"
+
+
+def test_categories_stand_in_the_order_of_the_published_logits():
+    assert list(beavertails.CATEGORIES) == ORDER.split() == sorted(beavertails.CATEGORIES)
+    names = beavertails.CATEGORIES
+    sample = Sample(("a",), "x", safe=False, labels={"self_harm": True, "child_abuse": True})
+    letters = Tokenizer(Path("letters"), Letters(), 300, None, 2, 0, "</s>")
+    assert np.flatnonzero(labelled([sample], names, letters, 60)[0].labels[0]).tolist() == [1, 10]
 
 
 def test_statistics_of_three_rows():
@@ -56,6 +87,7 @@ def test_agreement_of_judges():
 @pytest.mark.skipif(not ANSWERS.is_file(), reason="the shared data folder is not there")
 def test_a_published_sample_has_about_ten_answers_of_each_category():
     rows, _ = load(ANSWERS)
+    assert {name for row in rows for name in row.labels} == set(beavertails.CATEGORIES)
     counts = beavertails.statistics(rows)["categories"]
     assert sum(counts.values()) == 140
     assert set(counts.values()) == {9, 10, 11}

@@ -7,6 +7,7 @@ import pytest
 
 from rlhf.data.examples import preferences, prompts, supervised
 from rlhf.data.samples import Sample
+from rlhf.templates import answer_marker
 from rlhf.text import IGNORED, format_prompt
 from rlhf.tokens import Tokenizer
 
@@ -39,6 +40,45 @@ def test_answers_and_their_end_are_learned_and_prompts_are_not():
     assert found.ids[0, begin:].tolist() == [*Letters().encode("yes"), 2, 0, 0]
     assert found.mask[0].sum() == begin + 4 and found.mask[1].all()
     assert LETTERS.decode(found.labels[1, begin:]) == "much l"  # cut, and without an end
+
+
+def test_every_answer_of_a_dialogue_is_learned_with_the_end_behind_it():
+    dialogue = Sample(("q", "first", "and?"), "second")
+    length = 120
+    found, _ = supervised([dialogue], LETTERS, length)
+    learned = found.labels[0] != IGNORED
+    np.testing.assert_array_equal(found.labels[0][learned], found.ids[0][learned])
+    assert found.labels[0][learned].tolist() == [*Letters().encode("first"), 2, *Letters().encode("second"), 2]
+    rest = found.ids[0][found.mask[0] & ~learned]
+    assert rest.tolist() == [*PROMPT, *Letters().encode("USER: and? ASSISTANT:")]
+    assert text(found.ids[0], found.mask[0]) == format_prompt(dialogue.prompt, "") + "second"
+    # One that is too long loses its end, and what it says before is learned all the same.
+    cut, left_out = supervised([dialogue], LETTERS, LONG, skip=True)
+    assert not left_out and LETTERS.decode(cut.labels[0][cut.labels[0] != IGNORED]) == "first"
+
+
+ROLES = LETTERS._replace(template="baichuan", bos=None)
+
+
+def test_baichuans_roles_take_the_place_of_text():
+    """By hand: 195 begins a turn of the user, 196 one of the assistant; the end is learned before a later turn."""
+    q, a, more, last = (Letters().encode(said) for said in ("q", "ab", "c?", "d"))
+    dialogue = Sample(("q", "ab", "c?"), "d", "e", better=True)
+    asked = [195, *q, 196, *a, 195, *more, 196]
+    found, _ = supervised([dialogue], ROLES, 20)
+    assert found.ids[0][found.mask[0]].tolist() == [*asked, *last, 2]
+    hidden = IGNORED
+    told = [2, hidden, hidden, *a, 2, hidden, hidden, hidden, *last, 2]
+    assert found.labels[0].tolist() == [*told, *[hidden] * (20 - len(told))]
+    found, _ = prompts([dialogue], ROLES, 20)
+    assert found.ids[0][found.mask[0]].tolist() == asked
+    found, _ = prompts([dialogue], ROLES, len(asked) - 2)  # no room for both rounds: the older one goes
+    assert found.ids[0][found.mask[0]].tolist() == [195, *more, 196]
+    with pytest.raises(ValueError, match="the prompt has 4 tokens, and there is room for 3"):
+        prompts([dialogue], ROLES, 3)
+    found, _ = preferences([dialogue], ROLES, 20, by="better")
+    assert found.better[0][found.better_mask[0]].tolist() == [*asked, *last, 2]
+    assert answer_marker(ROLES) == (196,) and len(answer_marker(LETTERS)) == 2
 
 
 def test_the_better_answer_comes_first_and_brings_its_own_verdict():

@@ -23,8 +23,11 @@ from rlhf.models import (
 from rlhf.models.attention import alibi_slopes, rotate, rotations
 from rlhf.models.decoder import RMSNorm
 from rlhf.models.heads import unit_rows
-from rlhf.weights import load_config
+from rlhf.weights import language_model_tensors, load_config
+from tests.conftest import ROOT
 from tests.rlhf.untrained import params_of
+
+META = ROOT.parent / "shared" / "data" / "rlhf" / "hf_meta"
 
 SMALL = ModelConfig(
     vocab_size=61, hidden_size=24, intermediate_size=40, num_layers=3, num_heads=6, num_kv_heads=2, head_dim=4
@@ -66,6 +69,24 @@ def test_published_sizes_have_the_published_number_of_parameters(name):
     assert parameter_count(config)["total"] == PUBLISHED_COUNTS[name]
     shapes = jax.eval_shape(LanguageModel(config).init, jax.random.key(0), jnp.zeros((1, 2), jnp.int32))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == PUBLISHED_COUNTS[name]
+
+
+def test_the_published_index_of_baichuan_13b_counts_two_bytes_for_each_parameter():
+    assert 2 * parameter_count(PUBLISHED["baichuan2-13b"])["total"] == 27_793_336_320
+
+
+@pytest.mark.skipif(not META.is_dir(), reason=f"the published configuration is not at {META}")
+def test_the_published_index_names_the_tensors_that_are_read_and_no_others():
+    config = from_hf(json.loads((META / "config.json").read_text()))
+    assert config == PUBLISHED["baichuan2-13b"]
+    index = json.loads((META / "pytorch_model.bin.index.json").read_text())
+    assert index["metadata"]["total_size"] == 2 * parameter_count(config)["total"]
+    narrow = dataclasses.replace(config, **dict.fromkeys(("vocab_size", "hidden_size", "intermediate_size"), 8))
+    narrow = dataclasses.replace(narrow, num_heads=1, num_kv_heads=1, head_dim=8)
+    shapes = jax.eval_shape(LanguageModel(narrow).init, jax.random.key(0), jnp.zeros((1, 2), jnp.int32))
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    ours = {name for name, _ in language_model_tensors(narrow, params)}
+    assert ours == {name for name in index["weight_map"] if not name.endswith("rotary_emb.inv_freq")}
 
 
 @pytest.mark.parametrize("size, millions", [*WITHOUT_EMBEDDINGS.items(), ("3b", 3019.33)])
@@ -133,6 +154,22 @@ def test_slopes_of_forty_heads():
 def test_norm_head_scales_rows_of_the_output_layer_to_length_one():
     logits = unit_rows(jnp.array([[3.0, 4.0], [1.0, 0.0], [0.0, -2.0], [0.0, 0.0]])) @ jnp.array([1.0, 2.0])
     np.testing.assert_allclose(logits, [2.2, 1.0, -2.0, 0.0], atol=1e-6)
+
+
+def test_norm_head_begins_uniform_and_other_output_layers_normal():
+    """Within one over the square root of the hidden size, whose deviation is this width over that of three."""
+    config = dataclasses.replace(KINDS["alibi"], vocab_size=4096)
+
+    def head(config):
+        init, ids = LanguageModel(config).init, jnp.zeros((1, 2), jnp.int32)
+        return np.asarray(jax.jit(lambda key: init(key, ids)["params"]["head"])(jax.random.key(0)))
+
+    width = 24**-0.5
+    found = head(config)
+    assert 0.999 * width < np.abs(found).max() <= width
+    assert found.std() == pytest.approx(width / 3**0.5, rel=0.01) and abs(found.mean()) < 0.01 * width
+    plain = head(dataclasses.replace(config, norm_head=False))
+    assert plain.std() == pytest.approx(config.init_std, rel=0.01) and np.abs(plain).max() > 3 * config.init_std
 
 
 def test_generation_token_by_token_equals_one_pass(model):

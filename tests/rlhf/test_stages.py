@@ -362,6 +362,8 @@ def test_mistakes_are_named_in_one_line(files, models, tmp_path, capsys):
     assert "changes nothing without a lora_rank" in refused(capsys, *sft, "--data", files["sft"], "--lora-alpha", 8)
     warm = ["--warm-epochs", 2, "--data", files["pairs"]]
     assert "begins from nothing" in refused(capsys, "cost", "--model", models["sft"] / "model", *warm)
+    roles = ["--model", models["sft"] / "model", "--prompt", "a", "--template", "baichuan"]
+    assert "needs a model of the family baichuan" in refused(capsys, "generate", *roles)
     shard = tmp_path / "torn"
     shutil.copytree(models["sft"] / "model", shard)
     (shard / "model.safetensors").write_bytes((shard / "model.safetensors").read_bytes()[:1000])

@@ -1,12 +1,17 @@
 """Templates, tokens, conversations and mixtures against the published ones."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from rlhf.chat import ASSISTANT, USER, Message, chat_example, chat_ids
-from rlhf.data import mixing
+from rlhf.data import examples, mixing
+from rlhf.data.samples import Sample
+from rlhf.folder import Model, with_template
 from rlhf.models import PUBLISHED
-from rlhf.text import IGNORED, format_prompt
-from rlhf.tokens import load_tokenizer
+from rlhf.text import IGNORED, TEMPLATES, format_prompt
+from rlhf.tokens import Tokenizer, load_tokenizer
 from tests.conftest import ROOT
 
 FILES = ROOT.parent / "shared" / "data" / "rlhf" / "tokenizers"
@@ -66,6 +71,19 @@ def test_baichuan_tokens(baichuan, text, ids):
 
 
 @needs_files
+def test_special_tokens_of_baichuan_have_the_published_ids(baichuan):
+    assert (USER, ASSISTANT) == (195, 196)
+    piece = baichuan.backend.model.id_to_piece
+    assert (piece(USER), piece(ASSISTANT)) == ("<reserved_106>", "<reserved_107>")
+    assert [piece(i) for i in range(5)] == ["<unk>", "<s>", "</s>", "<SEP>", "<CLS>"]
+    assert (piece(101), piece(1088), piece(1089)) == ("<reserved_12>", "<reserved_999>", "<0x00>")
+    assert baichuan.encode("\n\t", start=False) == [5, 6]
+    said = json.loads((FILES.parent / "hf_meta" / "generation_config.json").read_text())
+    assert (said["user_token_id"], said["assistant_token_id"]) == (USER, ASSISTANT)
+    assert (said["bos_token_id"], said["eos_token_id"], said["pad_token_id"]) == (1, baichuan.eos, baichuan.pad)
+
+
+@needs_files
 def test_a_tokenizer_that_does_not_fit_the_model_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"baichuan2_tokenizer.model has 125696 tokens and the model embeds 32000"):
         load_tokenizer(FILES / "baichuan2_tokenizer.model", PUBLISHED["llama-7b"])
@@ -97,6 +115,27 @@ def test_conversations_of_baichuan_keep_the_newest_round_and_older_ones_that_fit
     for wrong, message in (([], "turn of the user"), (late, "first"), (unknown, "role")):
         with pytest.raises(ValueError, match=message):
             chat_ids(wrong, baichuan, 10)
+
+
+@needs_files
+def test_a_model_of_baichuan_is_asked_and_taught_in_its_own_format(baichuan, llama):
+    assert (baichuan.template, llama.template) == ("baichuan", "safe-rlhf")
+    hello, sample = [23160, 2063], Sample(("Hello world",), "Hello world")
+    assert examples.prompts([sample], baichuan, 4)[0].ids.tolist() == [[195, *hello, 196]]
+    found, _ = examples.supervised([sample], baichuan, 7)
+    assert found.ids.tolist() == [[195, *hello, 196, *hello, 2]]
+    assert found.labels.tolist() == [[2, *[IGNORED] * 3, *hello, 2]]
+    asked = examples.prompts([Sample(("hi",))], baichuan._replace(template="safe-rlhf"), 16)[0].ids
+    assert asked[0, :4].tolist() == [16183, 61047, 40340, 8115]  # the text of Safe RLHF, where it is asked for
+
+
+def test_roles_are_refused_for_a_family_without_them():
+    model = Model(PUBLISHED["llama-7b"], Tokenizer(Path("none"), None, 32_000, 1, 2, 0, "</s>"), {})
+    assert with_template(model, None) is model
+    with pytest.raises(ValueError, match="needs a model of the family baichuan, got one of llama"):
+        with_template(model, "baichuan")
+    own = Model(PUBLISHED["tiny-baichuan"], model.tokenizer, {})
+    assert [with_template(own, name).tokenizer.template for name in TEMPLATES] == list(TEMPLATES)
 
 
 @needs_files
