@@ -64,7 +64,7 @@ def _opened(place: Path, tokenizer: Path | None) -> Model:
     size, described = len(beavertails.CATEGORIES), place / "config.json"
     if described.is_file() and json.loads(described.read_text()).get("score_dim") != size:
         raise CommandError(f"{place} is no moderation model: expected {size} scores, one for each category")
-    return folder.open_model(place, tokenizer, score=True, kind="moderation")
+    return folder.open_model(place, tokenizer, score=True)
 
 
 def _bare(sample: Sample) -> Sample:
@@ -129,8 +129,8 @@ def compared(
     data: dict[str, Any] = {"answers": len(samples), "prompts": len(set(groups)), "threshold": threshold, "models": {}}
     verdicts = dict(said)
     for name, probabilities in found.items():
-        held = np.asarray(probabilities > threshold)
-        verdicts[name] = held.any(axis=1)
+        held = probabilities > threshold
+        verdicts[name] = np.asarray(held.any(axis=1))
         row: dict[str, Any] = {"flagged": judging.share(verdicts[name], groups)._asdict()}
         row["by_category"] = {
             category: judging.share(held[:, k], groups)._asdict() for k, category in enumerate(beavertails.CATEGORIES)
