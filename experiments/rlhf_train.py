@@ -21,6 +21,7 @@ from experiments.context import prepare
 from experiments.outcome import CommandError, Outcome, note, seconds_text, to_json, writable_folder
 from experiments.rlhf_dynamics import Watch
 from experiments.rlhf_measure import measure
+from experiments.rlhf_missing import refuse_missing
 from experiments.rlhf_words import SHORT, hyper_of, refuse_idle
 from experiments.stray import output_of_libraries_on_stderr
 from jsafe import processes, saved_state
@@ -72,6 +73,7 @@ def _begin(args: argparse.Namespace) -> Outcome:
     if not args.data:
         raise CommandError(f"say what to learn from: jsafe rlhf {args.stage} --data FILE")
     refuse_idle(args)
+    refuse_missing(args)
     if args.coordinator and args.run_dir is None:
         raise CommandError("several processes need one --run-dir DIR, on a file system that all of them see")
     prepare(args)

@@ -71,6 +71,16 @@ def _share(field: str, text: str) -> tuple[float, int | None]:
     return share, None
 
 
+def missing(texts: Sequence[str]) -> list[str]:
+    """Files of a mixture that are not there, in words; a data set without a path is one of them."""
+    lacks = []
+    for text in texts:
+        path = Path(text) if Path(text).exists() else parse(text).path
+        if path is None or not path.exists():
+            lacks.append(f"there is no file {path or text}")
+    return lacks
+
+
 def parse_all(texts: Sequence[str]) -> list[Part]:
     """Read a mixture, in which each data set may occur once.
 

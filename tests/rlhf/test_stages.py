@@ -350,6 +350,8 @@ def test_mistakes_are_named_in_one_line(files, models, tmp_path, capsys):
     assert "did you mean --learning-rate" in refused(capsys, *sft, "--learning-rat", 1)
     assert "there is no file nowhere" in refused(capsys, *sft, "--data", "nowhere")
     assert "config.json" in refused(capsys, "sft", "--model", tmp_path, "--data", files["sft"])
+    both = refused(capsys, "sft", "--model", tmp_path / "gone", "--data", "nowhere")
+    assert "there is no file nowhere" in both and f"there is no folder {tmp_path / 'gone'}" in both
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"prompt": "a", "response": "b"}\n{"prompt": "a", "response": " "}\n')
     assert "bad.jsonl, row 1: an answer is empty" in refused(capsys, *sft, "--data", bad)
