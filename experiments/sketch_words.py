@@ -216,6 +216,11 @@ COMMANDS: dict[str, Command] = {
         (EvaluationOptions,),
         hidden=frozenset({"seed", "baseline"}),
     ),
+    "bench": Command(
+        "drawings per second of training, sampling and painting, beside their floors",
+        "experiments.sketch_bench:bench",
+        ("preset", "repeats", "seed", "out"),
+    ),
     "train": Command(
         "train Sketch-RNN on drawings",
         _TRAIN,
