@@ -60,7 +60,7 @@ def run(args: argparse.Namespace, family: Family) -> Ended | Outcome:
 def presets(family: Family) -> list[Path]:
     """Files of our own for a family."""
     files = sorted(PRESETS.glob("*.toml"))
-    return [path for path in files if _read(path).get("family", family.name) == family.name]
+    return [path for path in files if _read(path)["family"] == family.name]
 
 
 def _file(given: Path, family: Family) -> Path:

@@ -25,11 +25,11 @@ SMALL = ("--model", "tiny", "--vocabulary", VOCABULARY, "--length", LENGTH)
 RL = (
     *("--prompts-per-iteration", "64", "--batch-size", "32", "--update-iterations", "2", "--max-new-tokens", ANSWER),
     *("--prompt-length", PROMPT, "--actor-learning-rate", "3e-4", "--critic-learning-rate", "1e-3"),
-    *("--kl-coefficient", "0.02", "--cost-window", "128"),
+    *("--kl-coefficient", "0.02"),
 )
 """What differs from the published settings, which belong to models a hundred thousand times larger."""
 
-LIMITED = ("--multiplier-learning-rate", "0.05", "--multiplier-max", "20")
+LIMITED = ("--multiplier-learning-rate", "0.05", "--multiplier-max", "20", "--cost-window", "128")
 
 
 def demo(args: argparse.Namespace) -> Outcome:

@@ -36,6 +36,11 @@ print(result.status, result.iterations)
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled_quickly():
+    """Runs are compared to the bit with those of processes of their own, which compile with all optimisations."""
+
+
 def start(run_dir: Path, mode: str = "new") -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(run_dir), mode],

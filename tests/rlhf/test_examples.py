@@ -21,6 +21,9 @@ class Letters:
     def decode(self, ids):
         return "".join(chr(i - 10) for i in ids)
 
+    def vocabulary(self):
+        return {chr(i): 10 + i for i in range(128)}
+
 
 LETTERS = Tokenizer(Path("letters"), Letters(), 300, 1, 2, 0, "</s>")
 PROMPT = [1, *Letters().encode(format_prompt("q", "</s>"))]

@@ -165,7 +165,7 @@ WRONG = {
     "'round3/policy', which is none of the steps before": ('"@round1/policy"\nreward', '"@round3/policy"\nreward'),
     "{date} is none of [paths]": ("{data}/sft.jsonl", "{date}/sft.jsonl"),
     "step 'sft' is not a command of jsafe rlhf": ("epochs = 1\n\n[[step]]", "epoch = 1\n\n[[step]]"),
-    "'path' is not one of about, paths, defaults, step": ("[paths]", "[path]"),
+    "'path' is not one of about, family, paths, defaults, step, comparison": ("[paths]", "[path]"),
     "each step needs a name of its own, got 'judges/reward'": ('name = "judges/cost"', 'name = "judges/reward"'),
 }
 
