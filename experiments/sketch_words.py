@@ -22,6 +22,7 @@ from sketch.predictor import PredictorOptions, PredictorSize
 from sketch.reward import RewardOptions
 from sketch.sampling import CONVENTIONS
 from sketch.sketch_rnn import Architecture
+from sketch.stages import PRESETS
 
 
 def temperatures(text: str) -> list[float]:
@@ -135,6 +136,8 @@ FLAGS: dict[str, dict[str, Any]] = {
     "iteration": {**_COUNT, "help": "of this checkpoint (default: the best parameters of the whole run)"},
     "port": {"type": integer, "default": 0, "metavar": "N", "help": "of the page (default: any that is free)"},
     **family.EXPERIMENT,
+    "preset": {"choices": tuple(PRESETS), "default": "small", "help": "sizes that are timed (default small)"},
+    "repeats": {**_COUNT, "default": 5, "help": "calls, of which the median counts (default 5)"},
     "training": {
         **_COUNT,
         "dest": "updates",

@@ -1,5 +1,7 @@
 """Moments of drawing by hand, and a predictor that learns what comes next and changes no decoder before that."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -93,8 +95,9 @@ def test_what_a_predictor_says_changes_no_decoder_before_it_is_trained():
 
 def test_a_decoder_is_told_of_the_canvas_before_each_row_and_where_the_pen_is():
     drawings = framed(pad([from_polylines(LINES)], 7))
+    size = dataclasses.replace(SIZE, embedding_size=2)
     told = predictor.guidance(
-        SIZE, lambda canvas, last, number: jnp.stack([canvas.sum((1, 2)), last.sum((1, 2))], -1), drawings
+        size, lambda canvas, last, number: jnp.stack([canvas.sum((1, 2)), last.sum((1, 2))], -1), drawings
     )
     pen, seen = np.asarray(told[0, :, :2]), np.asarray(told[0, :, 2:])
     np.testing.assert_allclose(
