@@ -200,7 +200,7 @@ def drawn(
     found: dict[str, list[Sample]] = {}
     temperature = np.repeat(np.asarray(heats, np.float32), count)
     for number, rival in enumerate(rivals):
-        for tries in sorted({1, best_of}):
+        for tries in sorted({1, best_of if rival.critic else 1}):
             note(f"[{number + 1}/{len(rivals)}] {rival.system}, seed {rival.seed}, best of {tries}")
             critic = rival.critic if tries > 1 else None
             way = Way(rival.by.model.max_length, inspection=rival.inspection, critic=critic, tries=tries)
