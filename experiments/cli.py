@@ -17,11 +17,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
-from experiments.outcome import CommandError, Outcome, note, to_json
+from experiments.outcome import INTERRUPTED, CommandError, Outcome, note, to_json
 from experiments.stray import StrayOutput
 from experiments.words import integer, key_value, not_negative, positive
 
-USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 2, 1, 130
+USER_ERROR, INTERNAL_ERROR = 2, 1
 
 
 class _Parser(argparse.ArgumentParser):

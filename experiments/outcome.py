@@ -11,6 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+INTERRUPTED = 130
+"""Exit code of what was stopped and can be gone on with, as shells give it after Ctrl-C."""
+
 
 class CommandError(Exception):
     """A mistake the user can correct; the message is one line and says how."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.outcome import CommandError, Outcome, seconds_text, to_json, writable_folder
+from experiments import stage_runs
+from experiments.outcome import Outcome, seconds_text, to_json
 from experiments.rlhf_curves import draw
 from experiments.rlhf_use import summary
 from experiments.rlhf_words import FAMILY
@@ -36,11 +36,7 @@ def demo(args: argparse.Namespace) -> Outcome:
     """Run `jsafe rlhf demo`; the picture's path is the last line."""
     began = time.monotonic()
     where = args.run_dir or Path("runs/rlhf-demo")
-    if where.exists() and any(where.iterdir()) and not (where / MARK).is_file():
-        raise CommandError(f"{where} holds something else; choose another folder with --run-dir")
-    if where.exists():
-        shutil.rmtree(where)
-    writable_folder(where)
+    stage_runs.made_anew(where, MARK)
     (where / MARK).write_text(to_json({"seed": args.seed, "iterations": args.iterations}))
     files = _write(where / "data", args.seed)
     results, stopped = run_steps(FAMILY, args, _steps(files, args.seed, args.iterations), where)

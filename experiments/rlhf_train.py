@@ -117,27 +117,12 @@ def _go(args: argparse.Namespace, given: dict[str, Any], where: Path, *, resume:
     watch = None
     if given["stage"] == "pretrain" and (held or any(given.get(k) for k in ("save_at", "save_every", "harness"))):
         watch = Watch(given, where, stage, held[0] if held else None, _length(given))
-    note(f"{given['stage']}: {stage.iterations:,} iterations, writing to {where}; compiling ...")
-    result = jsafe.fit(
-        stage.trainer,
-        iterations=None if resume else stage.iterations,
-        seed=None if resume else given["seed"],
-        run_dir=where,
-        resume=resume,
-        checkpoint_every=given.get("checkpoint_every"),
-        checkpoint_seconds=300.0,
-        callbacks=[watch] if watch else (),
-        progress=False if args.quiet else None if args.json else True,
-        extra=None if resume else {"rlhf": given},
-        layout=layout,
-    )
-    data: dict[str, Any] = {"stage": given["stage"], "run_dir": str(where), "status": result.status}
-    data |= {"iterations": result.iterations, "left_out": stage.left_out | {line: 1 for line in left_out}}
-    data["final"] = {name: float(np.nanmean(values[-10:])) for name, values in result.metrics.items()}
-    lines = [f"{given['stage']}: {result.status} after {result.iterations:,} iterations"]
-    if result.status != "finished":
-        lines.append(f"  go on with  jsafe rlhf {given['stage']} --resume {where}")
-        return Outcome(data, "\n".join(lines), exit_code=130)
+    more: dict[str, Any] = {"callbacks": [watch] if watch else (), "layout": layout}
+    ended = stage_runs.fitted(args, given, stage.trainer, stage.iterations, where, resume=resume, **more)
+    result, data, lines = ended.result, ended.data, ended.lines
+    data["left_out"] = stage.left_out | {line: 1 for line in left_out}
+    if ended.stopped is not None:
+        return ended.stopped
     state = stage_runs.last_state(result)
     model = stage.finish(state)
     if shared and not processes.is_first():
@@ -166,9 +151,8 @@ def _go(args: argparse.Namespace, given: dict[str, Any], where: Path, *, resume:
     if shared:
         processes.wait("the model is measured")
     data["seconds"] = time.monotonic() - began
-    shown = "  ".join(f"{name} {data['final'][name]:.4g}" for name in stage.trainer.info.shown if name in data["final"])
     lines += [
-        f"  last ten    {shown}",
+        f"  last ten    {ended.shown}",
         f"  time        {seconds_text(data['seconds'])}",
         f"  model       {where / 'model'}",
     ]

@@ -6,7 +6,6 @@ import argparse
 import base64
 import html
 import io
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from experiments import stage_runs
 from experiments.context import prepare
-from experiments.outcome import CommandError, Outcome, note, seconds_text, to_json, writable_folder
+from experiments.outcome import Outcome, note, seconds_text, to_json
 from experiments.sketch_evaluate import Rival, drawn
 from experiments.sketch_models import artist, opened
 from experiments.sketch_words import FAMILY
@@ -36,11 +36,7 @@ def demo(args: argparse.Namespace) -> Outcome:
     began = time.monotonic()
     prepare(args)
     where = args.run_dir or Path("runs/sketch-demo")
-    if where.exists() and any(where.iterdir()) and not (where / MARK).is_file():
-        raise CommandError(f"{where} holds something else; choose another folder with --run-dir")
-    if where.exists():
-        shutil.rmtree(where)
-    writable_folder(where)
+    stage_runs.made_anew(where, MARK)
     (where / MARK).write_text(to_json({"seed": args.seed}))
     results, stopped = run_steps(FAMILY, args, steps_of(args.seed, args.updates), where, args.jobs)
     if stopped is not None:

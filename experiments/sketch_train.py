@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-import jsafe
 from experiments import sketch_data, stage_runs
 from experiments.context import prepare
 from experiments.outcome import CommandError, Outcome, note, seconds_text, to_json, writable_folder
@@ -93,35 +92,20 @@ def again(where: Path, kept: dict[str, Any]) -> Built:
 
 def _go(args: argparse.Namespace, given: dict[str, Any], built: Built, where: Path, *, resume: bool) -> Outcome:
     began = time.monotonic()
-    name, stage = given["stage"], built.stage
-    note(f"{name}: {stage.iterations:,} iterations, writing to {where}; compiling ...")
-    result = jsafe.fit(
-        stage.trainer,
-        iterations=None if resume else stage.iterations,
-        seed=None if resume else given["seed"],
-        run_dir=where,
-        resume=resume,
-        checkpoint_every=given["checkpoint_every"],
-        checkpoint_seconds=300.0,
-        progress=False if args.quiet else None if args.json else True,
-        extra=None if resume else {"sketch": given},
-    )
-    data: dict[str, Any] = {"stage": name, "run_dir": str(where), "status": result.status}
-    data |= {"iterations": result.iterations, "left_out": built.left_out}
-    data["final"] = {key: float(np.nanmean(values[-10:])) for key, values in result.metrics.items()}
-    lines = [f"{name}: {result.status} after {result.iterations:,} iterations"]
-    if result.status != "finished":
-        lines.append(f"  go on with  jsafe sketch {name} --resume {where}")
-        return Outcome(data, "\n".join(lines), exit_code=130)
+    stage = built.stage
+    ended = stage_runs.fitted(args, given, stage.trainer, stage.iterations, where, resume=resume)
+    result, data, lines = ended.result, ended.data, ended.lines
+    data["left_out"] = built.left_out
+    if ended.stopped is not None:
+        return ended.stopped
     save(where / "model", stage.finish(stage_runs.last_state(result)))
     data |= {"model": str(where / "model"), "seconds": time.monotonic() - began}
     if "best_iteration" in result.metrics:
         data["best_iteration"] = int(result.metrics["best_iteration"][-1, 0])
         data["best_valid_loss"] = float(np.nanmin(result.metrics["valid_loss"]))
         lines.append(f"  best        iteration {data['best_iteration']}, valid_loss {data['best_valid_loss']:.4g}")
-    shown = "  ".join(f"{key} {data['final'][key]:.4g}" for key in stage.trainer.info.shown if key in data["final"])
     lines += [
-        f"  last ten    {shown}",
+        f"  last ten    {ended.shown}",
         f"  time        {seconds_text(data['seconds'])}",
         f"  model       {where / 'model'}",
     ]

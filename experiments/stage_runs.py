@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
-from experiments.outcome import CommandError
+import jsafe
+from experiments.outcome import INTERRUPTED, CommandError, Outcome, note, writable_folder
 from experiments.runs import Run, load_run
 from jsafe import FitResult, Trainer, TrainState, processes, saved_state
 from jsafe.checkpoint import Checkpoints
@@ -61,6 +64,83 @@ def only_these_beside_resume(args: argparse.Namespace, free: frozenset[str]) -> 
     """
     if more := [flag for name, flag in args.explicit.items() if name not in free]:
         raise CommandError(f"--resume takes everything from the run: leave {', '.join(more)} out")
+
+
+class Ended(NamedTuple):
+    """What became of a stage's training.
+
+    Attributes:
+        result: of `jsafe.fit`.
+        data: what a program reads of it: stage, folder, status, iterations, and metrics as means of the last ten.
+        lines: what a person reads.
+        stopped: the outcome of one that did not come to its end, None for one that did.
+        shown: a line of the metrics that matter.
+    """
+
+    result: FitResult
+    data: dict[str, Any]
+    lines: list[str]
+    stopped: Outcome | None
+    shown: str
+
+
+def fitted(
+    args: argparse.Namespace,
+    given: dict[str, Any],
+    trainer: Trainer,
+    iterations: int,
+    where: Path,
+    *,
+    resume: bool,
+    **more: Any,
+) -> Ended:
+    """Train a stage in its folder, or go on with it.
+
+    Args:
+        args: of the command: its family and how it talks.
+        given: what the stage was given, as JSON holds it, with `stage`, `seed` and `checkpoint_every`; kept in the run.
+        trainer: of the stage.
+        iterations: of a whole run.
+        where: its folder.
+        resume: whether it was begun before.
+        more: for `jsafe.fit`.
+    """
+    name, family = given["stage"], args.command
+    note(f"{name}: {iterations:,} iterations, writing to {where}; compiling ...")
+    result = jsafe.fit(
+        trainer,
+        iterations=None if resume else iterations,
+        seed=None if resume else given["seed"],
+        run_dir=where,
+        resume=resume,
+        checkpoint_every=given.get("checkpoint_every"),
+        checkpoint_seconds=300.0,
+        progress=False if args.quiet else None if args.json else True,
+        extra=None if resume else {family: given},
+        **more,
+    )
+    data: dict[str, Any] = {"stage": name, "run_dir": str(where), "status": result.status}
+    data |= {"iterations": result.iterations}
+    data["final"] = {key: float(np.nanmean(values[-10:])) for key, values in result.metrics.items()}
+    lines, stopped = [f"{name}: {result.status} after {result.iterations:,} iterations"], None
+    if result.status != "finished":
+        lines.append(f"  go on with  jsafe {family} {name} --resume {where}")
+        stopped = Outcome(data, "\n".join(lines), exit_code=INTERRUPTED)
+    shown = "  ".join(f"{key} {data['final'][key]:.4g}" for key in trainer.info.shown if key in data["final"])
+    return Ended(result, data, lines, stopped, shown)
+
+
+def made_anew(where: Path, mark: str) -> None:
+    """An empty folder for a demonstration, which replaces what an earlier one left there.
+
+    Raises:
+        CommandError: it holds something else.
+    """
+    if where.exists() and any(where.iterdir()) and not (where / mark).is_file():
+        raise CommandError(f"{where} holds something else; choose another folder with --run-dir")
+    if where.exists():
+        shutil.rmtree(where)
+    writable_folder(where)
 
 
 def last_state(result: FitResult) -> TrainState:

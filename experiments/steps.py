@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from experiments.cli import parse
 from experiments.family import Family
-from experiments.outcome import CommandError, Outcome, note, to_json
+from experiments.outcome import INTERRUPTED, CommandError, Outcome, note, to_json
 
 RESULT = "result.json"
 REFERENCE = "@"
@@ -158,7 +158,6 @@ def _leave(number: int, frame: Any) -> None:
     raise SystemExit(128 + number)
 
 
-INTERRUPTED = 130
 POLL = 0.2
 """Seconds between looks at processes."""
 

@@ -14,7 +14,7 @@ import jsafe
 from experiments.context import make_env, prepare, read_overrides
 from experiments.hyper import complete, preset_of
 from experiments.hyper import resolve as resolve_algorithm
-from experiments.outcome import CommandError, Outcome, note, seconds_text, writable_folder
+from experiments.outcome import INTERRUPTED, CommandError, Outcome, note, seconds_text, writable_folder
 from experiments.runs import load_run
 
 DEFAULT_STEPS = 1_000_000
@@ -168,7 +168,7 @@ def conclude(folder: Path, result: jsafe.FitResult) -> Outcome:
     if result.status != "finished":
         lines.append(f"  go on with  jsafe train --resume {folder}")
     lines.append(f"  next        jsafe eval {folder} | jsafe render {folder} | jsafe report {folder}")
-    return Outcome(data, "\n".join(lines), exit_code=130 if result.status == "interrupted" else 0)
+    return Outcome(data, "\n".join(lines), exit_code=INTERRUPTED if result.status == "interrupted" else 0)
 
 
 def _progress(args: argparse.Namespace) -> bool | None:
