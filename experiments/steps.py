@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,59 +99,108 @@ def run_steps(
         CommandError: a step is wrong, or its folder holds something else.
     """
     check(family, steps)
-    left, found = list(enumerate(steps, 1)), {}
-    running: dict[str, tuple[Step, dict[str, Any], subprocess.Popen[str]]] = {}
     stages = {step.name: step.stage for step in steps}
+
+    def begun(step: Step) -> _Begun:
+        places = {need: where / need / str(_output(family, stages[need])) for need in step.needs}
+        return _begun(family, step, where, places)
+
+    if jobs == 1:
+        return _in_order(family, args, steps, begun)
     # Without this a terminated experiment would leave its steps running.
-    before = signal.signal(signal.SIGTERM, _leave) if jobs > 1 and _is_main_thread() else None
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _leave) if main else None
     try:
-        while left or running:
-            for number, step in list(left):
-                if len(running) >= jobs or any(need not in found for need in step.needs):
-                    continue
-                left.remove((number, step))
-                folder, made_from = where / step.name, {need: _made(where / need) for need in step.needs}
-                if (kept := _kept(folder)) is not None:
-                    _refuse_others(folder, kept, step, made_from)
-                    found[step.name] = kept["data"]
-                    break  # steps before the others may have become ready
-                note(f"[{number}/{len(steps)}] {step.name}")
-                places = {need: where / need / str(_output(family, stages[need])) for need in step.needs}
-                words = _words(family, step, folder, places)
-                if jobs > 1:
-                    running[step.name] = step, made_from, _process(args, words, folder)
-                    continue
-                outcome = _run(family, args, step.stage, words)
-                said = outcome.text.splitlines()
-                # The table of a comparison belongs to the end of an experiment, where it is read.
-                note(outcome.text if resumable(family, step.stage) or not said else said[-1])
-                if outcome.exit_code:
-                    return found, outcome
-                found[step.name] = _keep(folder, step, made_from, outcome.data)
-                break
-            else:
-                if running:
-                    ended = _first_ended(running)
-                    step, made_from, process = running.pop(ended)
-                    outcome = _outcome(where / ended, process)
-                    note(f"{ended}: {'done' if not outcome.exit_code else outcome.text}")
-                    if outcome.exit_code == INTERRUPTED:
-                        return found, outcome
-                    if outcome.exit_code:
-                        raise CommandError(f"step {ended!r} failed: {outcome.text}")
-                    found[ended] = _keep(where / ended, step, made_from, outcome.data)
+        return _at_once(args, steps, begun, jobs)
     finally:
-        for _, _, process in running.values():
-            process.terminate()
-        for _, _, process in running.values():
-            process.wait()
-        if before is not None:
+        if main:
             signal.signal(signal.SIGTERM, before)
+
+
+class _Begun(NamedTuple):
+    """A step whose needs have ended.
+
+    Attributes:
+        step: of the experiment.
+        folder: of its own.
+        made_from: when each of its needs ended.
+        data: what it came to; None where it is still to be run, by `words`.
+        words: of its command.
+    """
+
+    step: Step
+    folder: Path
+    made_from: dict[str, Any]
+    data: Any = None
+    words: tuple[str, ...] = ()
+
+
+def _begun(family: Family, step: Step, where: Path, places: Mapping[str, Path]) -> _Begun:
+    folder, made_from = where / step.name, {need: _made(where / need) for need in step.needs}
+    if (kept := _kept(folder)) is None:
+        return _Begun(step, folder, made_from, words=tuple(_words(family, step, folder, places)))
+    if kept["stage"] != step.stage or kept["words"] != list(step.words):
+        raise CommandError(f"{folder} was made with other options; remove it, or choose another --run-dir")
+    if kept["made_from"] != made_from:
+        raise CommandError(f"{folder} was made from other models than those beside it; remove it to make it anew")
+    return _Begun(step, folder, made_from, kept["data"])
+
+
+def _in_order(
+    family: Family, args: argparse.Namespace, steps: Sequence[Step], begun: Callable[[Step], _Begun]
+) -> tuple[dict[str, Any], Outcome | None]:
+    """One step after the other, in this process."""
+    found: dict[str, Any] = {}
+    for number, step in enumerate(steps, 1):
+        this = begun(step)
+        if this.data is None:
+            note(f"[{number}/{len(steps)}] {step.name}")
+            outcome = _run(family, args, step.stage, list(this.words))
+            said = outcome.text.splitlines()
+            # The table of a comparison belongs to the end of an experiment, where it is read.
+            note(outcome.text if resumable(family, step.stage) or not said else said[-1])
+            if outcome.exit_code:
+                return found, outcome
+            this = this._replace(data=_keep(this, outcome.data))
+        found[step.name] = this.data
     return found, None
 
 
-def _is_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
+def _at_once(
+    args: argparse.Namespace, steps: Sequence[Step], begun: Callable[[Step], _Begun], jobs: int
+) -> tuple[dict[str, Any], Outcome | None]:
+    """So many steps at once, each in a process of its own, the first of those whose needs have ended."""
+    found: dict[str, Any] = {}
+    waiting = list(steps)
+    running: dict[str, tuple[_Begun, subprocess.Popen[str]]] = {}
+    try:
+        while waiting or running:
+            ready = [step for step in waiting if all(need in found for need in step.needs)]
+            if ready and len(running) < jobs:
+                step = ready[0]
+                waiting.remove(step)
+                this = begun(step)
+                if this.data is not None:
+                    found[step.name] = this.data
+                    continue
+                note(f"[{steps.index(step) + 1}/{len(steps)}] {step.name}")
+                running[step.name] = this, _process(args, list(this.words), this.folder)
+                continue
+            name = _first_ended(running)
+            this, process = running.pop(name)
+            outcome = _outcome(this.folder, process)
+            note(f"{name}: {outcome.text if outcome.exit_code else 'done'}")
+            if outcome.exit_code == INTERRUPTED:
+                return found, outcome
+            if outcome.exit_code:
+                raise CommandError(f"step {name!r} failed: {outcome.text}")
+            found[name] = _keep(this, outcome.data)
+    finally:
+        for _, process in running.values():
+            process.terminate()
+        for _, process in running.values():
+            process.wait()
+    return found, None
 
 
 def _leave(number: int, frame: Any) -> None:
@@ -162,21 +211,14 @@ POLL = 0.2
 """Seconds between looks at processes."""
 
 
-def _refuse_others(folder: Path, kept: Mapping[str, Any], step: Step, made_from: Mapping[str, Any]) -> None:
-    if kept["stage"] != step.stage or kept["words"] != list(step.words):
-        raise CommandError(f"{folder} was made with other options; remove it, or choose another --run-dir")
-    if kept["made_from"] != made_from:
-        raise CommandError(f"{folder} was made from other models than those beside it; remove it to make it anew")
-
-
-def _keep(folder: Path, step: Step, made_from: Mapping[str, Any], data: Any) -> Any:
+def _keep(this: _Begun, data: Any) -> Any:
     """Write down what a step came to; its data as JSON has them."""
-    record = {"stage": step.stage, "words": list(step.words), "made_from": made_from, "data": data}
+    record = {"stage": this.step.stage, "words": list(this.step.words), "made_from": this.made_from, "data": data}
     record["made"] = time.time_ns()
-    draft = folder / f"{RESULT}.draft"
+    draft = this.folder / f"{RESULT}.draft"
     draft.write_text(to_json(record))
-    os.replace(draft, folder / RESULT)
-    return _kept(folder)["data"]  # type: ignore[index]
+    os.replace(draft, this.folder / RESULT)
+    return _kept(this.folder)["data"]  # type: ignore[index]
 
 
 def _words(family: Family, step: Step, folder: Path, places: Mapping[str, Path]) -> list[str]:
@@ -211,9 +253,9 @@ def _process(args: argparse.Namespace, words: list[str], folder: Path) -> subpro
         return subprocess.Popen([sys.executable, "-m", "experiments.cli", *words], stdout=out, stderr=log, text=True)
 
 
-def _first_ended(running: Mapping[str, tuple[Step, dict[str, Any], subprocess.Popen[str]]]) -> str:
+def _first_ended(running: Mapping[str, tuple[_Begun, subprocess.Popen[str]]]) -> str:
     while True:
-        for name, (_, _, process) in running.items():
+        for name, (_, process) in running.items():
             if process.poll() is not None:
                 return name
         time.sleep(POLL)

@@ -51,11 +51,8 @@ def where(condition: jax.Array, new: Any, old: Any) -> Any:
 
 
 def decayed(params: Any) -> Any:
-    """Which parameters decay: all but biases and the norms inside layers, as published; the last norm decays.
-
-    Scores of words, which no gradient reaches, stay as they were fitted.
-    """
-    kept = {"score_bias", "score_words", "ln_1", "ln_2"}
+    """Which parameters decay: all but biases and the norms inside layers, as published; the last norm decays."""
+    kept = {"score_bias", "ln_1", "ln_2"}
 
     def of(path: tuple[Any, ...], leaf: jax.Array) -> bool:
         del leaf

@@ -29,6 +29,9 @@ MATRICES: dict[str, tuple[str, int]] = {
 HEADS = ("score_head", "score_bias")
 """Trained in full beside the adapters: a new head has nothing that could be adapted."""
 
+FIXED = ("score_words",)
+"""Fitted before a model is trained (`rlhf.word_scores`), and as it is ever after."""
+
 _APART = 1 << 31
 """Folded into a run's key for adapters; iterations and epochs count up from 0 and down from -1."""
 
@@ -62,11 +65,10 @@ class LoraOptions(Hyper):
 
 
 def split(params: Mapping[str, Any], options: LoraOptions) -> tuple[Any, Any]:
-    """A model's parameters as what stays frozen below adapters, nothing with rank 0, and what is trained as it is."""
-    if not options.lora_rank:
-        return {}, params
-    heads = {name: params[name] for name in HEADS if name in params}
-    return {name: part for name, part in params.items() if name not in heads}, heads
+    """A model's parameters as what stays frozen and what is trained as it is: with rank 0 all but what is `FIXED`."""
+    trained = {name: part for name, part in params.items() if name in HEADS or not options.lora_rank}
+    trained = {name: part for name, part in trained.items() if name not in FIXED}
+    return {name: part for name, part in params.items() if name not in trained}, trained
 
 
 def begin(key: jax.Array, params: Mapping[str, Any], options: LoraOptions, number: int = 0) -> Any:

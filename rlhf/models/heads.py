@@ -119,7 +119,7 @@ class ScoreModel(nn.Module):
             scores = scores + self.param("score_bias", nn.initializers.zeros, (self.size,), self.param_dtype)
         if config.score_words:
             words = self.param("score_words", nn.initializers.zeros, (config.vocab_size, self.size), self.param_dtype)
-            scores = scores + jax.lax.stop_gradient(words).astype(jnp.float32)[ids]
+            scores = scores + words.astype(jnp.float32)[ids]
         if config.score_pooling == "mean":
             scores = mean_so_far(scores, mask & after(ids, config.score_after), config.score_shrinkage)
         end = last_token(mask)

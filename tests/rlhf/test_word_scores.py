@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from experiments import cli
-from rlhf import corpus, folder, losses, word_scores
+from rlhf import corpus, folder, lora, losses, word_scores
 from rlhf.data.examples import Preferences
-from rlhf.descent import decayed
 from rlhf.losses import Pairs
 from rlhf.models.config import ModelConfig, from_hf, to_hf
 from rlhf.models.heads import ScoreModel
@@ -94,7 +93,8 @@ def test_scores_of_words_stay_as_they_were_fitted_and_in_the_folder(tmp_path, ca
     assert start.config.score_words and np.abs(start.params["score_words"]).max() > 0.1
     np.testing.assert_array_equal(start.params["score_words"], ended.params["score_words"])
     assert not np.any(start.params["score_head"]) and np.any(ended.params["score_head"])
-    assert not decayed(start.params)["score_words"]
+    frozen, trained = lora.split(start.params, lora.LoraOptions())
+    assert set(frozen) == {"score_words"} and "score_words" not in trained and "score_head" in trained
     capsys.readouterr()
     words[1], words[-1] = str(tmp_path / "run" / "model"), str(tmp_path / "other")
     assert cli.main(["rlhf", "cost", *words, "--pooling", "last", "--word-scores"]) == 2
