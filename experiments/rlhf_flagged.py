@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.context import prepare
 from experiments.outcome import CommandError, Outcome, note, table, to_json, writable_folder
-from experiments.rlhf_use import names_of
+from experiments.stage_runs import names_of
 from rlhf import beavertails, folder, judging
 from rlhf.data import examples, mixing
 from rlhf.data.files import read_rows

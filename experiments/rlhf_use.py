@@ -181,7 +181,7 @@ def evaluate(args: argparse.Namespace) -> Outcome:
     }
     sampling = hyper_of(Sampling, "evaluate", args.hyper)
     out = writable_folder(args.out or Path("runs/rlhf-evaluation"))
-    names, texts, scores, lengths = names_of(args.models), [], {"reward": [], "cost": []}, []
+    names, texts, scores, lengths = stage_runs.names_of(args.models), [], {"reward": [], "cost": []}, []
     for place in args.models:
         note(f"{place} answers {len(samples)} prompts ...")
         model = _opened(place, args, "a model")
@@ -215,18 +215,6 @@ def read_by(judge: Model, model: Model, answered: Sequence[Sample], drawn: Answe
     length = 1 + max(len(encode(text)) for text in (*prompts, *texts))
     found, _ = examples.supervised(answered, judge.tokenizer, length)
     return found.ids, found.mask
-
-
-def names_of(places: Sequence[Path]) -> list[str]:
-    """The last part of each path that tells different ones apart, without the folder `model` of a run."""
-    short = [place.parent if place.name == "model" and place.parent.name else place for place in places]
-    names = [str(place) for place in short]
-    for depth in range(max(len(place.parts) for place in short), 0, -1):
-        shorter = ["/".join(place.parts[-depth:]) for place in short]
-        if len(set(shorter)) < len(set(short)):
-            break
-        names = shorter
-    return names
 
 
 def compared(

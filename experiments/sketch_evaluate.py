@@ -129,7 +129,9 @@ def field_of(args: argparse.Namespace) -> Field:
         CommandError: the folder is neither, or steps of the experiment have not ended.
     """
     mark = args.compared / declared.MARK
-    judges = {_name(path): opened(path, TrainedJudge, "--judge") for path in args.judge or ()}
+    places = args.judge or ()
+    names = stage_runs.names_of(places) if places else []
+    judges = {name: opened(path, TrainedJudge, "--judge") for name, path in zip(names, places, strict=True)}
     if not mark.is_file():
         rival = Rival(args.compared.name, 0, artist(args.compared, "evaluate"))
         if not judges:
@@ -168,10 +170,6 @@ def field_of(args: argparse.Namespace) -> Field:
     order = opened(step(comparison["order"]), TrainedPredictor, "order") if "order" in comparison else None
     first = chosen[0]["model"]
     return Field(rivals, judges, learned_from(step(first, comparison["seeds"][0])), order)
-
-
-def _name(path: Path) -> str:
-    return path.parent.name if path.name == "model" else path.name
 
 
 def learned_from(run: Path) -> list[np.ndarray]:

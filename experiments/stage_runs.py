@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -141,6 +142,18 @@ def made_anew(where: Path, mark: str) -> None:
     if where.exists():
         shutil.rmtree(where)
     writable_folder(where)
+
+
+def names_of(places: Sequence[Path]) -> list[str]:
+    """The last part of each path that tells different ones apart, without the folder `model` of a run."""
+    short = [place.parent if place.name == "model" and place.parent.name else place for place in places]
+    names = [str(place) for place in short]
+    for depth in range(max(len(place.parts) for place in short), 0, -1):
+        shorter = ["/".join(place.parts[-depth:]) for place in short]
+        if len(set(shorter)) < len(set(short)):
+            break
+        names = shorter
+    return names
 
 
 def last_state(result: FitResult) -> TrainState:

@@ -124,7 +124,8 @@ def checked(strokes: Any, max_points: int = MAX_POINTS) -> np.ndarray:
 
 def _ndjson_rows(path: Path) -> Iterator[_Row]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: a text in JSON may hold characters that end lines elsewhere.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     for number, line in enumerate(lines):

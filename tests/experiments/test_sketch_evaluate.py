@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from experiments import cli, sketch_data
+from experiments import cli, sketch_data, sketch_evaluate
 from sketch import folder, procedural
 
 DECLARED = """
@@ -105,6 +107,14 @@ def test_systems_are_held_against_people(compared: Path, files: Path, tmp_path: 
         capsys, "evaluate", compared / "plain-0", *words, "--judge", compared / "strict", "--out", tmp_path / "one"
     )
     assert {row["system"] for row in one["rows"]} == {"human", "plain-0"}
+
+
+def test_judges_of_one_name_are_told_apart(compared: Path, tmp_path: Path):
+    places = [tmp_path / name / "strict" for name in ("a", "b")]
+    for place in places:
+        shutil.copytree(compared / "strict" / "model", place / "model")
+    args = argparse.Namespace(compared=compared / "plain-0", judge=places, best_of=None)
+    assert set(sketch_evaluate.field_of(args).judges) == {"a/strict", "b/strict"}
 
 
 @pytest.mark.parametrize(
