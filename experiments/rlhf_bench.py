@@ -21,7 +21,7 @@ import numpy as np
 
 from experiments.context import prepare
 from experiments.outcome import CommandError, Outcome, note, table, to_json, unknown, writable_folder
-from experiments.rlhf_words import SHORT, hyper_of
+from experiments.rlhf_words import SHORT, TOKENS, hyper_of
 from experiments.throughput import machine_line
 from jsafe import Trainer, population, runtime
 from rlhf import flops, folder, memory, objectives, stages, weights
@@ -288,7 +288,7 @@ def bench(args: argparse.Namespace) -> Outcome:
     prepare(args)
     place = Path(args.model)
     small = args.model in folder.PRESETS
-    config = weights.load_config(place) if place.is_dir() else folder.size_of(args.model, args.vocabulary)
+    config = weights.load_config(place) if place.is_dir() else folder.size_of(args.model, args.vocabulary or TOKENS)
     length = args.length or (SHORT if small else 512)
     if length < 2:
         raise CommandError(f"--length must be at least 2, a token of a prompt and one of its answer, got {length}")

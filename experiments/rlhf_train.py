@@ -22,7 +22,7 @@ from experiments.outcome import CommandError, Outcome, note, seconds_text, to_js
 from experiments.rlhf_dynamics import Watch
 from experiments.rlhf_measure import measure
 from experiments.rlhf_missing import refuse_missing
-from experiments.rlhf_words import SHORT, hyper_of, refuse_idle
+from experiments.rlhf_words import JUDGES_TOKENS, SHORT, TOKENS, hyper_of, refuse_idle
 from experiments.stray import output_of_libraries_on_stderr
 from jsafe import processes, saved_state
 from rlhf import folder, lora, memory, peft, sharding, stages, word_scores
@@ -38,6 +38,7 @@ from rlhf.training import TrainingOptions
 from rlhf.vocabulary import learn_tokenizer
 
 REINFORCEMENT = ("ppo", "ppo-lag", "reward-shaping")
+JUDGES = ("reward", "cost")
 SCORED = {"reward": 1, "cost": 1, "moderation": len(CATEGORIES)}
 
 _JUDGE = {"learning_rate": 1e-4, "batch_size": 64, "epochs": 1, "token_dropout": 0.6}
@@ -58,7 +59,10 @@ _COMMAND = "run_dir resume words command function explicit debug json platform d
 OF_THE_MACHINE = frozenset([*_COMMAND.split(), "coordinator", "processes", "process"])
 """Options that a run does not keep; its mesh it keeps, and another may be given when it goes on."""
 
-SHRINKAGE = 30.0
+OPENINGS = 4
+"""Tokens at the beginning of an answer that have scores of their own beside those of words."""
+
+SHRINKAGE = 3.0
 """Tokens of score 0 beside an answer's, where scores are pooled, so that the shortest answers do not have the most
 extreme scores."""
 
@@ -131,10 +135,11 @@ def _go(args: argparse.Namespace, given: dict[str, Any], where: Path, *, resume:
     folder.save_model(where / "model", model, stage.kind)
     data["model"] = str(where / "model")
     if stage.adapters is not None and model.config.family == "llama":
-        start = where / "start"
-        peft.save(
-            where / "adapter", model.config, stage.adapters(state), str(start if start.is_dir() else given["model"])
-        )
+        start, source = where / "start", Path(given["model"])
+        # Those of an actor of adapters take the place of its own.
+        below = peft.base_of(source) if given["stage"] in REINFORCEMENT and peft.is_adapter(source) else source
+        base = start if start.is_dir() else below
+        folder.save_adapters(where / "adapter", model, stage.adapters(state), base, stage.kind)
         data["adapter"] = str(where / "adapter")
     if watch:
         points = watch.finish()
@@ -227,7 +232,7 @@ def build(given: dict[str, Any], where: Path) -> tuple[stages.Stage, tuple[Any, 
     note(memory.describe(needs))
     _say_adapters(model.config, options)
     rest: dict[str, Any] = {"length": _length(given), "skip": given["skip"]}
-    if name in ("reward", "cost"):
+    if name in JUDGES:
         rest |= {"regularization": given["regularization"], "level": given["level"]}
         stage = stages.preference(name, model, found, options, **rest)
     elif name == "dpo":
@@ -276,12 +281,13 @@ def _start(given: dict[str, Any], where: Path, texts: list[str], found: list[sam
     if tokenizer is None:
         if given["model"] not in folder.PRESETS:
             raise CommandError(f"{given['model']} has no tokenizer of its own here: name one with --tokenizer PATH")
-        tokens = learn_tokenizer(texts, given["vocabulary"], where / "tokenizer")
+        number = given["vocabulary"] or (JUDGES_TOKENS if name in JUDGES else TOKENS)
+        tokens = learn_tokenizer(texts, number, where / "tokenizer")
     else:
         tokens = folder.load_tokenizer(tokenizer)
     model = folder.with_template(folder.fresh(given["model"], tokens, given["seed"]), given.get("template"))
     model = _pooled(model, given, "mean" if size else "last")
-    if name in ("reward", "cost"):
+    if name in JUDGES:
         epochs = given["warm_epochs"]
         if epochs:
             options = TrainingOptions(**{**FROM_NOTHING["warm"], "epochs": epochs})
@@ -293,7 +299,7 @@ def _start(given: dict[str, Any], where: Path, texts: list[str], found: list[sam
     if size:
         model = folder.with_scores(model, size, given["seed"])
         wanted = given.get("word_scores")
-        if name in ("reward", "cost") and (model.config.score_pooling == "mean" if wanted is None else wanted):
+        if name in JUDGES and (model.config.score_pooling == "mean" if wanted is None else wanted):
             model = _with_words(model, given, found)
     folder.save_model(where / "start", model, name if size else "")
     return opened(where / "start")
@@ -306,11 +312,13 @@ def _with_words(model: Model, given: dict[str, Any], found: list[samples.Sample]
     kind = given["stage"]
     by = {"reward": "better", "cost": "safer"}[kind]
     pairs, rows = examples.pairs_and_prompts(found, model.tokenizer, _length(given), by=by, skip=given["skip"])
-    fitted = word_scores.fit(model.config, kind, pairs, rows)
+    config = dataclasses.replace(model.config, score_words=True, score_openings=OPENINGS)
+    fitted = word_scores.fit(config, kind, pairs, rows, word_scores.spellings(model.tokenizer, config.vocab_size))
     note(f"scores of tokens fitted to {len(rows):,} pairs, weight of their squares {fitted.strength:g}")
-    params = {**model.params, "score_words": fitted.words[:, None], "score_bias": np.array([fitted.bias], np.float32)}
+    params = {**model.params, "score_bias": np.array([fitted.bias], np.float32)}
+    params |= {"score_words": fitted.words[:, None], "score_openings": fitted.openings[:, None]}
     params["score_head"] = np.zeros_like(model.params["score_head"])
-    return model._replace(config=dataclasses.replace(model.config, score_words=True), params=params)
+    return model._replace(config=config, params=params)
 
 
 def _pooled(model: Model, given: dict[str, Any], default: str | None = None) -> Model:
@@ -319,10 +327,11 @@ def _pooled(model: Model, given: dict[str, Any], default: str | None = None) -> 
     if wanted is None or wanted == model.config.score_pooling:
         return model
     changes: dict[str, Any] = {"score_pooling": wanted, "score_after": (), "score_shrinkage": 0.0}
-    changes |= {"score_words": wanted == "mean" and model.config.score_words}
+    changes |= {"score_words": False, "score_openings": 0}
     if wanted == "mean":
         changes |= {"score_after": answer_marker(model.tokenizer), "score_shrinkage": SHRINKAGE}
-    return model._replace(config=dataclasses.replace(model.config, **changes))
+    params = {name: part for name, part in model.params.items() if name not in lora.FIXED}
+    return model._replace(config=dataclasses.replace(model.config, **changes), params=params)
 
 
 def _reinforcement(given: dict[str, Any]) -> tuple[stages.Stage, tuple[Any, ...], list[str]]:
@@ -342,14 +351,20 @@ def _reinforcement(given: dict[str, Any]) -> tuple[stages.Stage, tuple[Any, ...]
     ptx, unread = mixing.open_mixture(given["ptx_data"], skip=given["skip"]) if given.get("ptx_data") else (None, [])
     options = _reinforcement_options(given)
     sampling = hyper_of(Sampling, name, given["hyper"])
-    config = folder.weights.load_config(places[0])
+    below = [_below(place) for place in places]
+    config = folder.weights.load_config(below[0])
+    apart = len({place.resolve() for place in below}) if options.lora_rank else len(places)
     critics = 0 if options.estimator == "group" else len(places) - 1 if name == "ppo-lag" else 1
-    needs = memory.reinforcement(config, len(places), critics, options, given["prompt_length"], sampling)
+    needs = memory.reinforcement(config, apart, critics, options, given["prompt_length"], sampling)
     note(memory.describe(needs))
     _say_adapters(config, options)
-    actor = folder.with_template(folder.open_model(places[0], own), given.get("template"))
-    kinds = ("reward", *["cost"] * (len(places) - 2))
-    judges = [folder.open_model(at, own, score=True, kind=kind) for at, kind in zip(places[1:], kinds, strict=True)]
+    kinds = ("", "reward", *["cost"] * (len(places) - 2))
+    opened = [
+        folder.open_model(at, own, score=bool(kind), kind=kind, adapters=options.lora_rank > 0)
+        for at, kind in zip(places, kinds, strict=True)
+    ]
+    actor, *judges = folder.shared(opened)
+    actor = folder.with_template(actor, given.get("template"))
     rest: dict[str, Any] = {"prompt_length": given["prompt_length"], "skip": given["skip"], "ptx": ptx}
     rest["remat"] = given["remat"]
     if name == "reward-shaping":
@@ -364,6 +379,11 @@ def _reinforcement(given: dict[str, Any]) -> tuple[stages.Stage, tuple[Any, ...]
     else:
         stage = stages.reinforcement(name, actor, judges[0], judges[1:], found, options, sampling, **rest)
     return stage, (), left_out + unread
+
+
+def _below(place: Path) -> Path:
+    """The folder that holds the weights of a model, which is not its own if that holds adapters."""
+    return _below(peft.base_of(place)) if peft.is_adapter(place) else place
 
 
 def _reinforcement_options(given: dict[str, Any]) -> ReinforcementOptions:

@@ -21,6 +21,9 @@ from rlhf.training import TrainingOptions
 SHORT = 256
 """Longest text of models that begin from nothing; others take 512, as published."""
 
+TOKENS, JUDGES_TOKENS = 4096, 16_384
+"""Tokens that are learned; those of a model that scores answers are mostly whole words, each with a score."""
+
 
 def tokens(text: str) -> list[int]:
     """Whole numbers with commas between them."""
@@ -53,7 +56,11 @@ FLAGS: dict[str, dict[str, Any]] = {
         "help": "how conversations are put: as text with USER: and ASSISTANT:, or with Baichuan 2's role tokens "
         "(default: baichuan for a model of that family, else safe-rlhf)",
     },
-    "vocabulary": {**_COUNT, "default": 4096, "help": "tokens of a tokenizer that is learned (default 4096)"},
+    "vocabulary": {
+        **_COUNT,
+        "help": f"tokens of a tokenizer that is learned (default {TOKENS:,}; of reward and cost models {JUDGES_TOKENS:,}, "
+        "whole words)",
+    },
     "length": {**_COUNT, "help": f"longest text (default 512, {SHORT} for a small model from nothing)"},
     "prompt-length": {**_COUNT, "default": 64, "help": "longest prompt (default 64)"},
     "data": {**_TEXTS, "help": "what to read: a file, a folder, or NAME:SHARE:PATH; may be repeated"},

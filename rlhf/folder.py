@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,16 +17,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlhf import weights
-from rlhf.models.config import PUBLISHED, ModelConfig
+from rlhf import lora, peft, weights
+from rlhf.models.config import PUBLISHED, ModelConfig, scoring_from_hf, scoring_to_hf
 from rlhf.models.heads import LanguageModel, ScoreModel
 from rlhf.statistics import ScoreStatistics
 from rlhf.text import BAICHUAN
 from rlhf.tokens import FAST, SENTENCEPIECE, Tokenizer, check_size, load_tokenizer, template_of
 
-HEAD, BIAS, WORDS = "score_head.weight", "score_head.bias", "score_words.weight"
+HEAD, BIAS = "score_head.weight", "score_head.bias"
+WORDS, OPENINGS = "score_words.weight", "score_openings.weight"
 LIKE_A_HEAD = ("score", "v_head", "value_head", "reward", "classifier", "summary")
 """Parts of the names that other libraries give to the tensors of a head of scores."""
+
+SCORING = "scores.json"
+"""How a model of adapters scores, beside them: PEFT's own files have no place for it."""
 
 BESIDE = ("tokenizer_config.json", "special_tokens_map.json")
 
@@ -46,7 +50,7 @@ class Model(NamedTuple):
         config: sizes and switches.
         tokenizer: with the model's own special ids.
         params: NumPy arrays; `decoder`, and `head` of a language model or `score_head`, `score_bias` and perhaps
-            `score_words` of a score model.
+            `score_words` and `score_openings` of a score model.
         statistics: of the scores, None for a language model.
     """
 
@@ -65,6 +69,9 @@ def missing(folder: Path, tokenizer: Path | None = None) -> list[str]:
     """What a folder lacks to be loaded, in words; empty if nothing."""
     if not folder.is_dir():
         return [f"there is no folder {folder}"]
+    if peft.is_adapter(folder):
+        below = [f"{reason}, of which {folder} holds adapters" for reason in missing(peft.base_of(folder), tokenizer)]
+        return below + ([] if (folder / peft.TENSORS).is_file() else [f"{folder / peft.TENSORS}"])
     lacks = []
     if not (folder / "config.json").is_file():
         lacks.append(f"{folder / 'config.json'}")
@@ -79,17 +86,24 @@ def missing(folder: Path, tokenizer: Path | None = None) -> list[str]:
 
 
 def open_model(
-    folder: Path, tokenizer: Path | None = None, *, score: bool = False, new_scores: int = 0, kind: str = ""
+    folder: Path,
+    tokenizer: Path | None = None,
+    *,
+    score: bool = False,
+    new_scores: int = 0,
+    kind: str = "",
+    adapters: bool = False,
 ) -> Model:
     """Read a folder.
 
     Args:
-        folder: with `config.json` and weights.
+        folder: with `config.json` and weights, or with adapters, which name the model they belong to.
         tokenizer: its folder or file, None for the model's own.
         score: read a score model.
         new_scores: scores of a new head, drawn from seed 0, where the folder has none yet; a training asks for it.
             With 0 such a folder is refused: a head that nobody trained judges at random.
         kind: of a judge, `reward` or `cost`; a folder that says it is of another kind is refused.
+        adapters: leave adapters beside the weights they belong to, in place of adding them up.
 
     Raises:
         FileNotFoundError: pieces are missing; the message names all of them.
@@ -98,6 +112,8 @@ def open_model(
     """
     if lacks := missing(folder, tokenizer):
         raise FileNotFoundError(f"cannot open the model: {'; '.join(lacks)}")
+    if peft.is_adapter(folder):
+        return _adapted(folder, tokenizer, score, new_scores, kind, adapters)
     config = weights.load_config(folder)
     files = weights.Weights(folder)
     said = json.loads((folder / "config.json").read_text())
@@ -116,29 +132,74 @@ def open_model(
         params["score_bias"] = files.read(BIAS, (size,)).astype(np.float32) if BIAS in files else _zeros(size)
         if config.score_words:
             params["score_words"] = files.read(WORDS, (config.vocab_size, size)).astype(np.float32)
+        if config.score_openings:
+            params["score_openings"] = files.read(OPENINGS, (config.vocab_size, size)).astype(np.float32)
         statistics = _statistics(said, size)
     else:
         params |= new_head(config, new_scores)
-        config = dataclasses.replace(config, score_words=False)
+        config = dataclasses.replace(config, score_words=False, score_openings=0)
     return grown(Model(config, tokens, params, statistics))
+
+
+def _adapted(folder: Path, tokenizer: Path | None, score: bool, new_scores: int, kind: str, adapters: bool) -> Model:
+    """A model of adapters and the model they belong to; see `open_model`."""
+    said = json.loads((folder / SCORING).read_text()) if (folder / SCORING).is_file() else {}
+    size = int(said.get("score_dim") or 0)
+    if bool(size) != score:
+        what = "score" if size else "language"
+        raise ValueError(
+            f"{folder} holds adapters of a {what} model, and a {'score' if score else 'language'} model is wanted"
+        )
+    if score:
+        _check_kind(folder, said, kind)
+        _check_size(folder, size, new_scores, kind)
+    below = open_model(peft.base_of(folder), tokenizer, score=score, new_scores=size)
+    params = lora.joined(below.params, peft.load(folder, below.params))
+    config = dataclasses.replace(below.config, **scoring_from_hf(said)) if score else below.config
+    statistics = _statistics(said, size) if score else None
+    return Model(config, below.tokenizer, params if adapters else lora.merged(params), statistics)
+
+
+def shared(models: Iterable[Model]) -> list[Model]:
+    """The models with equal arrays held once: adapters of one model then stand on one copy of its weights."""
+    held: dict[tuple[Any, ...], list[np.ndarray]] = {}
+
+    def once(array: Any) -> Any:
+        array = np.asarray(array)
+        alike = held.setdefault((array.shape, array.dtype, array.reshape(-1)[:64].tobytes()), [])
+        for other in alike:
+            if array is other or np.array_equal(array, other):
+                return other
+        alike.append(array)
+        return array
+
+    return [model._replace(params=jax.tree.map(once, model.params)) for model in models]
+
+
+def _check_kind(folder: Path, said: Mapping[str, Any], kind: str) -> None:
+    told = said.get("score_type")
+    if kind and told and told != kind:
+        raise ValueError(f"{folder} is a {told} model, as its config.json says, and a {kind} model is wanted")
+
+
+def _check_size(folder: Path, size: int, new_scores: int, kind: str) -> None:
+    wanted = 1 if kind else new_scores or size
+    if size != wanted:
+        raise ValueError(f"{folder} gives {size} scores to a text, and a {kind or 'score'} model gives {wanted} here")
 
 
 def _check_scores(
     folder: Path, files: weights.Weights, said: Mapping[str, Any], size: int, new_scores: int, kind: str
 ) -> None:
     """Refuse a folder whose scores are not those asked for; see `open_model`."""
-    told = said.get("score_type")
-    if kind and told and told != kind:
-        raise ValueError(f"{folder} is a {told} model, as its config.json says, and a {kind} model is wanted")
+    _check_kind(folder, said, kind)
     if HEAD not in files:
         if new_scores:
             return
         alike = sorted(name for name in files.files if any(word in name.lower() for word in LIKE_A_HEAD))
         found = f"its tensors that may be one: {', '.join(alike)}" if alike else "no other tensor looks like one"
         raise ValueError(f"{folder} is no {kind or 'score'} model: it has no tensor {HEAD}; {found}")
-    wanted = 1 if kind else new_scores or size
-    if size != wanted:
-        raise ValueError(f"{folder} gives {size} scores to a text, and a {kind or 'score'} model gives {wanted} here")
+    _check_size(folder, size, new_scores, kind)
 
 
 def _zeros(size: int) -> np.ndarray:
@@ -167,7 +228,7 @@ def grown(model: Model) -> Model:
 
     params = dict(model.params)
     params["decoder"] = params["decoder"] | {"embedding": more(params["decoder"]["embedding"])}
-    params |= {name: more(params[name]) for name in ("head", "score_words") if name in params}
+    params |= {name: more(params[name]) for name in ("head", *lora.FIXED) if name in params}
     return model._replace(config=dataclasses.replace(config, vocab_size=pad + 1, pad_id=pad), params=params)
 
 
@@ -234,19 +295,41 @@ def save_model(folder: Path, model: Model, kind: str = "") -> None:
         model: arrays of the host.
         kind: of a score model: `reward`, `cost`, `critic` or `moderation`.
     """
-    extra: dict[str, Any] = {}
-    if model.score_size:
-        extra = {"architectures": ["LlamaForScore"], "score_type": kind, "score_dim": model.score_size}
-        extra |= {"score_bias": True, "do_normalize": False, "normalizer_type": "ExponentialMovingAverage"}
-        if model.statistics is not None:
-            mean, variance, count = (np.asarray(x) for x in model.statistics)
-            extra |= {"mean": mean.tolist(), "var": variance.tolist(), "count": int(count)}
+    extra = {"architectures": ["LlamaForScore"], **_scores(model, kind)} if model.score_size else {}
     weights.save(folder, model.config, _tensors(model), extra=extra)
     source = model.tokenizer.path
     kept = FAST if source.suffix == ".json" else SENTENCEPIECE
     for path, name in [(source, kept), *((source.parent / name, name) for name in BESIDE)]:
         if path.is_file() and path.resolve() != (folder / name).resolve():
             shutil.copyfile(path, folder / name)
+
+
+def save_adapters(folder: Path, model: Model, trained: Mapping[str, Any], base: Path, kind: str = "") -> None:
+    """Write adapters as a folder that `open_model` and PEFT read.
+
+    Args:
+        folder: made if it does not exist; not that of a model.
+        model: that they belong to, with its scores if it has some.
+        trained: adapters, and the head of a score model.
+        base: folder of the model below.
+        kind: of a score model.
+
+    Raises:
+        ValueError: the model is no Llama.
+    """
+    peft.save(folder, model.config, trained, str(base))
+    if model.score_size:
+        (folder / SCORING).write_text(json.dumps(_scores(model, kind) | scoring_to_hf(model.config), indent=1))
+
+
+def _scores(model: Model, kind: str) -> dict[str, Any]:
+    """What the files of a model say of its scores."""
+    said: dict[str, Any] = {"score_type": kind, "score_dim": model.score_size, "score_bias": True}
+    said |= {"do_normalize": False, "normalizer_type": "ExponentialMovingAverage"}
+    if model.statistics is not None:
+        mean, variance, count = (np.asarray(x) for x in model.statistics)
+        said |= {"mean": mean.tolist(), "var": variance.tolist(), "count": int(count)}
+    return said
 
 
 def _tensors(model: Model) -> Iterator[tuple[str, np.ndarray]]:
@@ -258,6 +341,8 @@ def _tensors(model: Model) -> Iterator[tuple[str, np.ndarray]]:
     yield BIAS, np.asarray(model.params["score_bias"])
     if "score_words" in model.params:
         yield WORDS, np.asarray(model.params["score_words"])
+    if "score_openings" in model.params:
+        yield OPENINGS, np.asarray(model.params["score_openings"])
     if model.statistics is not None:
         mean, variance, count = (np.asarray(x) for x in model.statistics)
         yield from (("normalizer.mean", mean), ("normalizer.var", variance), ("normalizer.count", count.astype("i8")))

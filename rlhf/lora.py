@@ -29,7 +29,7 @@ MATRICES: dict[str, tuple[str, int]] = {
 HEADS = ("score_head", "score_bias")
 """Trained in full beside the adapters: a new head has nothing that could be adapted."""
 
-FIXED = ("score_words",)
+FIXED = ("score_words", "score_openings")
 """Fitted before a model is trained (`rlhf.word_scores`), and as it is ever after."""
 
 _APART = 1 << 31
@@ -65,14 +65,33 @@ class LoraOptions(Hyper):
 
 
 def split(params: Mapping[str, Any], options: LoraOptions) -> tuple[Any, Any]:
-    """A model's parameters as what stays frozen and what is trained as it is: with rank 0 all but what is `FIXED`."""
+    """A model's parameters as what stays frozen and what is trained as it is.
+
+    With rank 0 all but what is `FIXED` is trained, else the heads, and the adapters of a model that has some already.
+    """
     trained = {name: part for name, part in params.items() if name in HEADS or not options.lora_rank}
     trained = {name: part for name, part in trained.items() if name not in FIXED}
-    return {name: part for name, part in params.items() if name not in trained}, trained
+    frozen = {name: part for name, part in params.items() if name not in trained}
+    if options.lora_rank:
+        frozen, own = _parted(frozen)
+        trained = joined(trained, own)
+    return frozen, trained
+
+
+def _parted(params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A tree without its adapters, and they alone."""
+    weights, own = {}, {}
+    for name, part in params.items():
+        if isinstance(part, Mapping):
+            weights[name], inner = _parted(part)
+            own |= {name: inner} if inner else {}
+        else:
+            (own if isinstance(part, LowRank) else weights)[name] = part
+    return weights, own
 
 
 def begin(key: jax.Array, params: Mapping[str, Any], options: LoraOptions, number: int = 0) -> Any:
-    """What a run trains of a model, inside a program.
+    """What a run trains of a model, inside a program: new adapters, or those that it has.
 
     Args:
         key: of the run.
@@ -82,6 +101,8 @@ def begin(key: jax.Array, params: Mapping[str, Any], options: LoraOptions, numbe
     """
     _, trained = split(params, options)
     started = host.loaded(trained, key) if trained else {}
+    if _parted(params)[1]:
+        return started
     own = jax.random.fold_in(jax.random.fold_in(key, _APART), number)
     return joined(started, fresh(own, params, options))
 

@@ -80,7 +80,7 @@ def reinforcement(
 
     Args:
         config: of every model, about.
-        models: actor and judges.
+        models: actor and judges; with adapters, the models whose weights they stand on.
         critics: which begin from judges; none with `estimator="group"`.
         options: of the method.
         prompt_length: longest prompt.

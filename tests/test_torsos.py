@@ -320,7 +320,15 @@ def test_stacked_observations_are_a_memory_too():
     assert learn(Cue(), 20, history=5)[-5:].mean() > 0.95
 
 
-def test_the_half_of_an_image_that_holds_a_spot_is_learned():
+@pytest.fixture
+def optimized():
+    """Compile with all optimisations: convolutions take minutes without."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
+def test_the_half_of_an_image_that_holds_a_spot_is_learned(optimized):
     found = learn(Spot(), 12, 400, torso="cnn", image_shape=(16, 16, 1), learning_rate=2e-3)
     assert found[0] < 2.4 and found[-3:].mean() > 3.6
 

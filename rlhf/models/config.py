@@ -70,6 +70,8 @@ class ModelConfig:
         score_after: ids behind whose last occurrence that mean begins, so that a prompt does not count; none for all.
         score_words: add to each token's score one that depends on the token alone and is fitted before the rest is
             trained (`rlhf.word_scores`); only with the mean.
+        score_openings: the first tokens of an answer, so many, have another such score each, whose mean is added: how
+            an answer begins says more than the same words further on. 0 for none; only with `score_words`.
     """
 
     family: str = "llama"
@@ -97,6 +99,7 @@ class ModelConfig:
     score_shrinkage: float = 0.0
     score_after: tuple[int, ...] = ()
     score_words: bool = False
+    score_openings: int = 0
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together.
@@ -117,6 +120,8 @@ class ModelConfig:
             raise ValueError(f"score_pooling must be one of {POOLINGS}, got {self.score_pooling!r}")
         if self.score_words and self.score_pooling != "mean":
             raise ValueError(f"score_words needs score_pooling 'mean', got {self.score_pooling!r}")
+        if self.score_openings < 0 or (self.score_openings and not self.score_words):
+            raise ValueError(f"score_openings must be at least 0, and 0 without score_words, got {self.score_openings}")
         if self.position == "rope" and self.head_dim % 2:
             raise ValueError(f"head_dim must be even for rotations, got {self.head_dim}")
 
@@ -253,12 +258,27 @@ def from_hf(found: Mapping[str, Any]) -> ModelConfig:
         eos_id=eos,
         other_eos_ids=tuple(others),
         pad_id=found.get("pad_token_id"),
-        score_pooling=found.get("score_pooling", "last"),
-        score_shrinkage=found.get("score_shrinkage", 0.0),
-        score_after=tuple(found.get("score_after", ())),
-        score_words=bool(found.get("score_words", False)),
+        **scoring_from_hf(found),
         **own,
     )
+
+
+def scoring_from_hf(found: Mapping[str, Any]) -> dict[str, Any]:
+    """How a score model scores, from the entries that `scoring_to_hf` writes; as published where there are none."""
+    return {
+        "score_pooling": found.get("score_pooling", "last"),
+        "score_shrinkage": found.get("score_shrinkage", 0.0),
+        "score_after": tuple(found.get("score_after", ())),
+        "score_words": bool(found.get("score_words", False)),
+        "score_openings": int(found.get("score_openings", 0)),
+    }
+
+
+def scoring_to_hf(config: ModelConfig) -> dict[str, Any]:
+    """How a score model scores, as entries of its `config.json`; none if as published."""
+    if config.score_pooling == "last":
+        return {}
+    return {name: getattr(config, name) for name in scoring_from_hf({})} | {"score_after": list(config.score_after)}
 
 
 def eos_ids(found: Mapping[str, Any]) -> tuple[int, ...]:
@@ -307,9 +327,7 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
         "eos_token_id": list(config.ends) if config.other_eos_ids else config.eos_id,
         "pad_token_id": config.pad_id,
     }
-    if config.score_pooling != "last":
-        out |= {"score_pooling": config.score_pooling, "score_shrinkage": config.score_shrinkage}
-        out |= {"score_after": list(config.score_after), "score_words": config.score_words}
+    out |= scoring_to_hf(config)
     if baichuan:
         out["z_loss_weight"] = config.z_loss_weight
         out["model_max_length" if config.position == "alibi" else "max_position_embeddings"] = config.max_length

@@ -121,7 +121,12 @@ class ScoreModel(nn.Module):
             words = self.param("score_words", nn.initializers.zeros, (config.vocab_size, self.size), self.param_dtype)
             scores = scores + words.astype(jnp.float32)[ids]
         if config.score_pooling == "mean":
-            scores = mean_so_far(scores, mask & after(ids, config.score_after), config.score_shrinkage)
+            counted = mask & after(ids, config.score_after)
+            scores = mean_so_far(scores, counted, config.score_shrinkage)
+            if config.score_openings:
+                shape = (config.vocab_size, self.size)
+                openings = self.param("score_openings", nn.initializers.zeros, shape, self.param_dtype)
+                scores = scores + openings_so_far(openings.astype(jnp.float32)[ids], counted, config.score_openings)
         end = last_token(mask)
         return Scores(scores, jnp.take_along_axis(scores, end[:, None, None], axis=1)[:, 0], end)
 
@@ -134,6 +139,16 @@ def mean_so_far(scores: jax.Array, counted: jax.Array, shrinkage: float = 0.0) -
     count = jnp.cumsum(counted, axis=1)[..., None]
     mean = jnp.cumsum(jnp.where(counted[..., None], scores, 0.0), axis=1) / jnp.maximum(count + shrinkage, 1)
     return jnp.where(count > 0, mean, scores)
+
+
+def opening(counted: jax.Array, number: int) -> jax.Array:
+    """The first `number` of the counted tokens `[B, L]`."""
+    return counted & (jnp.cumsum(counted, axis=1) <= number)
+
+
+def openings_so_far(scores: jax.Array, counted: jax.Array, number: int) -> jax.Array:
+    """Sum `[B, L, S]` up to each token of the scores of the first `number` counted tokens, divided by `number`."""
+    return jnp.cumsum(jnp.where(opening(counted, number)[..., None], scores, 0.0), axis=1) / number
 
 
 def after(ids: jax.Array, marker: tuple[int, ...]) -> jax.Array:

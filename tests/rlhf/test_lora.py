@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import jsafe
 from rlhf import lora, memory, peft, weights
@@ -233,6 +233,41 @@ def test_the_tensors_for_peft_add_up_to_the_merged_model(score, tmp_path):
         a, b = found.pop(f"{place}.lora_A.weight"), found.pop(f"{place}.lora_B.weight")
         np.testing.assert_allclose(plain[name] + 2.0 * b @ a, whole[name], rtol=1e-5, atol=1e-5)
     assert not found
+
+
+def test_adapters_come_back_from_their_folder_and_others_are_refused(tmp_path):
+    trained = drawn() | {"score_head": REWARD["score_head"], "score_bias": REWARD["score_bias"]}
+    peft.save(tmp_path, CONFIG, trained, "somewhere")
+    found = peft.load(tmp_path, REWARD)
+    jax.tree.map(np.testing.assert_array_equal, found, trained)
+    assert peft.base_of(tmp_path) == tmp_path / "somewhere"
+    said, tensors = tmp_path / "adapter_config.json", tmp_path / "adapter_model.safetensors"
+    kept, config = tensors.read_bytes(), json.loads(said.read_text())
+
+    def refusal(**changes):
+        said.write_text(json.dumps(config | changes))
+        with pytest.raises(ValueError) as error:  # noqa: PT011
+            peft.load(tmp_path, REWARD)
+        return str(error.value)
+
+    assert "got LORA with use_dora" in refusal(use_dora=True)
+    assert "got IA3" in refusal(peft_type="IA3")
+    assert "needs a rank r of at least 1" in refusal(r=0)
+    assert "lora_A.weight: expected the shape [4, 24], got [3, 24]" in refusal(r=4)
+    held = load_file(tensors)
+    save_file({k: v for k, v in held.items() if "layers.1.mlp.up_proj.lora_B" not in k}, tensors)
+    assert "has no tensor base_model.model.model.layers.1.mlp.up_proj.lora_B.weight" in refusal()
+    save_file(held | {"base_model.model.lm_head.weight": np.zeros(3)}, tensors)
+    assert "not read here: base_model.model.lm_head.weight" in refusal()
+    tensors.write_bytes(kept[: len(kept) // 2])
+    assert str(tensors) in refusal()
+    said.write_text(json.dumps(config | {"base_model_name_or_path": str(tmp_path)}))
+    with pytest.raises(ValueError, match="names its own folder"):
+        peft.base_of(tmp_path)
+    for text, reason in (("[]", "must hold an object"), ("{", "is no JSON"), ("{}", "names no base_model_name_or_path")):
+        said.write_text(text)
+        with pytest.raises(ValueError, match=reason):
+            peft.base_of(tmp_path)
 
 
 def test_adapters_of_baichuan_are_not_written_for_peft(tmp_path):

@@ -7,11 +7,12 @@ import json
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from experiments import cli, rlhf_bench, rlhf_train
+from experiments import cli, rlhf_bench, rlhf_train, stage_runs
 from jsafe.checkpoint import Checkpoints
 from rlhf import corpus, folder
 from rlhf.data.samples import Sample
@@ -131,7 +132,8 @@ def test_ppo_lag_keeps_a_multiplier_and_reward_shaping_does_not(files, models, t
 def test_adapters_are_trained_resumed_and_written_without_the_weights_below(files, models, tmp_path, capsys):
     low = ["--lora-rank", 2, "--lora-alpha", 4]
     pairs = ["--data", files["pairs"], "--no-baseline", "--length", 64, *SHORT]
-    found = run(capsys, "reward", "--model", models["sft"] / "model", *pairs, *low, "--run-dir", tmp_path / "reward")
+    low_pairs = ["--model", models["sft"] / "model", *pairs, *low]
+    found = run(capsys, "reward", *low_pairs, "--run-dir", tmp_path / "reward")
     begun, ended = models["sft"] / "model", tmp_path / "reward" / "model"
     start, made = (folder.open_model(place, score=True, new_scores=1).params for place in (begun, ended))
     np.testing.assert_array_equal(made["decoder"]["embedding"], start["decoder"]["embedding"])
@@ -161,6 +163,38 @@ def test_adapters_are_trained_resumed_and_written_without_the_weights_below(file
     table.write_bytes(kept[:-4] + b"\0\0\0\0")
     assert "made with other frozen weights" in refused(capsys, "export", whole, "--out", out)
     table.write_bytes(kept)
+
+
+def test_judges_that_are_adapters_of_the_actors_model_stand_on_its_copy_of_the_weights(files, models, tmp_path, capsys):
+    """One copy where six models learn and judge; what they say is what the merged models say."""
+    low, start = ["--lora-rank", 2], models["sft"] / "model"
+    more = ["--data", files["pairs"], "--no-baseline", "--length", 64, *SHORT, *low]
+    for kind in ("reward", "cost"):
+        run(capsys, kind, "--model", start, "--pooling", "mean", *more, "--run-dir", tmp_path / kind)
+        alone = folder.open_model(tmp_path / kind / "adapter", score=True, kind=kind)
+        whole = folder.open_model(tmp_path / kind / "model", score=True)
+        assert alone.config == whole.config and alone.config.score_pooling == "mean"
+        jax.tree.map(np.testing.assert_array_equal, alone.params, whole.params)
+        jax.tree.map(np.testing.assert_array_equal, alone.statistics, whole.statistics)
+
+    def words(part: str) -> list:
+        judges = ["--reward-model", tmp_path / "reward" / part, "--cost-model", tmp_path / "cost" / part]
+        return ["ppo-lag", "--model", start, *judges, "--data", files["prompts"], *RL, *low]
+
+    metrics, sizes = [], []
+    for part in ("adapter", "model"):
+        run(capsys, *words(part), "--run-dir", tmp_path / part)
+        metrics.append(json.loads((tmp_path / part / "metrics.jsonl").read_text().splitlines()[0]))
+        trainer = rlhf_train.build(stage_runs.begun(tmp_path / part, "rlhf", "ppo-lag")[1], tmp_path / part)[0].trainer
+        frozen = jax.eval_shape(trainer.init, jax.random.key(0)).frozen
+        sizes.append(sum(np.prod(array.shape) for array in jax.tree.leaves(frozen)))
+    for name in ("return", "cost"):
+        assert metrics[0][name] == pytest.approx(metrics[1][name], rel=1e-4), name
+    one = sum(np.size(x) for x in jax.tree.leaves(folder.open_model(start).params))
+    assert one < sizes[0] < 1.1 * one and sizes[1] > 2 * one
+    assert refused(capsys, *words("adapter")[:-2], "--model", tmp_path / "reward" / "adapter").endswith(
+        "holds adapters of a score model, and a language model is wanted"
+    )
 
 
 def test_dpo_moderation_and_pretraining_write_models(files, models, tmp_path, capsys):

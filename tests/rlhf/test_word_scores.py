@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments import cli
-from rlhf import corpus, folder, lora, losses, word_scores
+from rlhf import corpus, folder, lora, losses, vocabulary, word_scores
 from rlhf.data.examples import Preferences
 from rlhf.losses import Pairs
 from rlhf.models.config import ModelConfig, from_hf, to_hf
@@ -20,7 +20,7 @@ from tests.rlhf.untrained import params_of
 MARK, HARM, KIND, OTHERS = (3, 4), 5, 6, 20
 CONFIG = ModelConfig(
     vocab_size=OTHERS, hidden_size=16, intermediate_size=16, num_layers=1, num_heads=1, num_kv_heads=1, head_dim=16,
-    score_pooling="mean", score_after=MARK, score_shrinkage=4.0, score_words=True,
+    score_pooling="mean", score_after=MARK, score_shrinkage=4.0, score_words=True, score_openings=3,
 )  # fmt: skip
 
 
@@ -45,9 +45,10 @@ def test_the_fitted_loss_is_the_models_own(kind):
     """The same pairs through a model whose head is zero, by the losses of the stages."""
     pairs, _ = drawn()
     model = ScoreModel(CONFIG)
-    words = np.random.default_rng(1).normal(size=OTHERS)
+    words, openings = np.random.default_rng(1).normal(size=(2, OTHERS))
+    fitted = np.concatenate([words, openings, [0.3]])
     params = params_of(model) | {"score_head": np.zeros((16, 1), np.float32), "score_bias": np.array([0.3], np.float32)}
-    params["score_words"] = words[:, None].astype(np.float32)
+    params |= {"score_words": np.float32(words[:, None]), "score_openings": np.float32(openings[:, None])}
     ask = jax.jit(model.apply)
     said = [ask({"params": params}, i, m).scores[..., 0] for i, m in (pairs[::2][:2], pairs[1::2][:2])]
     compared = Pairs(*pairs[:4])
@@ -55,16 +56,13 @@ def test_the_fitted_loss_is_the_models_own(kind):
         expected, _ = jax.jit(losses.reward_loss)(*said, compared)
     else:
         expected, _ = jax.jit(losses.cost_loss)(*said, compared, pairs.better_sign, pairs.worse_sign)
-    found, gradient = word_scores.loss(kind, word_scores.pooled(CONFIG, pairs))(np.append(words, 0.3))
+    found, gradient = word_scores.loss(kind, word_scores.pooled(CONFIG, pairs))(fitted)
     assert found / len(pairs.better) == pytest.approx(float(expected), rel=1e-5)
-    step = np.zeros(OTHERS + 1)
-    for i in (HARM, OTHERS):
+    step = np.zeros(2 * OTHERS + 1)
+    for i in (HARM, OTHERS + HARM, 2 * OTHERS):
         step[:] = 0
         step[i] = 1e-5
-        ends = [
-            word_scores.loss(kind, word_scores.pooled(CONFIG, pairs))(np.append(words, 0.3) + s)[0]
-            for s in (step, -step)
-        ]
+        ends = [word_scores.loss(kind, word_scores.pooled(CONFIG, pairs))(fitted + s)[0] for s in (step, -step)]
         assert gradient[i] == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4)
 
 
@@ -74,12 +72,36 @@ def test_planted_words_are_found_and_rank_pairs_of_other_prompts():
     assert order[0] == KIND and order[-1] == HARM
     assert found.strength in found.losses and found.losses[found.strength] == min(found.losses.values())
     other = word_scores.pooled(CONFIG, drawn(seed=5)[0])
-    costs = [part @ np.append(found.words, found.bias) for part in (other.better, other.worse)]
+    costs = [part @ np.concatenate([found.words, found.openings, [found.bias]]) for part in (other.better, other.worse)]
     assert np.mean(costs[0] < costs[1]) > 0.75
     liked = word_scores.fit(CONFIG, "reward", *drawn())
     assert liked.words[HARM] < 0 < liked.words[KIND]
+    # One class for both planted tokens, which mean the contrary: what they share says nothing any more.
+    together = word_scores.fit(CONFIG, "cost", *drawn(), np.where(np.arange(OTHERS) == HARM, KIND, np.arange(OTHERS)))
+    assert together.words[HARM] == together.words[KIND] and together.words[HARM] < 0.3 * found.words[HARM]
     with pytest.raises(ValueError, match="kind must be 'reward' or 'cost'"):
         word_scores.fit(CONFIG, "helpful", *drawn())
+
+
+def test_a_beginning_that_tells_is_found_where_it_stands():
+    """A token begins harmful answers and stands in the middle of harmless ones: as a word it says nothing."""
+    rng = np.random.default_rng(0)
+    pairs, prompts = drawn(200)
+    texts = [rng.integers(7, OTHERS, x.shape).astype(np.int32) for x in (pairs.better, pairs.worse)]
+    for ids, at in zip(texts, (10, 5), strict=True):
+        ids[:, 3:5], ids[:, at] = MARK, np.where(rng.random(len(ids)) < 0.8, HARM, KIND)
+    found = word_scores.fit(CONFIG, "cost", pairs._replace(better=texts[0], worse=texts[1]), prompts)
+    assert np.argmax(found.openings) == HARM and found.openings[HARM] > 4 * abs(found.openings[OTHERS - 1])
+
+
+def test_spellings_that_differ_by_capitals_or_a_space_are_one_class(tmp_path):
+    tokens = vocabulary.learn_tokenizer(["No. no; No? no, No one said no"] * 9, 300, tmp_path)
+    classes = word_scores.spellings(tokens, tokens.size + 1)
+    alike = {tokens.backend.encode(text)[-1] for text in ("No", "no", "a No", "a no")}
+    assert len(alike) > 1 and len({classes[i] for i in alike}) == 1
+    for alone in (tokens.bos, tokens.eos, tokens.pad, tokens.size, tokens.backend.encode("\u00e9")[0]):
+        assert np.sum(classes == classes[alone]) == 1
+    assert np.sum(classes == classes[tokens.backend.encode(".")[0]]) == 1
 
 
 def test_scores_of_words_stay_as_they_were_fitted_and_in_the_folder(tmp_path, capsys):
@@ -91,10 +113,12 @@ def test_scores_of_words_stay_as_they_were_fitted_and_in_the_folder(tmp_path, ca
     start = folder.open_model(tmp_path / "run" / "start", score=True)
     ended = folder.open_model(tmp_path / "run" / "model", score=True)
     assert start.config.score_words and np.abs(start.params["score_words"]).max() > 0.1
-    np.testing.assert_array_equal(start.params["score_words"], ended.params["score_words"])
+    assert start.config.score_openings == 4 and np.abs(start.params["score_openings"]).max() > 0
+    for name in ("score_words", "score_openings"):
+        np.testing.assert_array_equal(start.params[name], ended.params[name])
     assert not np.any(start.params["score_head"]) and np.any(ended.params["score_head"])
     frozen, trained = lora.split(start.params, lora.LoraOptions())
-    assert set(frozen) == {"score_words"} and "score_words" not in trained and "score_head" in trained
+    assert set(frozen) == {"score_words", "score_openings"} and "score_head" in trained
     capsys.readouterr()
     words[1], words[-1] = str(tmp_path / "run" / "model"), str(tmp_path / "other")
     assert cli.main(["rlhf", "cost", *words, "--pooling", "last", "--word-scores"]) == 2
@@ -103,5 +127,7 @@ def test_scores_of_words_stay_as_they_were_fitted_and_in_the_folder(tmp_path, ca
 
 def test_scores_of_words_need_the_mean():
     assert from_hf(to_hf(CONFIG)) == CONFIG
+    with pytest.raises(ValueError, match="score_openings must be at least 0, and 0 without score_words, got 3"):
+        dataclasses.replace(CONFIG, score_words=False)
     with pytest.raises(ValueError, match="score_words needs score_pooling 'mean'"):
         dataclasses.replace(CONFIG, score_pooling="last")
