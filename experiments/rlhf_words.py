@@ -58,8 +58,8 @@ FLAGS: dict[str, dict[str, Any]] = {
     },
     "vocabulary": {
         **_COUNT,
-        "help": f"tokens of a tokenizer that is learned (default {TOKENS:,}; of reward and cost models {JUDGES_TOKENS:,}, "
-        "whole words)",
+        "help": f"tokens of a tokenizer that is learned (default {TOKENS:,}; of reward and cost"
+        f" models {JUDGES_TOKENS:,}, mostly whole words)",
     },
     "length": {**_COUNT, "help": f"longest text (default 512, {SHORT} for a small model from nothing)"},
     "prompt-length": {**_COUNT, "default": 64, "help": "longest prompt (default 64)"},

@@ -147,7 +147,7 @@ def load(folder: Path, params: Mapping[str, Any]) -> dict[str, Any]:
             at = f"base_model.model.model.layers.{layer}.{where}"
             a.append(tensor(f"{at}lora_A.weight", (rank, int(np.prod(inputs)))).T.reshape(*inputs, rank))
             b.append(tensor(f"{at}lora_B.weight", (int(np.prod(outputs)), rank)).T.reshape(rank, *outputs))
-        layers.setdefault(part, {})[name + SUFFIX] = LowRank(np.stack(a), np.stack(b), alpha / rank)
+        layers.setdefault(part, {})[name + SUFFIX] = LowRank(np.stack(a), np.stack(b), alpha / rank)  # pyright: ignore[reportArgumentType]
     found: dict[str, Any] = {"decoder": {"layers": layers}} if layers else {}
     if HEAD[0] in files:
         size, width = len(files[HEAD[0]]), np.shape(params["decoder"]["embedding"])[1]

@@ -264,7 +264,7 @@ def test_adapters_come_back_from_their_folder_and_others_are_refused(tmp_path):
     said.write_text(json.dumps(config | {"base_model_name_or_path": str(tmp_path)}))
     with pytest.raises(ValueError, match="names its own folder"):
         peft.base_of(tmp_path)
-    for text, reason in (("[]", "must hold an object"), ("{", "is no JSON"), ("{}", "names no base_model_name_or_path")):
+    for text, reason in (("[]", "must hold an object"), ("{", "is no JSON"), ("{}", "names no base_model")):
         said.write_text(text)
         with pytest.raises(ValueError, match=reason):
             peft.base_of(tmp_path)
