@@ -14,7 +14,7 @@ import numpy as np
 from experiments import stage_runs
 from experiments.outcome import Outcome, seconds_text, to_json
 from experiments.rlhf_curves import draw
-from experiments.rlhf_use import summary
+from experiments.rlhf_evaluate import summary
 from experiments.rlhf_words import FAMILY
 from experiments.steps import Step, run_steps
 from rlhf import corpus

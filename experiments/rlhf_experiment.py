@@ -12,8 +12,8 @@ import numpy as np
 from experiments import declared
 from experiments.outcome import Outcome, note, table, to_json
 from experiments.rlhf_curves import draw
+from experiments.rlhf_evaluate import summary as compared
 from experiments.rlhf_train import REINFORCEMENT
-from experiments.rlhf_use import summary as compared
 from experiments.rlhf_words import FAMILY
 from experiments.steps import Step
 

@@ -45,6 +45,7 @@ FLAGS: dict[str, dict[str, Any]] = {
     },
     "model-folder": {**_FOLDER, "help": "folder of the language model"},
     "reward-model": {**_FOLDER, "help": "folder of the reward model"},
+    "reward-model-folder": {**_FOLDER, "action": "append", "help": "folder of a reward model; several may be given"},
     "cost-model": {**_FOLDER, "action": "append", "help": "folder of a cost model; several may be given"},
     "tokenizer": {
         "type": Path,
@@ -292,8 +293,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "evaluate": Command(
         "compare language models by reward and cost models",
-        f"{_USE}:evaluate",
-        ("models", "reward-model", "cost-model", *_ANSWERS),
+        "experiments.rlhf_evaluate:evaluate",
+        ("models", "reward-model-folder", "cost-model", *_ANSWERS),
         (Sampling,),
     ),
     "flagged": Command(

@@ -9,8 +9,8 @@ import pytest
 
 from experiments import cli
 from experiments.outcome import CommandError
+from experiments.rlhf_evaluate import read_by
 from experiments.rlhf_train import _reinforcement_options
-from experiments.rlhf_use import read_by
 from rlhf import folder, stages
 from rlhf.data.samples import Sample
 from rlhf.generate import Answers, Sampling

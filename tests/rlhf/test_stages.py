@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from experiments import cli, rlhf_bench, rlhf_train, stage_runs
+from experiments import cli, rlhf_bench, rlhf_train, rlhf_use, stage_runs
 from jsafe.checkpoint import Checkpoints
 from rlhf import corpus, folder
 from rlhf.data.samples import Sample
+from rlhf.generate import Sampling
+from rlhf.models import LanguageModel
 
 TINY = ["--model", "tiny", "--vocabulary", "300", "--length", "64"]
 SHORT = ["--batch-size", "8", "--epochs", "1", "--quiet", "--json"]
@@ -231,6 +233,46 @@ def test_models_answer_and_are_compared(files, models, tmp_path, capsys):
     assert found["models"][1]["elo"]["helpful"]["value"] == pytest.approx(1000, abs=0.01)
     assert (tmp_path / "out" / "scatter.png").stat().st_size > 10_000
     assert (tmp_path / "out" / "table.csv").read_text().startswith("Prompt,sft,Reward,Cost,sft,Reward,Cost")
+
+
+def test_any_two_models_are_compared_by_every_judge_and_by_their_divergence(files, models, tmp_path, capsys):
+    place, other = models["sft"] / "model", tmp_path / "other"
+    base = folder.open_model(place)
+    rng = np.random.default_rng(0)
+    moved = base._replace(
+        params=jax.tree.map(lambda x: x + 0.05 * rng.normal(size=x.shape).astype(x.dtype), base.params)
+    )
+    folder.save_model(other, moved)
+    words = ["--data", files["prompts"], "--max-new-tokens", 6, "--prompt-length", 32, "--temperature", 1, "--json"]
+    shutil.copytree(models["reward"] / "model", tmp_path / "again")
+    judges = ["--reward-model", models["reward"] / "model", "--reward-model", tmp_path / "again"]
+    judges += ["--cost-model", models["cost"] / "model"]
+    found = run(capsys, "evaluate", place, other, place, *judges, *words, "--out", tmp_path / "out")
+    first, second, third = found["models"]
+    assert first["kl"]["value"] == third["kl"]["value"] == 0 and second["kl"]["value"] > 0.1
+    # By hand: every probability from whole logits, one answer at a time.
+    samples = [Sample((json.loads(line)["prompt"],)) for line in files["prompts"].read_text().splitlines()]
+    _, drawn = rlhf_use.answers_of(moved, samples, Sampling(max_new_tokens=6), prompt_length=32)
+    told, counted = [], 0
+    for ids, mask in zip(np.asarray(drawn.ids), np.asarray(drawn.mask), strict=True):
+        total = 0.0
+        for sign, model in ((1.0, moved), (-1.0, base)):
+            logits, _ = LanguageModel(model.config).apply({"params": model.params}, ids[None], mask[None])
+            said = np.asarray(jax.nn.log_softmax(logits[0]))
+            total += sign * sum(said[at - 1, ids[at]] for at in range(32, len(ids)) if mask[at])
+        told.append(total)
+        counted += mask[32:].sum()
+    assert second["kl"]["value"] == pytest.approx(np.mean(told), rel=1e-3)
+    assert second["kl_per_token"] == pytest.approx(np.sum(told) / counted, rel=1e-3)
+    assert set(second["lengths"]) == {"5", "50", "95"}
+    assert [(row["judge"], row["kind"]) for row in found["judges"]] == [
+        ("reward", "reward"), ("again", "reward"), ("cost", "cost"),
+    ]  # fmt: skip
+    for judge in found["judges"]:
+        one, two, _ = judge["models"]
+        there, back = one["wins_against"]["other"]["value"], two["wins_against"]["sft"]["value"]
+        assert there + back == pytest.approx(1)
+    assert found["judges"][2]["models"][1]["wins_against"]["sft"] == second["wins_harmless"]
 
 
 def test_a_conversation_goes_on_until_it_is_ended(models, monkeypatch, capsys):
