@@ -22,7 +22,7 @@ from experiments.outcome import CommandError, Outcome, note, seconds_text, to_js
 from experiments.rlhf_dynamics import Watch
 from experiments.rlhf_measure import measure
 from experiments.rlhf_missing import refuse_missing
-from experiments.rlhf_words import JUDGES_TOKENS, SHORT, TOKENS, hyper_of, refuse_idle
+from experiments.rlhf_words import JUDGES_TOKENS, PUBLISHED, SHORT, TOKENS, hyper_of, refuse_idle
 from experiments.stray import output_of_libraries_on_stderr
 from jsafe import processes, saved_state
 from rlhf import folder, lora, memory, peft, sharding, stages, word_scores
@@ -209,7 +209,7 @@ def build(given: dict[str, Any], where: Path) -> tuple[stages.Stage, tuple[Any, 
             learned, tested = mixing.split(len(texts), given["eval_share"])
             texts, apart = [texts[i] for i in learned], [texts[i] for i in tested]
         model = _start(given, where, texts, [])
-        options = hyper_of(TrainingOptions, name, _small(given, name))
+        options = hyper_of(TrainingOptions, name, _small(given, name), given.get("preset"))
         held = (plain.held(apart, model.tokenizer, _length(given)),) if apart else ()
         return stages.pretraining(model, texts, options, length=_length(given)), held, []
     found, left_out = mixing.open_mixture(given["data"], skip=given["skip"])
@@ -226,7 +226,7 @@ def build(given: dict[str, Any], where: Path) -> tuple[stages.Stage, tuple[Any, 
         found, kept = ([s._replace(better=None if s.safer is None else not s.safer) for s in x] for x in (found, kept))
     texts = sorted({format_prompt(s.prompt, "</s>") + (a or "") for s in found for a in (s.answer, s.other)})
     model = _start(given, where, texts, found)
-    options = hyper_of(TrainingOptions, name, _small(given, name))
+    options = hyper_of(TrainingOptions, name, _small(given, name), given.get("preset"))
     rows = options.batch_size // options.accumulation
     needs = memory.supervised(model.config, rows, _length(given), options, options.loss_chunk, options.dtype)
     note(memory.describe(needs))
@@ -251,8 +251,9 @@ def _say_adapters(config: ModelConfig, options: lora.LoraOptions) -> None:
 
 
 def _small(given: dict[str, Any], name: str) -> dict[str, Any]:
-    """What was given, on top of the settings of small models where the model is one."""
-    return {**(FROM_NOTHING.get(name, {}) if given["model"] in folder.PRESETS else {}), **given["hyper"]}
+    """What was given, on top of the settings of small models where the model is one and none were chosen by name."""
+    small = given["model"] in folder.PRESETS and given.get("preset") in (None, PUBLISHED)
+    return {**(FROM_NOTHING.get(name, {}) if small else {}), **given["hyper"]}
 
 
 def _length(given: dict[str, Any]) -> int:
@@ -393,7 +394,7 @@ def _reinforcement_options(given: dict[str, Any]) -> ReinforcementOptions:
         CommandError: a weight of texts, and no texts.
     """
     beside = {"ptx_coefficient": PTX_COEFFICIENT} if given.get("ptx_data") else {}
-    options = hyper_of(ReinforcementOptions, given["stage"], beside | given["hyper"])
+    options = hyper_of(ReinforcementOptions, given["stage"], beside | given["hyper"], given.get("preset"))
     if options.ptx_coefficient and not given.get("ptx_data"):
         raise CommandError("--ptx-coefficient is the weight of texts to learn beside: name them with --ptx-data FILE")
     return options

@@ -207,6 +207,19 @@ OF_CRITICS = frozenset({"critic_learning_rate", "clip_value", "gae_lambda"})
 _TRAIN, _USE = "experiments.rlhf_train:train", "experiments.rlhf_use"
 
 
+PUBLISHED = "safe-rlhf"
+_BAICHUAN_SFT: dict[str, Any] = {
+    **{"epochs": 4, "learning_rate": 2e-5, "schedule": "constant", "warmup_ratio": 0.0, "beta2": 0.98},
+    **{"weight_decay": 1e-4, "dtype": "bfloat16"},
+}
+_BAICHUAN_PPO: dict[str, Any] = {
+    **{"kl_coefficient": 0.2, "last_kl_coefficient": 0.005, "actor_delay": 20, "iterations": 350, "clip_ratio": 0.1},
+    **{"actor_learning_rate": 5e-6, "critic_learning_rate": 5e-6, "schedule": "constant", "max_grad_norm": 0.5},
+}
+"""Settings that Baichuan 2 was aligned with (arXiv 2309.10305, and its code for fine-tuning), on the same losses; how
+the weight of the divergence falls is not published."""
+
+
 COMMANDS: dict[str, Command] = {
     "demo": Command(
         "a whole Safe RLHF on a corpus made here, in about ten minutes",
@@ -218,7 +231,14 @@ COMMANDS: dict[str, Command] = {
         "experiments.rlhf_experiment:experiment",
         ("file", *family.EXPERIMENT, "run-dir", "quiet"),
     ),
-    "sft": Command("fine-tune a language model on answers", _TRAIN, _SUPERVISED, _SFT, {"epochs": 3}),
+    "sft": Command(
+        "fine-tune a language model on answers",
+        _TRAIN,
+        _SUPERVISED,
+        _SFT,
+        {"epochs": 3},
+        presets={PUBLISHED: {"epochs": 3}, "baichuan2": _BAICHUAN_SFT},
+    ),
     "reward": Command(
         "train a reward model on pairs of answers",
         _TRAIN,
@@ -235,6 +255,7 @@ COMMANDS: dict[str, Command] = {
         (*_REINFORCED, "cost-model"),
         _RL,
         {"kl_coefficient": 0.02},
+        presets={PUBLISHED: {"kl_coefficient": 0.02}, "baichuan2": _BAICHUAN_PPO},
         hidden=_OF_LIMITS,
     ),
     "ppo-lag": Command(
@@ -243,6 +264,7 @@ COMMANDS: dict[str, Command] = {
         (*_REINFORCED, "cost-model"),
         _RL,
         {"kl_coefficient": 0.01},
+        presets={PUBLISHED: {"kl_coefficient": 0.01}, "baichuan2": _BAICHUAN_PPO},
     ),
     "reward-shaping": Command(
         "the same with reward minus a fixed multiple of cost",
@@ -352,6 +374,6 @@ def refuse_idle(args: argparse.Namespace) -> None:
         raise CommandError(f"--estimator group has no critics: leave {', '.join(of_critics)} out")
 
 
-def hyper_of(cls: type[Hyper], stage: str, given: dict[str, Any]) -> Any:
-    """Hyper-parameters of a class: its defaults, those of the stage, and what was given."""
-    return family.hyper_of(cls, COMMANDS[stage], given)
+def hyper_of(cls: type[Hyper], stage: str, given: dict[str, Any], preset: str | None = None) -> Any:
+    """Hyper-parameters of a class: its defaults, those of the stage or of its preset, and what was given."""
+    return family.hyper_of(cls, COMMANDS[stage], given, preset)

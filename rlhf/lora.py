@@ -138,6 +138,28 @@ def joined(frozen: Any, trained: Any) -> Any:
     return {**frozen, **{key: joined(frozen.get(key, {}), value) for key, value in trained.items()}}
 
 
+def dropped_out(trained: Any, key: jax.Array, rate: float) -> Any:
+    """Adapters that read what they are applied to with a share `rate` of its entries dropped, as PEFT does.
+
+    Args:
+        trained: a tree with adapters, stacked over layers.
+        key: a typed key, another one each time.
+        rate: share that is dropped; what is left is scaled up.
+    """
+    places, structure = jax.tree.flatten(trained, is_leaf=_is_adapter)
+    found = [
+        part.replace(key=jax.random.split(jax.random.fold_in(key, number), len(part.a)), keep=1.0 - rate)
+        if _is_adapter(part)
+        else part
+        for number, part in enumerate(places)
+    ]
+    return jax.tree.unflatten(structure, found)
+
+
+def _is_adapter(part: Any) -> bool:
+    return isinstance(part, LowRank)
+
+
 def merged(params: Any) -> Any:
     """The weights of a model without adapters that says the same: each adapter is added to its matrix."""
     if not isinstance(params, Mapping):

@@ -19,7 +19,7 @@ from jsafe import Metrics, Trainer, TrainerInfo, TrainState, multipliers
 from rlhf import host, lora, losses, sharding
 from rlhf.cost_window import CostWindow, mean_costs, remember
 from rlhf.data.examples import Prompts, Supervised
-from rlhf.descent import adamw
+from rlhf.descent import adamw, where
 from rlhf.generate import Answers, Sampling, generate
 from rlhf.models.heads import LanguageModel, ScoreModel, Scores
 from rlhf.objectives import language_model_loss, log_probs
@@ -174,6 +174,12 @@ def reinforcement_trainer(
             frozen=host.loaded(arrays, key),
         )
 
+    def kl_coefficient(iteration: jax.Array) -> jax.Array | float:
+        if not options.last_kl_coefficient:
+            return options.kl_coefficient
+        done = jnp.clip(iteration / max(options.iterations - 1, 1), 0.0, 1.0)
+        return options.kl_coefficient * (options.last_kl_coefficient / options.kl_coefficient) ** done
+
     def values_of(i: int, params: Any, ids: jax.Array, mask: jax.Array) -> jax.Array:
         """`[B, L - 1]`, value that critic `i` gives the state before each token but the first."""
         return cast(Scores, value_models[i].apply({"params": params}, ids, mask)).scores[:, :-1, 0]
@@ -193,7 +199,7 @@ def reinforcement_trainer(
             if with_critics:
                 said = values_of(i, lora.joined(held["critics"][i], state.params["critics"][i]), ids, mask)
                 paid = losses.with_kl(
-                    score, ratio, seen, kl_coefficient=sign * options.kl_coefficient, clip=options.clip_score
+                    score, ratio, seen, kl_coefficient=sign * kl_coefficient(state.iteration), clip=options.clip_score
                 )
                 advantage, target = losses.answer_advantages(said, paid, seen, start, gae_lambda=options.gae_lambda)
                 values.append(said[:, start:])
@@ -231,7 +237,7 @@ def reinforcement_trainer(
         return made, metrics
 
     def actor_loss(
-        trained: Any, held: Any, part: Experience, weights: jax.Array, texts: Any
+        trained: Any, held: Any, part: Experience, weights: jax.Array, texts: Any, kl: jax.Array | float
     ) -> tuple[jax.Array, Metrics]:
         params = lora.joined(held["actor"], trained)
         mixed = losses.mixed(part.advantages[0], part.advantages[1:], weights)
@@ -242,7 +248,7 @@ def reinforcement_trainer(
             reference = jax.lax.stop_gradient(log_probs(actor, held["reference"], part.ids, part.mask)[:, start:])
             gap = jnp.where(part.mask_new, reference - new, 0.0)
             divergence = losses.masked_mean(jnp.exp(gap) - gap - 1.0, part.mask_new)
-            loss = loss + options.kl_coefficient * divergence
+            loss = loss + kl * divergence
         if texts is not None:
             metrics["ptx_loss"] = language_model_loss(actor, params, texts)
             # Published as two backward passes into one update, each scaled by one half.
@@ -275,11 +281,15 @@ def reinforcement_trainer(
             if ptx is not None:
                 texts = host.rows(ptx, jax.random.randint(k_text, (options.batch_size,), 0, len(ptx.ids)))
             (_, found), gradient = jax.value_and_grad(actor_loss, has_aux=True)(
-                params["actor"], held, part, weights, texts
+                params["actor"], held, part, weights, texts, kl_coefficient(state.iteration)
             )
             rate = state.hyper["actor_learning_rate"] * factor(number_of_update)
             new_actor, new_moments, finite = descent.step(gradient, moments["actor"], params["actor"], rate, True)
             skipped = (~finite).astype(jnp.int32)
+            if options.actor_delay:
+                acts = state.iteration >= options.actor_delay
+                new_actor = where(acts, new_actor, params["actor"])
+                new_moments = where(acts, new_moments, moments["actor"])
             new_critics, critic_moments = [], []
             for i, (critic_params, own) in enumerate(zip(params["critics"], moments["critics"], strict=True)):
 
@@ -318,6 +328,8 @@ def reinforcement_trainer(
         skipped = state.skipped + jnp.sum(found.pop("skipped_now"))
         weights = multiplier.value(dual)
         metrics |= {k: jnp.mean(v) for k, v in found.items()}
+        if options.last_kl_coefficient:
+            metrics["kl_coefficient"] = jnp.asarray(kl_coefficient(state.iteration))
         metrics |= {"skipped": skipped, "multiplier": jnp.sum(weights) if number else jnp.zeros(())}
         if number:
             metrics["episode_cost"] = mean_costs(window)[0]

@@ -29,6 +29,9 @@ class ReinforcementOptions(LoraOptions):
         choices=ESTIMATORS,
     )
     kl_coefficient: float = option("what a token pays for the log-ratio to the reference", default=0.01, low=0)
+    last_kl_coefficient: float = option(
+        "what that falls to by the last iteration, by the same factor in each; 0 keeps it", default=0.0, low=0
+    )
     clip_ratio: float = option("bound on the change of a token's probability in one iteration", default=0.2, above=0)
     clip_score: float = option("bound on the reward and on the cost of a token", default=50.0, above=0)
     clip_value: float = option("bound on the change of a value", default=5.0, above=0)
@@ -44,6 +47,7 @@ class ReinforcementOptions(LoraOptions):
     multiplier_delay: int = option("iterations before it moves", default=0, low=0)
     cost_window: int = option("answers over which the mean cost is taken", default=128, low=1)
     actor_learning_rate: float = option("largest step size of the actor", default=1e-5, traced=True, low=0)
+    actor_delay: int = option("iterations in which the critics alone learn", default=0, low=0)
     actor_weight_decay: float = option("of the actor", default=0.01, low=0)
     critic_learning_rate: float = option("step size of the critics", default=5e-6, low=0)
     schedule: str = option(
@@ -74,6 +78,11 @@ class ReinforcementOptions(LoraOptions):
             raise ValueError(f"batch_size must divide the {answers} answers of an iteration, got {self.batch_size}")
         if self.estimator == "group" and self.answers_per_prompt < 2:
             raise ValueError("answers_per_prompt must be at least 2 to compare answers to one prompt, got 1")
+        if self.last_kl_coefficient > self.kl_coefficient:
+            most, got = self.kl_coefficient, self.last_kl_coefficient
+            raise ValueError(f"last_kl_coefficient must be at most the kl_coefficient {most:g}, got {got:g}")
+        if self.estimator == "group" and self.actor_delay:
+            raise ValueError("actor_delay lets critics learn first, and estimator 'group' has none")
 
     @property
     def limits(self) -> tuple[float, ...]:

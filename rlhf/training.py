@@ -22,6 +22,9 @@ from rlhf.lora import LoraOptions
 from rlhf.models.config import DTYPES
 from rlhf.schedules import SCHEDULES, schedule
 
+_OF_DROPOUT = (1 << 31) + 1
+"""Folded into a run's key for what adapters drop; beside `rlhf.lora`'s own number for their beginning."""
+
 
 @hyperparameters
 class TrainingOptions(LoraOptions):
@@ -41,6 +44,9 @@ class TrainingOptions(LoraOptions):
         low=0,
         high=1,
     )
+    lora_dropout: float = option(
+        "share of what an adapter reads that is dropped while it learns", default=0.0, low=0, high=0.99
+    )
     remat: bool = option("compute activations anew for the gradient, to save memory", default=False)
     loss_chunk: int = option(
         "tokens whose logits a loss holds at once, to save memory; 0 for the whole batch", default=1024, low=0
@@ -58,6 +64,8 @@ class TrainingOptions(LoraOptions):
         super().__post_init__()
         if self.batch_size % self.accumulation:
             raise ValueError(f"batch_size {self.batch_size} must be a multiple of accumulation {self.accumulation}")
+        if self.lora_dropout and not self.lora_rank:
+            raise ValueError("lora_dropout changes nothing without a lora_rank of at least 1")
 
 
 class Judgement(NamedTuple):
@@ -166,7 +174,10 @@ def supervised_trainer(
         batch = batch_at(state.key, state.iteration)
         model = state.params["model"]
 
-        def judged(params: Any, part: Any) -> tuple[jax.Array, Judgement]:
+        def judged(params: Any, part: Any, number: jax.Array) -> tuple[jax.Array, Judgement]:
+            if options.lora_dropout:
+                drawn = jax.random.fold_in(jax.random.fold_in(state.key, _OF_DROPOUT), state.iteration * parts + number)
+                params = lora.dropped_out(params, drawn, options.lora_dropout)
             found = loss(lora.joined(state.frozen, params), part)
             return found.loss, found
 
@@ -175,7 +186,7 @@ def supervised_trainer(
             if augment is not None:
                 # Keys of the batch's order are folded with epochs from 0 on, these with negative numbers.
                 part = augment(jax.random.fold_in(state.key, -1 - state.iteration * parts - number), part)
-            (_, found), gradient = jax.value_and_grad(judged, has_aux=True)(model, part)
+            (_, found), gradient = jax.value_and_grad(judged, has_aux=True)(model, part, number)
             return jax.tree.map(lambda t, g: t + g / parts, total, gradient), found
 
         gradient, found = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, model), (batch, jnp.arange(parts)))

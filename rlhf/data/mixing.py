@@ -138,11 +138,11 @@ SCHEMA_OF: dict[str, str] = {
     "alpaca": "alpaca",
     "stanford-alpaca": "alpaca",
     "firefly": "firefly",
-    "hh-rlhf": "hh-rlhf",
     "PKU-SafeRLHF": "PKU-SafeRLHF",
     "BeaverTails": "BeaverTails",
 }
-"""Schema of a registered data set, by the beginning of its name; others are known by their keys."""
+"""Schema of a registered data set, by the beginning of its name; others, among them both forms of HH-RLHF, are known by
+their keys."""
 
 
 def open_mixture(texts: Sequence[str], *, skip: bool = False, seed: int = SEED) -> tuple[list[Sample], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -184,6 +185,53 @@ def _turns(text: str) -> list[str]:
     return turns
 
 
+def hh_rlhf_processed(row: Row) -> Sample:
+    """HH-RLHF as Safe RLHF processed it: turns of the context, and two last answers, `{text}` each."""
+
+    def text(turn: Any, where: str) -> str:
+        if not isinstance(turn, dict) or "text" not in turn:
+            raise ValueError(f"{where!r} must be an object with a 'text', got {turn!r}")
+        return _text(turn, "text")
+
+    context = row["context"]
+    if not isinstance(context, list) or len(context) % 2 == 0:
+        raise ValueError("'context' must be an odd number of turns, the last one the user's")
+    prompt = tuple(text(turn, "context") for turn in context)
+    return Sample(prompt, text(row["chosen"], "chosen"), text(row["rejected"], "rejected"), better=True)
+
+
+def moss_002(row: Row) -> Sample:
+    """MOSS 002: a dialogue as one text, `[Human]: ...<eoh> [MOSS]: ...<eoa>` in alternation."""
+    turns = re.findall(r"\[(Human|MOSS)\]:(.*?)<eo[ha]>", _text(row, "plain_text"), re.DOTALL)
+    return _dialogue([("Human", "MOSS").index(speaker) for speaker, _ in turns], [text.strip() for _, text in turns])
+
+
+def moss_003(row: Row) -> Sample:
+    """MOSS 003: a dialogue as `{turn_1: {Human, MOSS}, ...}`, with marks around each text."""
+    chat = row["chat"]
+    if not isinstance(chat, dict) or not all(isinstance(turn, dict) for turn in chat.values()):
+        raise ValueError("'chat' must be an object of turns")
+    texts = [
+        re.sub(r"^\s*<\|(?:Human|MOSS)\|>:|<eo[hma]>\s*$", "", _text(chat[turn], speaker)).strip()
+        for turn in sorted(chat, key=_number_of)
+        for speaker in ("Human", "MOSS")
+    ]
+    return _dialogue([number % 2 for number in range(len(texts))], texts)
+
+
+def _number_of(turn: str) -> int:
+    if not (match := re.fullmatch(r"turn_(\d+)", turn)):
+        raise ValueError(f"turns of 'chat' must be called turn_1, turn_2, ..., got {turn!r}")
+    return int(match[1])
+
+
+def _dialogue(speakers: Sequence[int], texts: Sequence[str]) -> Sample:
+    """Turns of the user, 0, and of the assistant, 1, whose last answer is the sample's."""
+    if not texts or list(speakers) != [number % 2 for number in range(len(texts))] or len(texts) % 2:
+        raise ValueError("a dialogue must alternate between user and assistant, and end with the assistant")
+    return Sample(tuple(texts[:-1]), texts[-1])
+
+
 SCHEMAS: dict[str, Callable[[Row], Sample]] = {
     "PKU-SafeRLHF": pku_safe_rlhf,
     "safe-and-unsafe": safe_and_unsafe,
@@ -193,7 +241,10 @@ SCHEMAS: dict[str, Callable[[Row], Sample]] = {
     "BeaverTails-Evaluation": question,
     "alpaca": alpaca,
     "firefly": firefly,
+    "hh-rlhf-processed": hh_rlhf_processed,
     "hh-rlhf": hh_rlhf,
+    "moss-002-sft": moss_002,
+    "moss-003-sft": moss_003,
     "answered": answered,
     "prompts": bare,
 }
@@ -210,7 +261,10 @@ KEYS: dict[str, tuple[str, ...]] = {
     "BeaverTails-Evaluation": ("prompt", "category"),
     "alpaca": ("instruction", "output"),
     "firefly": ("input", "target"),
+    "hh-rlhf-processed": ("context", "chosen", "rejected"),
     "hh-rlhf": ("chosen", "rejected"),
+    "moss-002-sft": ("plain_text",),
+    "moss-003-sft": ("chat",),
     "answered": ("prompt", "response"),
     "prompts": ("prompt",),
 }

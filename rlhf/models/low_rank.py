@@ -19,11 +19,15 @@ class LowRank:
         a: `[*inputs, r]`, behind the axis of layers where they are stacked.
         b: `[r, *outputs]`.
         scale: alpha / r; not trained, and a part of the program.
+        key: of the inputs that are dropped while it learns, None for none.
+        keep: share of the inputs that is kept.
     """
 
     a: jax.Array
     b: jax.Array
     scale: float = struct.field(pytree_node=False)
+    key: jax.Array | None = None
+    keep: float = struct.field(pytree_node=False, default=1.0)
 
 
 def adapted(layer: nn.Module, name: str, x: jax.Array, y: jax.Array) -> jax.Array:
@@ -38,5 +42,7 @@ def adapted(layer: nn.Module, name: str, x: jax.Array, y: jax.Array) -> jax.Arra
     if not layer.has_variable("params", name + SUFFIX):
         return y
     adapter: LowRank = layer.get_variable("params", name + SUFFIX)
+    if adapter.key is not None:
+        x = jnp.where(jax.random.bernoulli(adapter.key, adapter.keep, x.shape), x / adapter.keep, 0.0).astype(x.dtype)
     inner = jnp.tensordot(x, adapter.a.astype(y.dtype), adapter.a.ndim - 1)
     return y + adapter.scale * jnp.tensordot(inner, adapter.b.astype(y.dtype), 1)

@@ -68,6 +68,20 @@ def test_characters_that_end_lines_elsewhere_stand_inside_a_text(end, tmp_path):
              "rejected": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: e"},
             Sample(("a", "b", "c"), "d", "e", better=True),
         ),
+        (
+            {"context": [{"role": "human", "text": "a"}, {"role": "assistant", "text": "b"}, {"text": "c"}],
+             "chosen": {"role": "assistant", "text": "d"}, "rejected": {"text": "e"}},
+            Sample(("a", "b", "c"), "d", "e", better=True),
+        ),
+        (
+            {"prefix": "x", "plain_text": "x [Human]: a\nA<eoh> [MOSS]: b<eoa>\n[Human]: c<eoh>\n[MOSS]: d<eoa>"},
+            Sample(("a\nA", "b", "c"), "d"),
+        ),
+        (
+            {"chat": {"turn_2": {"Human": "<|Human|>: c<eoh>\n", "MOSS": "<|MOSS|>: d<eom>\n"},
+                      "turn_1": {"Human": "<|Human|>: a<eoh>\n", "MOSS": "<|MOSS|>: b<eom>\n"}}},
+            Sample(("a", "b", "c"), "d"),
+        ),
     ],
 )  # fmt: skip
 def test_every_published_schema_is_known_by_its_keys(row, sample, tmp_path):
@@ -126,6 +140,25 @@ def test_rows_that_are_not_json_are_left_out_and_counted_too(tmp_path):
     path.write_text("{\n[1]\n")
     with pytest.raises(ValueError, match=r"holds no rows that can be read; .*row 0: not JSON"):
         load(path, skip=True)
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        (
+            {"context": [{"text": "a"}, {"text": "b"}], "chosen": {"text": "c"}, "rejected": {"text": "d"}},
+            "an odd number",
+        ),
+        ({"context": [{"text": "a"}], "chosen": {"text": "c"}, "rejected": "d"}, "'rejected' must be an object with a"),
+        ({"plain_text": "[Human]: a<eoh> [Human]: b<eoh>"}, "must alternate"),
+        ({"plain_text": "nothing marked"}, "must alternate"),
+        ({"chat": {"turn_1": {"Human": "a"}}}, "there is no field 'MOSS'"),
+        ({"chat": {"first": {"Human": "a", "MOSS": "b"}}}, "must be called turn_1"),
+    ],
+)
+def test_dialogues_that_are_none_are_named(row, message, tmp_path):
+    with pytest.raises(ValueError, match=rf"rows.jsonl, row 0: .*{message}"):
+        load(write(tmp_path / "rows.jsonl", [row]))
 
 
 def test_verdict_and_categories_must_agree(tmp_path):

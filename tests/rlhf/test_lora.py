@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +15,7 @@ from rlhf import lora, memory, peft, weights
 from rlhf.data.examples import Prompts
 from rlhf.generate import Sampling, generate
 from rlhf.lora import LoraOptions
-from rlhf.models import LanguageModel, ModelConfig, ScoreModel, parameter_count
+from rlhf.models import LanguageModel, ModelConfig, ScoreModel, low_rank, parameter_count
 from rlhf.models.low_rank import LowRank
 from rlhf.reinforcement import reinforcement_trainer, score_judge
 from rlhf.reinforcement_options import ReinforcementOptions
@@ -208,6 +209,86 @@ def test_ppo_lag_with_adapters_begins_at_the_reference_and_rises_too():
     for metrics in (full, low):
         assert metrics["return"][-5:].mean() > metrics["return"][0] + 0.4
         assert metrics["critic_loss_1"][-5:].mean() < 0.5 * metrics["critic_loss_1"][0]
+
+
+def test_critics_learn_first_and_the_weight_of_the_divergence_falls_by_one_factor():
+    options = dataclasses.replace(
+        REINFORCEMENT, actor_delay=2, iterations=4, kl_coefficient=0.2, last_kl_coefficient=0.025
+    )
+    trainer = ppo_lag(options)
+    step = jax.jit(trainer.step)
+    state = jax.jit(trainer.init)(jax.random.key(4))
+    weights = []
+    for number in range(5):
+        new, metrics = step(state)
+        for part, rests in (("actor", number < 2), ("critics", False)):
+            pairs = zip(*(jax.tree.leaves(s.params[part]) for s in (state, new)), strict=True)
+            assert all(np.array_equal(x, y) for x, y in pairs) == rests, part
+        assert all(not np.any(x) for x in jax.tree.leaves(new.optimizer["actor"])) == (number < 2)
+        weights.append(float(metrics["kl_coefficient"]))
+        state = new
+    np.testing.assert_allclose(weights, [0.2, 0.1, 0.05, 0.025, 0.025], rtol=1e-5)
+    # What is paid for leaving the reference is what is learned from: the weight alone tells two runs apart.
+    other = ppo_lag(dataclasses.replace(options, actor_delay=0, last_kl_coefficient=0.0))
+    same = ppo_lag(dataclasses.replace(options, actor_delay=0, last_kl_coefficient=0.2))
+    ended = [jax.jit(lambda key, t=t: jsafe.run(t, key, 2)[0].params)(jax.random.key(4)) for t in (other, same)]
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), *ended)
+    with pytest.raises(ValueError, match=r"last_kl_coefficient must be at most the kl_coefficient 0.02, got 0.1"):
+        dataclasses.replace(REINFORCEMENT, last_kl_coefficient=0.1)
+    with pytest.raises(ValueError, match="estimator 'group' has none"):
+        dataclasses.replace(REINFORCEMENT, estimator="group", actor_delay=1)
+
+
+def test_an_adapter_reads_what_is_left_and_says_the_same_on_average():
+    """Against PEFT's formula, `W x + s B A (m * x) / keep`, and the mean over masks."""
+
+    class Layer(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            w = self.param("w", nn.initializers.zeros, (5, 2))
+            return low_rank.adapted(self, "w", x, x @ w)
+
+    rng = np.random.default_rng(0)
+    w, a, b = rng.normal(size=(5, 2)), rng.normal(size=(1, 5, 3)), rng.normal(size=(1, 3, 2))
+    x = np.float32(rng.normal(size=(4000, 5)))
+    stacked = {"w_lora": low_rank.LowRank(a, b, 0.5)}
+    said = []
+
+    def drawn_by(number, x):
+        one = jax.tree.map(lambda leaf: leaf[0], lora.dropped_out(stacked, jax.random.key(number), 0.25)["w_lora"])
+        return one, np.asarray(Layer().apply({"params": {"w": w, "w_lora": one}}, x))
+
+    for number in (0, 1):
+        one, found = drawn_by(number, x)
+        said.append(found)
+        mask = np.asarray(jax.random.bernoulli(one.key, 0.75, x.shape))
+        assert abs(mask.mean() - 0.75) < 0.02
+        np.testing.assert_allclose(said[-1], x @ w + 0.5 * (mask * x / 0.75) @ a[0] @ b[0], rtol=1e-4, atol=1e-4)
+    assert np.abs(said[0] - said[1]).max() > 0.1
+    plain = x @ w + 0.5 * x @ a[0] @ b[0]
+    _, often = drawn_by(2, np.repeat(x[:3], 4000, axis=0))
+    np.testing.assert_allclose(often.reshape(3, 4000, 2).mean(axis=1), plain[:3], atol=0.1)
+
+
+def test_training_with_dropout_of_adapters_learns_and_differs():
+    ids = np.random.default_rng(3).integers(0, 40, (8, 9), np.int32)
+    data = (ids, np.linspace(-2, 2, 8, dtype=np.float32))
+
+    def loss(params, batch):
+        error = SCORER.apply({"params": params}, batch[0], jnp.ones_like(batch[0], bool)).end_scores[:, 0] - batch[1]
+        return Judgement(jnp.mean(error**2), {})
+
+    found = {}
+    for rate in (0.0, 0.3):
+        options = TrainingOptions(
+            epochs=40, batch_size=8, learning_rate=0.02, schedule="constant", lora_rank=4, lora_dropout=rate
+        )
+        trainer = supervised_trainer("test", REWARD, data, loss, options)
+        found[rate] = jax.jit(lambda key, t=trainer: jsafe.run(t, key, 40)[1]["loss"])(jax.random.key(0))
+    assert found[0.3][0] == found[0.0][0] > 1.0  # at first an adapter adds nothing
+    assert found[0.3][-5:].mean() < 0.5 and np.abs(found[0.3][5:] - found[0.0][5:]).max() > 1e-3
+    with pytest.raises(ValueError, match="lora_dropout changes nothing without a lora_rank"):
+        TrainingOptions(lora_dropout=0.1)
 
 
 @pytest.mark.parametrize("score", [False, True])
