@@ -84,6 +84,7 @@ def _begin(args: argparse.Namespace) -> Outcome:
     where = stage_runs.new_folder(args)
     given = {key: value for key, value in vars(args).items() if key not in OF_THE_MACHINE}
     given["hyper"] = args.hyper
+    new = not where.exists()
     if processes.is_first():
         writable_folder(where)
         for leftover in (
@@ -91,7 +92,12 @@ def _begin(args: argparse.Namespace) -> Outcome:
             "tokenizer",
         ):  # of an attempt that ended before its run, perhaps with other options
             shutil.rmtree(where / leftover, ignore_errors=True)
-    return _go(args, json.loads(to_json(given)), where, resume=False)
+    try:
+        return _go(args, json.loads(to_json(given)), where, resume=False)
+    except (CommandError, OSError, ValueError):
+        if new and processes.is_first() and not (where / "run.json").is_file():
+            shutil.rmtree(where, ignore_errors=True)  # nothing began
+        raise
 
 
 def _resume(args: argparse.Namespace) -> Outcome:

@@ -167,6 +167,15 @@ def test_adapters_are_trained_resumed_and_written_without_the_weights_below(file
     table.write_bytes(kept)
 
 
+def test_a_run_that_is_refused_leaves_no_folder(files, tmp_path, capsys):
+    words = ["sft", *TINY, *SHORT, "--data", files["sft"], "--run-dir"]
+    assert "lora_alpha changes nothing" in refused(capsys, *words, tmp_path / "run", "--lora-alpha", 3)
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "mine").mkdir()
+    refused(capsys, *words, tmp_path / "mine", "--lora-alpha", 3)
+    assert (tmp_path / "mine").exists()
+
+
 def test_judges_that_are_adapters_of_the_actors_model_stand_on_its_copy_of_the_weights(files, models, tmp_path, capsys):
     """One copy where six models learn and judge; what they say is what the merged models say."""
     low, start = ["--lora-rank", 2], models["sft"] / "model"
