@@ -13,7 +13,7 @@ from experiments import declared
 from experiments.outcome import Outcome, note, table, to_json
 from experiments.rlhf_curves import draw
 from experiments.rlhf_evaluate import summary as compared
-from experiments.rlhf_train import REINFORCEMENT
+from experiments.rlhf_reinforce import REINFORCEMENT
 from experiments.rlhf_words import FAMILY
 from experiments.steps import Step
 

@@ -22,6 +22,7 @@ from experiments.outcome import CommandError, Outcome, note, seconds_text, to_js
 from experiments.rlhf_dynamics import Watch
 from experiments.rlhf_measure import measure
 from experiments.rlhf_missing import refuse_missing
+from experiments.rlhf_reinforce import REINFORCEMENT, reinforcement, say_adapters
 from experiments.rlhf_words import JUDGES_TOKENS, PUBLISHED, SHORT, TOKENS, hyper_of, refuse_idle
 from experiments.stray import output_of_libraries_on_stderr
 from jsafe import processes, saved_state
@@ -29,15 +30,11 @@ from rlhf import folder, lora, memory, peft, sharding, stages, word_scores
 from rlhf.beavertails import CATEGORIES
 from rlhf.data import examples, mixing, plain, samples
 from rlhf.folder import Model
-from rlhf.generate import Sampling
-from rlhf.models.config import ModelConfig, parameter_count
-from rlhf.reinforcement_options import PTX_COEFFICIENT, ReinforcementOptions
 from rlhf.templates import answer_marker
 from rlhf.text import format_prompt
 from rlhf.training import TrainingOptions
 from rlhf.vocabulary import learn_tokenizer
 
-REINFORCEMENT = ("ppo", "ppo-lag", "reward-shaping")
 JUDGES = ("reward", "cost")
 SCORED = {"reward": 1, "cost": 1, "moderation": len(CATEGORIES)}
 
@@ -205,7 +202,7 @@ def build(given: dict[str, Any], where: Path) -> tuple[stages.Stage, tuple[Any, 
     """
     name = given["stage"]
     if name in REINFORCEMENT:
-        return _reinforcement(given)
+        return reinforcement(given)
     if name == "pretrain":
         texts, apart = (
             [text for path in given.get(which) or () for text in plain.read_texts(Path(path))]
@@ -236,7 +233,7 @@ def build(given: dict[str, Any], where: Path) -> tuple[stages.Stage, tuple[Any, 
     rows = options.batch_size // options.accumulation
     needs = memory.supervised(model.config, rows, _length(given), options, options.loss_chunk, options.dtype)
     note(memory.describe(needs))
-    _say_adapters(model.config, options)
+    say_adapters(model.config, options)
     rest: dict[str, Any] = {"length": _length(given), "skip": given["skip"]}
     if name in JUDGES:
         rest |= {"regularization": given["regularization"], "level": given["level"]}
@@ -248,12 +245,6 @@ def build(given: dict[str, Any], where: Path) -> tuple[stages.Stage, tuple[Any, 
     else:
         stage = stages.sft(model, found, options, **rest)
     return stage, (found, kept) if kept else (), left_out
-
-
-def _say_adapters(config: ModelConfig, options: lora.LoraOptions) -> None:
-    if options.lora_rank:
-        trained, whole = lora.parameter_count(config, options), parameter_count(config)["total"]
-        note(f"adapters of rank {options.lora_rank}: {trained:,} parameters are trained beside {whole:,} of each model")
 
 
 def _small(given: dict[str, Any], name: str) -> dict[str, Any]:
@@ -339,68 +330,3 @@ def _pooled(model: Model, given: dict[str, Any], default: str | None = None) -> 
         changes |= {"score_after": answer_marker(model.tokenizer), "score_shrinkage": SHRINKAGE}
     params = {name: part for name, part in model.params.items() if name not in lora.FIXED}
     return model._replace(config=dataclasses.replace(model.config, **changes), params=params)
-
-
-def _reinforcement(given: dict[str, Any]) -> tuple[stages.Stage, tuple[Any, ...], list[str]]:
-    name = given["stage"]
-    wanted = {"--model": given["model"], "--reward-model": given["reward_model"]}
-    wanted |= {} if name == "ppo" else {"--cost-model": (given.get("cost_model") or [None])[0]}
-    if name != "ppo-lag" and len(given.get("cost_model") or []) > 1:
-        raise CommandError(f"{name} takes one --cost-model")
-    if lacking := [flag for flag, value in wanted.items() if value is None]:
-        raise CommandError(f"{name} needs {', '.join(lacking)}: folders of models")
-    places = [Path(given["model"]), Path(given["reward_model"]), *map(Path, given.get("cost_model") or [])]
-    own = given["tokenizer"] and Path(given["tokenizer"])
-    if lacks := [line for place in places for line in folder.missing(place, own)]:
-        raise CommandError(f"cannot begin: {'; '.join(lacks)}")
-    found, left_out = mixing.open_mixture(given["data"], skip=given["skip"])
-    found = [found[i] for i in mixing.last_of_each([s.prompt for s in found])]
-    ptx, unread = mixing.open_mixture(given["ptx_data"], skip=given["skip"]) if given.get("ptx_data") else (None, [])
-    options = _reinforcement_options(given)
-    sampling = hyper_of(Sampling, name, given["hyper"])
-    below = [_below(place) for place in places]
-    config = folder.weights.load_config(below[0])
-    apart = len({place.resolve() for place in below}) if options.lora_rank else len(places)
-    critics = 0 if options.estimator == "group" else len(places) - 1 if name == "ppo-lag" else 1
-    needs = memory.reinforcement(config, apart, critics, options, given["prompt_length"], sampling)
-    note(memory.describe(needs))
-    _say_adapters(config, options)
-    kinds = ("", "reward", *["cost"] * (len(places) - 2))
-    opened = [
-        folder.open_model(at, own, score=bool(kind), kind=kind, adapters=options.lora_rank > 0)
-        for at, kind in zip(places, kinds, strict=True)
-    ]
-    actor, *judges = folder.shared(opened)
-    actor = folder.with_template(actor, given.get("template"))
-    rest: dict[str, Any] = {"prompt_length": given["prompt_length"], "skip": given["skip"], "ptx": ptx}
-    rest["remat"] = given["remat"]
-    if name == "reward-shaping":
-        shaped = stages.shaped_judge(judges[0], judges[1], given["weight"], options.dtype)
-        stage = stages.reinforcement(
-            name, actor, shaped, (), found, options, sampling,
-            critics=judges[:1], watched={"return": judges[0], "cost": judges[1]}, **rest,
-        )  # fmt: skip
-    elif name == "ppo":
-        watched = {"cost": judges[1]} if len(judges) > 1 else None
-        stage = stages.reinforcement(name, actor, judges[0], (), found, options, sampling, watched=watched, **rest)
-    else:
-        stage = stages.reinforcement(name, actor, judges[0], judges[1:], found, options, sampling, **rest)
-    return stage, (), left_out + unread
-
-
-def _below(place: Path) -> Path:
-    """The folder that holds the weights of a model, which is not its own if that holds adapters."""
-    return _below(peft.base_of(place)) if peft.is_adapter(place) else place
-
-
-def _reinforcement_options(given: dict[str, Any]) -> ReinforcementOptions:
-    """What was given; texts to learn beside have their published weight unless another is given.
-
-    Raises:
-        CommandError: a weight of texts, and no texts.
-    """
-    beside = {"ptx_coefficient": PTX_COEFFICIENT} if given.get("ptx_data") else {}
-    options = hyper_of(ReinforcementOptions, given["stage"], beside | given["hyper"], given.get("preset"))
-    if options.ptx_coefficient and not given.get("ptx_data"):
-        raise CommandError("--ptx-coefficient is the weight of texts to learn beside: name them with --ptx-data FILE")
-    return options

@@ -10,7 +10,7 @@ import pytest
 from experiments import cli
 from experiments.outcome import CommandError
 from experiments.rlhf_evaluate import read_by
-from experiments.rlhf_train import _reinforcement_options
+from experiments.rlhf_reinforce import reinforcement_options
 from rlhf import folder, stages
 from rlhf.data.samples import Sample
 from rlhf.generate import Answers, Sampling
@@ -171,8 +171,8 @@ def test_texts_to_learn_beside_and_their_weight_come_together(actor, judge):
     with pytest.raises(ValueError, match="ptx_coefficient must be above 0 where there are texts to learn beside"):
         stage(actor, judge, ptx=rows)
     given = {"stage": "ppo-lag", "ptx_data": ["rows.json"], "hyper": {}}
-    assert _reinforcement_options(given).ptx_coefficient == PTX_COEFFICIENT == 16.0
-    assert _reinforcement_options(given | {"hyper": {"ptx_coefficient": 2.0}}).ptx_coefficient == 2.0
-    assert _reinforcement_options(given | {"ptx_data": None}).ptx_coefficient == 0.0
+    assert reinforcement_options(given).ptx_coefficient == PTX_COEFFICIENT == 16.0
+    assert reinforcement_options(given | {"hyper": {"ptx_coefficient": 2.0}}).ptx_coefficient == 2.0
+    assert reinforcement_options(given | {"ptx_data": None}).ptx_coefficient == 0.0
     with pytest.raises(CommandError, match="name them with --ptx-data"):
-        _reinforcement_options(given | {"ptx_data": None, "hyper": {"ptx_coefficient": 2.0}})
+        reinforcement_options(given | {"ptx_data": None, "hyper": {"ptx_coefficient": 2.0}})
