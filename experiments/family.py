@@ -23,6 +23,7 @@ class Command(NamedTuple):
         presets: named values of them in place of `defaults`; the first one where none is asked for.
         choice: the flag that chooses among these.
         hidden: hyper-parameters that follow from something else, or change nothing here, and are not asked for.
+        says: help of a flag where it is another than the family's.
         leaves: what it writes to `--out` that a later step of an experiment can read; None for nothing or a model.
     """
 
@@ -34,6 +35,7 @@ class Command(NamedTuple):
     presets: dict[str, dict[str, Any]] = {}  # noqa: RUF012
     choice: str = "preset"
     hidden: frozenset[str] = frozenset()
+    says: Mapping[str, str] = {}  # noqa: RUF012
     leaves: str | None = None
 
 
@@ -97,7 +99,8 @@ def parse(
             if given in family.positional:
                 made.add_argument(given, **family.positional[given])
             else:
-                made.add_argument(f"--{given.removesuffix('-folder')}", **family.flags[given])
+                own = {"help": command.says[given]} if given in command.says else {}
+                made.add_argument(f"--{given.removesuffix('-folder')}", **{**family.flags[given], **own})
         if command.presets:
             first = next(iter(command.presets))
             about = f"sizes and hyper-parameters to start from (default {first})"

@@ -23,7 +23,8 @@ from sketch.discriminator import TrainedDiscriminator
 from sketch.disorder import stroke_losses
 from sketch.evaluation import EvaluationOptions
 from sketch.evaluation import evaluate as compare
-from sketch.human import human_drawings
+from sketch.files import SPLITS
+from sketch.human import human_drawings, unseen
 from sketch.judge import TrainedJudge, judged
 from sketch.judging import BITMAPS, VECTORS, AskedJudge
 from sketch.predictor import TrainedPredictor
@@ -88,8 +89,23 @@ def evaluate(args: argparse.Namespace) -> Outcome:
     if args.human is None:
         raise CommandError("say where drawings of people are: --human DIR")
     options = hyper_of(EvaluationOptions, "evaluate", {**args.hyper, "seed": args.seed})
-    human = human_drawings(args.human, options.target, allow_pickle=args.allow_pickle)
+    splits = {None: None, "all": (*SPLITS, "")}.get(args.human_split, (args.human_split or "",))
+    try:
+        human = human_drawings(
+            args.human,
+            options.target,
+            bitmap_key=args.bitmap_key,
+            splits=splits,
+            allow_pickle=args.allow_pickle,
+            skip=args.skip,
+            max_points=args.max_points,
+        )
+    except ValueError as error:
+        raise ValueError(str(error).replace("with allow_pickle", "with --allow-pickle")) from None
     field = field_of(args)
+    human = unseen(human, field.training)
+    if not len(human.bitmaps) and not human.vectors:
+        raise CommandError(f"{args.human} holds only drawings that the first system learned from")
     where = args.out or args.compared / "evaluation"
     writable_folder(where)
     heats = tuple(args.temperature or TEMPERATURES)
@@ -138,6 +154,8 @@ def field_of(args: argparse.Namespace) -> Field:
             raise CommandError("name who judges, which `jsafe sketch judge` trains: --judge DIR")
         if args.best_of:
             raise CommandError("--best-of needs the discriminator of an experiment")
+        if args.system:
+            raise CommandError(f"--system chooses among those of an experiment, and {args.compared} is one model")
         return Field([rival], judges, learned_from(args.compared))
     kept = json.loads(mark.read_text())
     comparison = kept.get("comparison")

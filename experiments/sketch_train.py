@@ -25,7 +25,7 @@ from sketch.predictor import PredictorOptions, PredictorSize, TrainedPredictor, 
 from sketch.reward import RewardOptions, guided_draw, reward_stage
 from sketch.sketch_rnn import Architecture
 from sketch.stages import Preset, SketchRNN, SketchRNNOptions, Stage, sketch_rnn_stage
-from sketch.strokes import pad, unpad
+from sketch.strokes import has_line, pad, unpad
 
 OF_THE_MACHINE = frozenset("run_dir resume words command function explicit debug json platform devices quiet".split())
 """Options that a run does not keep."""
@@ -205,7 +205,7 @@ def _generated(by: Artist, count: int, seed: int) -> list[np.ndarray]:
     for number in range(20):
         heat = np.resize(np.array(GENERATED_HEATS, np.float32), -(-(count - len(found)) // size) * size)
         drawn = in_batches(draw, seed + number * 1_000_003, size, heat).drawn
-        found += [drawing for drawing in by.from_model(drawn.rows) if len(drawing) > 1]
+        found += [drawing for drawing in by.from_model(drawn.rows) if has_line(drawing)]
         if len(found) >= count:
             return found[:count]
     raise CommandError("a --generator draws next to nothing: train it for longer")
@@ -220,10 +220,21 @@ def _judge(given: dict[str, Any], where: Path | None) -> Built:
     if given.get("bitmaps"):
         if architecture == "recurrent" or given.get("data") or given.get("procedural"):
             raise CommandError("--bitmaps go alone, and a recurrent judge reads strokes: give these with --data")
+        of_vectors = {"valid": "--valid", "recognized_only": "--recognized-only", "skip": "--skip"}
+        idle = [flag for name, flag in of_vectors.items() if given.get(name)]
+        idle += ["--split"] if given.get("split", "train") != "train" else []
+        if idle:
+            raise CommandError(f"{idle[0]} is about drawings as vectors and changes nothing of --bitmaps: leave it out")
         found = sketch_data.bitmaps(given)
         images, names = zip(*found, strict=True)
         digest = sketch_data.digest(*(part.reshape(len(part), -1) for part in images))
     else:
+        if idle := [f"--{name.replace('_', '-')}" for name in ("from_line", "per_class") if given.get(name)]:
+            raise CommandError(f"{idle[0]} chooses among --bitmaps and changes nothing of --data: leave it out")
+        if not given.get("data") and not given.get("procedural"):
+            raise CommandError(
+                "say what to learn from: jsafe sketch judge --bitmaps FILE, or --data FILE --data OTHERS for strokes"
+            )
         lot = sketch_data.gather(given)
         names, left_out, digest = lot.labels, lot.left_out, sketch_data.digest(*lot[:2])
         images = tuple(

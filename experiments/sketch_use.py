@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -19,12 +20,13 @@ from experiments.outcome import CommandError, Outcome, note, writable_folder
 from experiments.sketch_models import Artist, Way, artist, begun_rows, in_batches, opened, pencil, place, save
 from experiments.sketch_words import hyper_of
 from sketch import folder, sheets, sketch_rnn, strokes, svg
-from sketch.discriminator import TrainedDiscriminator
+from sketch.discriminator import TrainedDiscriminator, refined
 from sketch.files import checked, load
 from sketch.inspect import Chosen, Inspection
 from sketch.sampling import slerp
 from sketch.simplify import ramer_douglas_peucker
 from sketch.stages import SketchRNN
+from sketch.strokes import has_line, pad, unpad
 
 DRAWINGS, SHEET, VECTORS = "drawings.npz", "sheet.png", "svg"
 """What a folder of drawings has."""
@@ -136,6 +138,8 @@ def way_of(args: argparse.Namespace, by: Artist, length: int) -> Way:
     """
     chosen = {**args.hyper, "temperature": args.choice_temperature}
     inspection = hyper_of(Inspection, args.stage, chosen) if args.inspect else None
+    if args.choice_temperature and not args.inspect:
+        raise CommandError("--choice-temperature is of the choice of strokes: add --inspect")
     if args.hyper and not args.inspect:
         raise CommandError(f"--{next(iter(args.hyper)).replace('_', '-')} is of the choice of strokes: add --inspect")
     if args.inspect and by.predictor is None:
@@ -146,9 +150,14 @@ def way_of(args: argparse.Namespace, by: Artist, length: int) -> Way:
         )
     if args.predictor and not args.inspect and not by.guided:
         raise CommandError(f"{args.model} is not told what a predictor says: add --inspect, or leave --predictor out")
-    if (args.best_of is None) != (args.discriminator is None):
-        raise CommandError("--best-of N and --discriminator DIR go together")
-    critic = args.discriminator and opened(args.discriminator, TrainedDiscriminator, "--discriminator")
+    refine = getattr(args, "refine", None)
+    if args.best_of is None and refine is None and args.discriminator:
+        other = ", or --refine STEPS and it" if hasattr(args, "refine") else ""
+        raise CommandError(f"--best-of N and --discriminator DIR go together{other}")
+    if (args.best_of or refine) and not args.discriminator:
+        flag = "--best-of N" if args.best_of else "--refine STEPS"
+        raise CommandError(f"{flag} and --discriminator DIR go together")
+    critic = opened(args.discriminator, TrainedDiscriminator, "--discriminator") if args.best_of else None
     return Way(length, args.convention, inspection, critic, args.best_of or 1)
 
 
@@ -225,8 +234,12 @@ def _told(
     """Write what was drawn, and say so."""
     rows = np.asarray(found.drawn.rows)
     drawings, finished = by.from_model(rows), rows[:, :, 4].max(axis=1) > 0
+    odds = None
+    if getattr(args, "refine", None):
+        drawings, odds = _refined(args, drawings, rows.shape[1])
+        beside["odds"] = odds
     beside |= {"temperature": temperature, "finished": finished, "log_probability": found.drawn.log_probability}
-    empty = sum(len(drawing) < 2 for drawing in drawings)
+    empty = sum(not has_line(drawing) for drawing in drawings)
     data = {"out": str(args.out), "drawings": len(drawings), "finished": int(finished.sum()), "empty": empty}
     lines = [f"{text}, in {args.out}"]
     if getattr(args, "best_of", None):
@@ -237,6 +250,10 @@ def _told(
             f"  the best of {args.best_of} each: score {data['score']:.3f}, of all {data['mean_score']:.3f}, "
             f"{data['accepted']:.0%} of which are taken for good"
         )
+    if odds is not None:
+        before, after = np.nanmean(odds, axis=0)
+        data |= {"refined": args.refine, "log_odds_before": before, "log_odds": after}
+        lines.append(f"  refined in {args.refine} steps: mean log odds {before:.3f} before, {after:.3f} after")
     if not finished.all():
         lines.append(f"  {len(drawings) - data['finished']} did not end within {rows.shape[1]} points")
     if empty:
@@ -245,6 +262,24 @@ def _told(
         captions = [f"{n}: T {temperature[n]:g}" for n in shown]
         write(out, drawings, args.svgs, [drawings[n] for n in shown], captions, **beside)
     return Outcome(data, "\n".join(lines))
+
+
+def _refined(
+    args: argparse.Namespace, drawings: Sequence[np.ndarray], length: int
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Drawings moved up the discriminator's gradient, and log odds before and after, NaN where there is no line."""
+    critic = opened(args.discriminator, TrainedDiscriminator, "--discriminator")
+    refine = jax.jit(refined(critic.size, args.refine))
+    lines = [number for number, drawing in enumerate(drawings) if has_line(drawing)]
+    found, odds = list(drawings), np.full((len(drawings), 2), np.nan, np.float32)
+    size = min(args.batch_size, max(len(lines), 1))
+    for first in range(0, len(lines), size):
+        part = lines[first : first + size]
+        filled = [drawings[n] for n in (*part, *[part[-1]] * (size - len(part)))]
+        better, said = refine(critic.params, pad(filled, length))
+        for number, drawing, values in zip(part, unpad(better), np.asarray(said), strict=False):
+            found[number], odds[number] = drawing, values
+    return found, odds
 
 
 def export(args: argparse.Namespace) -> Outcome:

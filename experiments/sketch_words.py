@@ -98,6 +98,11 @@ FLAGS: dict[str, dict[str, Any]] = {
         "metavar": "X",
         "help": "of the choice with --inspect; 0 takes the best (default 0)",
     },
+    "refine": {
+        **_COUNT,
+        "metavar": "STEPS",
+        "help": "then move the points so often up the gradient of what the discriminator says, through the soft raster",
+    },
     "best-of": {**_COUNT, "help": "draw so often, and keep what the discriminator takes for best"},
     "others": {**_FILES, "help": "drawings of other things, or CLASS:N of those made here; may be repeated"},
     "seed": {"type": integer, "default": 0, "metavar": "ROOT", "help": "root of all randomness (default 0)"},
@@ -148,6 +153,11 @@ FLAGS: dict[str, dict[str, Any]] = {
         **_FOLDER,
         "help": "folder or file of what people drew: bitmaps 28 x 28 under the class's name, or vectors",
     },
+    "human-split": {
+        "choices": (*SPLITS, "all"),
+        "help": "vectors of this split of files that have splits (default: test, or all of a file without one)",
+    },
+    "bitmap-key": {"metavar": "NAME", "help": "name of the array of people's bitmaps (default: the class)"},
     "samples": {**_COUNT, "default": 1000, "help": "drawings of each model and setting (default 1000)"},
     "system": {
         "action": "append",
@@ -194,6 +204,7 @@ COMMANDS: dict[str, Command] = {
         "all stages on drawings that the program makes; ends with a page",
         "experiments.sketch_demo:demo",
         ("run-dir", "seed", "training", "jobs", "quiet"),
+        says={"run-dir": "where to write; what an earlier one left there is replaced (default runs/sketch-demo)"},
     ),
     "experiment": Command(
         "run stages that a file declares, each from the models before it; again to go on",
@@ -206,18 +217,26 @@ COMMANDS: dict[str, Command] = {
         (
             "compared",
             "human",
+            "human-split",
+            "bitmap-key",
             "samples",
             "temperature",
             "best-of",
             "system",
             "judge",
             "batch-size",
-            "allow-pickle",
+            *_READ,
             "seed",
             "out",
         ),
         (EvaluationOptions,),
         hidden=frozenset({"seed", "baseline"}),
+        says={
+            "out": "folder for report, figures and evaluation.json (default RUN/evaluation)",
+            "temperature": "what every system draws at (default 0.1,0.2,0.3,0.4,0.5,0.65,0.8,1)",
+            "best-of": "of an experiment: also draw so often, and keep what that seed's discriminator takes for best",
+            "skip": "leave vectors of people out that cannot be used, and count them",
+        },
     ),
     "bench": Command(
         "drawings per second of training, sampling and painting, beside their floors",
@@ -261,7 +280,11 @@ COMMANDS: dict[str, Command] = {
         presets=_presets({name: (options,) for name, options in reward.PRESETS.items()}),
     ),
     "generate": Command(
-        "draw", f"{_USE}:generate", ("model", "count", "batch-size", *_DRAW, *_OUT), (Inspection,), hidden=_HEAT
+        "draw",
+        f"{_USE}:generate",
+        ("model", "count", "batch-size", *_DRAW, "refine", *_OUT),
+        (Inspection,),
+        hidden=_HEAT,
     ),
     "complete": Command(
         "finish drawings that were begun",
@@ -276,7 +299,10 @@ COMMANDS: dict[str, Command] = {
         ("model", "from", "to", "from-row", "to-row", "scale", "frames", *_READ, *_SAMPLE, *_OUT),
     ),
     "export": Command(
-        "write the model of a run, or of a checkpoint of it", f"{_USE}:export", ("model", "out", "iteration")
+        "write the model of a run, or of a checkpoint of it",
+        f"{_USE}:export",
+        ("model", "out", "iteration"),
+        says={"out": "folder for the model, which must be new or empty"},
     ),
     "draw": Command(
         "draw together with a model, on a page of this machine",

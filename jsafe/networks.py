@@ -55,12 +55,12 @@ class Network(NamedTuple):
 
     Attributes:
         init: `key -> params`.
-        apply: `(params, x [..., input_size]) -> y`.
+        apply: `(params, x [..., input_size]) -> y`; networks of other inputs say what they take.
         layout: set for the perceptrons built here, None for any other network.
     """
 
     init: Callable[[jax.Array], Any]
-    apply: Callable[[Any, jax.Array], Any]
+    apply: Callable[..., Any]
     layout: Layout | None = None
 
 

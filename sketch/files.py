@@ -15,7 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sketch.simplify import simplify
-from sketch.strokes import from_polylines
+from sketch.strokes import from_polylines, has_line
+
+FARTHEST = 1e6
+"""Longest offset that is read; canvases have a few hundred to a few thousand pixels."""
 
 MAX_POINTS = 1000
 """Longest drawing that is read; the longest simplified ones have about 500 points."""
@@ -99,7 +102,8 @@ def checked(strokes: Any, max_points: int = MAX_POINTS) -> np.ndarray:
     """stroke-3 that can be used.
 
     Raises:
-        ValueError: it has another shape, no point or only one, too many, or numbers that are not finite.
+        ValueError: it has another shape, no point or only one, too many, no line, or numbers that are not finite or
+            far off any canvas.
     """
     strokes = np.asarray(strokes)
     if strokes.size == 0:
@@ -119,6 +123,13 @@ def checked(strokes: Any, max_points: int = MAX_POINTS) -> np.ndarray:
     bad = np.flatnonzero((lift != 0) & (lift != 1))
     if len(bad):
         raise ValueError(f"point {bad[0]} has pen lift {lift[bad[0]]}, expected 0 or 1")
+    far = np.flatnonzero(np.abs(strokes[:, :2]).max(axis=1) > FARTHEST)
+    if len(far):
+        raise ValueError(
+            f"point {far[0]} is {strokes[far[0], :2].tolist()} away from the one before, at most {FARTHEST:g}"
+        )
+    if not has_line(strokes):
+        raise ValueError("the drawing has no line: the pen is lifted behind every point")
     return strokes.astype(np.float32)
 
 
@@ -133,8 +144,9 @@ def _ndjson_rows(path: Path) -> Iterator[_Row]:
             continue
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
-            record = error  # a line cut short is the fault of one row, which may be skipped
+        except (ValueError, RecursionError) as error:
+            # The fault of one row, which may be skipped: a line cut short, endless digits, lists in lists without end.
+            record = error
         yield _Row(f"row {number}", partial(_from_record, record), _known(record))
 
 
@@ -149,15 +161,15 @@ def _known(record: Any) -> dict[str, Any]:
         known["recognized"] = record["recognized"]
     try:
         known["key_id"] = int(record["key_id"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         pass
     return known
 
 
 def _from_record(record: Any) -> np.ndarray:
     """stroke-3 of a line of Quick, Draw!'s ndjson; strokes are [x, y] when simplified, [x, y, time] when raw."""
-    if isinstance(record, json.JSONDecodeError):
-        raise ValueError(f"not JSON ({record.msg})")
+    if isinstance(record, Exception):
+        raise ValueError(f"not JSON ({getattr(record, 'msg', record)})")
     if not isinstance(record, dict) or not isinstance(record.get("drawing"), list):
         raise ValueError("expected an object with a list 'drawing'")
     lines, raw = [], False
@@ -167,12 +179,14 @@ def _from_record(record: Any) -> np.ndarray:
         raw = raw or len(stroke) == 3
         try:
             line = np.array(stroke[:2], np.float64).T
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ValueError(f"stroke {number} must have as many numbers x as y") from None
         if line.size and line.ndim != 2:
             raise ValueError(f"stroke {number} must have lists of numbers x and y")
         if not np.isfinite(line).all():
             raise ValueError(f"stroke {number} has positions that are not finite")
+        if line.size and np.abs(line).max() > FARTHEST:
+            raise ValueError(f"stroke {number} has positions beyond {FARTHEST:g}")
         lines.append(line)
     lines = [line for line in lines if line.size]
     if not lines:
@@ -186,6 +200,10 @@ def _npz_rows(path: Path, allow_pickle: bool) -> Iterator[_Row]:
         yield from _vector_rows(path, arrays)
     elif set(SPLITS) & set(arrays):
         for split in SPLITS:
+            if split in arrays and arrays[split].dtype == np.uint8:
+                raise ValueError(f"{path} holds images under {split!r}, and drawings as vectors are wanted")
+            if split in arrays and not arrays[split].ndim:
+                raise ValueError(f"{path}: {split!r} must be a list of drawings")
             for number, strokes in enumerate(arrays.get(split, ())):
                 yield _Row(f"{split} row {number}", partial(np.asarray, strokes), {"split": split})
     else:
@@ -203,6 +221,8 @@ def read_npz(path: Path, *, allow_pickle: bool = False) -> dict[str, np.ndarray]
     """
     found = {}
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError(f"{path} is damaged or not an npz file: it is no zip archive")
         with np.load(path, allow_pickle=allow_pickle, encoding="latin1") as file:
             for name in file.files:
                 try:
@@ -237,6 +257,8 @@ def _vector_rows(path: Path, arrays: Mapping[str, np.ndarray]) -> Iterator[_Row]
     for name in ("key_id", "recognized", "split", "label"):
         if name in arrays and arrays[name].shape != (count,):
             raise ValueError(f"{path}: {name!r} must have {count} entries, got {list(arrays[name].shape)}")
+        if name in arrays and arrays[name].dtype.kind not in "biu":
+            raise ValueError(f"{path}: {name!r} must hold whole numbers, got {arrays[name].dtype}")
     for number in range(count):
         part = points[offsets[number] : offsets[number + 1]]
         known: dict[str, Any] = {}
@@ -244,13 +266,13 @@ def _vector_rows(path: Path, arrays: Mapping[str, np.ndarray]) -> Iterator[_Row]
             known["key_id"] = int(arrays["key_id"][number])
         if "recognized" in arrays:
             known["recognized"] = bool(arrays["recognized"][number])
-        try:
-            if "split" in arrays:
-                known["split"] = SPLITS[int(arrays["split"][number])]
-            if "label" in arrays and "names" in arrays:
-                known["label"] = str(arrays["names"][int(arrays["label"][number])])
-        except IndexError:
-            raise ValueError(f"{path}, row {number}: its split or label is none of those that the file has") from None
+        for name, names, key in (("split", SPLITS, "split"), ("label", arrays.get("names", ()), "label")):
+            if name not in arrays or not len(names):
+                continue
+            chosen = int(arrays[name][number])
+            if not 0 <= chosen < len(names):
+                raise ValueError(f"{path}, row {number}: its {name} is {chosen}, of {len(names)} that there are")
+            known[key] = str(names[chosen])
         yield _Row(f"row {number}", partial(np.asarray, part), known)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,8 +34,10 @@ def human_drawings(
     label: str = "cat",
     *,
     bitmap_key: str | None = None,
-    splits: Sequence[str] = ("test", ""),
+    splits: Sequence[str] | None = None,
     allow_pickle: bool = False,
+    skip: bool = False,
+    max_points: int = files.MAX_POINTS,
 ) -> HumanTest:
     """The human drawings of a file or folder.
 
@@ -47,8 +49,11 @@ def human_drawings(
         path: an npz or ndjson file, or a folder with such files.
         label: the class.
         bitmap_key: name of the array of bitmaps, where that is not the class.
-        splits: of vector files that know splits, those that are taken; "" stands for drawings without one.
+        splits: of vector files that know splits, those that are taken; "" stands for drawings without one. None for the
+            test split of a file that has one, and for all drawings of one that has none.
         allow_pickle: unpickle object arrays, which can run any code.
+        skip: leave vectors out that cannot be used, and count them.
+        max_points: longest vectors.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -68,23 +73,54 @@ def human_drawings(
         # A train is also something that people draw: bytes under that name are bitmaps.
         splits_of_file = [name for name in files.SPLITS if name in arrays and arrays[name].dtype != np.uint8]
         if {"points", "offsets"} <= set(arrays) or splits_of_file or file.suffix != ".npz":
-            found, _ = files.load(file, allow_pickle=allow_pickle)
+            found, left_out = files.load(file, allow_pickle=allow_pickle, skip=skip, max_points=max_points)
             of_class = [drawing for drawing in found if drawing.label in (label, "")]
-            kept = [drawing for drawing in of_class if drawing.split in splits]
+            there = {drawing.split for drawing in of_class}
+            wanted = splits if splits is not None else ("test", "") if there & {"test", ""} else files.SPLITS
+            kept = [drawing for drawing in of_class if drawing.split in wanted]
             drawings += kept
-            others = f" of {len(of_class)}, the rest being of other splits" if len(kept) < len(of_class) else ""
-            sources.append(f"{file.name}: {len(kept)} vectors{others}")
+            said = f" of {len(of_class)}, the rest being of other splits" if len(kept) < len(of_class) else ""
+            if splits is None and kept and not there & {"test", ""}:
+                said = f", of {' and '.join(sorted(there))}, since none is marked as of a test"
+            faults = f"; {len(left_out)} left out, the first {left_out[0]}" if left_out else ""
+            sources.append(f"{file.name}: {len(kept)} vectors{said}{faults}")
         elif key not in arrays:
             sources.append(f"{file.name}: no {key!r}, it holds {', '.join(sorted(arrays)[:8]) or 'nothing'}")
     vectors = [drawing.strokes for drawing in files.without_duplicates(drawings)]
     if not bitmaps and not vectors:
         raise ValueError(
             f"{path} holds no human drawings of {label!r}: expected npz files with bitmaps {key!r} or with vectors of "
-            f"the split {' or '.join(repr(s) for s in splits)}; found {'; '.join(sources) or 'no npz or ndjson file'}"
+            f"{_splits_said(splits)}; found {'; '.join(sources) or 'no npz or ndjson file'}"
         )
     return HumanTest(
         np.concatenate(bitmaps) if bitmaps else np.zeros((0, SIDE, SIDE), np.uint8), vectors, tuple(sources)
     )
+
+
+def unseen(human: HumanTest, learned: Iterable[np.ndarray]) -> HumanTest:
+    """The test without vectors that a system learned from: as such they would tell how well it remembers.
+
+    Args:
+        human: the test.
+        learned: stroke-3 each.
+    """
+    known = {_content(strokes) for strokes in learned}
+    kept = [strokes for strokes in human.vectors if _content(strokes) not in known]
+    count = len(human.vectors) - len(kept)
+    if not count:
+        return human
+    line = f"{count} vectors left out, since the first system learned from them"
+    return human._replace(vectors=kept, sources=(*human.sources, line))
+
+
+def _content(strokes: np.ndarray) -> bytes:
+    return np.ascontiguousarray(strokes, "<f4").tobytes()
+
+
+def _splits_said(splits: Sequence[str] | None) -> str:
+    if splits is None:
+        return "any split"
+    return f"the split {' or '.join(repr(name) for name in splits)}"
 
 
 def _checked(array: np.ndarray, name: str) -> np.ndarray:

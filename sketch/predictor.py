@@ -166,6 +166,11 @@ class Predictor(nn.Module):
         prior, posterior = self.prior(seen), self.posterior(seen, moment.next)
         return self.suggest(seen, posterior.sample(key)), posterior, prior
 
+    def expected(self, canvas: jax.Array, last: jax.Array) -> Suggestion:
+        """The suggestion of the mean of the prior."""
+        seen = self.look(canvas, last)
+        return self.suggest(seen, self.prior(seen).mean)
+
     def likely(self, canvas: jax.Array, last: jax.Array, key: jax.Array) -> Suggestion:
         """A suggestion drawn from the prior."""
         seen = self.look(canvas, last)

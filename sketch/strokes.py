@@ -48,6 +48,11 @@ def to_polylines(strokes: Num[np.ndarray, "n 3"]) -> Polylines:
     return [part for part in np.split(places, ends) if len(part)]
 
 
+def has_line(strokes: np.ndarray) -> bool:
+    """Whether stroke-3 draws anything: there is a point behind which the pen stays down, and another one after it."""
+    return len(strokes) > 1 and bool((np.asarray(strokes)[:-1, 2] == 0).any())
+
+
 def from_polylines(lines: Sequence[np.ndarray]) -> Float[np.ndarray, "n 3"]:
     """stroke-3 in float32 from the positions of the pen; strokes without a point are left out.
 

@@ -285,6 +285,10 @@ def test_a_critic_learns_from_a_generator_and_chooses_and_pays(plain: Path, cats
     best = run(capsys, *words, "--best-of", 3, "--out", tmp_path / "best")
     assert best["score"] > best["mean_score"] and 0 <= best["accepted"] <= 1
     assert "go together" in refused(capsys, *words, "--out", tmp_path / "x")
+    finer = run(capsys, *words, "--refine", 4, "--batch-size", 4, "--out", tmp_path / "finer")
+    assert finer["log_odds"] >= finer["log_odds_before"]
+    with np.load(tmp_path / "finer/drawings.npz") as file, np.load(tmp_path / "best/drawings.npz") as other:
+        assert file["odds"].shape == (6, 2) and len(file["offsets"]) == len(other["offsets"])
     words = ["--model", plain, "--discriminator", where, "--data", cats, *SHORT]
     paid = run(capsys, "reward", *words, "--run-dir", tmp_path / "paid")
     assert np.isfinite(paid["final"]["reward"])
@@ -390,3 +394,19 @@ def test_a_damaged_model_is_named(plain: Path, tmp_path: Path, capsys):
     path = tmp_path / "model" / folder.TENSORS
     path.write_bytes(path.read_bytes()[:-4])
     assert str(path) in refused(capsys, "generate", tmp_path / "model", "--out", tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["judge"], "jsafe sketch judge --bitmaps FILE, or --data FILE"),
+        (["judge", "--procedural", "cat:9", "--procedural", "dog:9", "--from-line", 2000], "--from-line chooses among"),
+        (["judge", "--procedural", "cat:9", "--procedural", "dog:9", "--per-class", 3], "--per-class chooses among"),
+        (["judge", "--bitmaps", "x.npz", "--recognized-only"], "--recognized-only is about drawings as vectors"),
+        (["judge", "--bitmaps", "x.npz", "--valid", "nowhere.npz"], "--valid is about drawings as vectors"),
+        (["judge", "--bitmaps", "x.npz", "--split", "test"], "--split is about drawings as vectors"),
+    ],
+)
+def test_options_of_a_judge_that_would_change_nothing_are_refused(words, said, tmp_path, capsys):
+    assert said in refused(capsys, *words, "--run-dir", tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -103,6 +103,24 @@ def test_the_gradient_of_its_judgement_is_that_of_finite_differences_and_leads_u
     assert np.all(np.diff(risen) > 0)
 
 
+def test_refined_drawings_are_as_recognisable_or_more_and_move_little(learned):
+    _, model = learned
+    drawings = pad([1000.0 * d * [1, 1, 1e-3] for d in HOUSES[:6]], 60)  # whatever the unit is
+    refine = jax.jit(discriminator.refined(model.size, 12, 0.01))
+    found, odds = jax.tree.map(np.asarray, refine(model.params, drawings))
+    judge = jax.jit(discriminator.recognisability(model.size))
+    np.testing.assert_allclose(odds[:, 0], judge(model.params, drawings), atol=1e-3)
+    np.testing.assert_allclose(odds[:, 1], judge(model.params, found), atol=2e-2)
+    assert (odds[:, 1] >= odds[:, 0]).all() and np.mean(odds[:, 1] - odds[:, 0]) > 0.3
+    np.testing.assert_array_equal(found.rows[..., 2], drawings.rows[..., 2])
+    np.testing.assert_array_equal(found.lengths, drawings.lengths)
+    for before, after, length in zip(drawings.rows, found.rows, drawings.lengths, strict=True):
+        there, now = (np.cumsum(rows[:length, :2], axis=0) for rows in (before, after))
+        moved = np.linalg.norm(now - there, axis=1) / np.ptp(there, axis=0).max()
+        assert moved[0] < 1e-5 and 0 < moved.max() <= 12 * 0.01 + 1e-4
+        assert not after[length:, :2].any()
+
+
 def test_it_goes_on_from_another_and_refuses_what_cannot_be_learned_from():
     begun = TrainedDiscriminator(SIZE, discriminator.init(SIZE, jax.random.key(3)))
     stage = discriminator_stage(CATS, {}, (), {}, DiscriminatorSize(), OPTIONS, start=begun)

@@ -126,6 +126,24 @@ def test_ten_thousand_raw_points_on_few_lines_are_a_short_drawing(tmp_path):
     assert len(drawing.strokes) == 2
 
 
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ('{"drawing": ' + "[" * 100_000, "not JSON"),
+        ('{"drawing": [[[0, 4], [0, %s]]]}' % ("9" * 5001), "not JSON"),
+        ('{"drawing": [[[0, 4], [0, 1e308], [0, 1]]]}', "stroke 0 has positions beyond 1e\\+06"),
+        ('{"drawing": [[[0], [0]], [[4], [9]]]}', "the drawing has no line"),
+    ],
+)
+def test_a_row_that_no_drawing_can_be_is_one_rows_fault(row, message, tmp_path):
+    path = tmp_path / "cat.ndjson"
+    path.write_text(f'{{"drawing": [[[0, 4], [0, 9]]], "key_id": 1e999}}\n{row}\n')
+    with pytest.raises(ValueError, match=f"cat.ndjson, row 1: {message}"):
+        files.load(path)
+    kept, left_out = files.load(path, skip=True)
+    assert len(kept) == len(left_out) == 1 and kept[0].key_id is None
+
+
 def test_files_cut_short_are_named(tmp_path):
     whole = lines(tmp_path / "cat.ndjson", [{"drawing": [[[0, 4], [0, 9]]]}] * 3).read_text()
     (tmp_path / "cat.ndjson").write_text(whole[:-15])
@@ -149,8 +167,23 @@ def test_files_that_do_not_hold_together_are_named(tmp_path):
         files.load(path)
     with pytest.raises(ValueError, match=r"v.npz: 'key_id' must have 2 entries, got \[1\]"):
         files.load(vectors(path, [GOOD, GOOD], key_id=np.array([1])))
-    with pytest.raises(ValueError, match="v.npz, row 1: its split or label is none of"):
-        files.load(vectors(path, [GOOD, GOOD], split=np.array([0, 3])))
+    for name, wrong, more in (("split", 3, {}), ("split", -1, {}), ("label", -1, {"names": np.array(["cat"])})):
+        with pytest.raises(ValueError, match=f"v.npz, row 1: its {name} is {wrong}, of . that there are"):
+            files.load(vectors(path, [GOOD, GOOD], **{name: np.array([0, wrong])}, **more))
+    for name, wrong in (
+        ("label", np.array(["cat", "dog"])),
+        ("split", np.array([0.0, np.nan])),
+        ("key_id", ["a", "b"]),
+    ):
+        with pytest.raises(ValueError, match=f"v.npz: '{name}' must hold whole numbers, got"):
+            files.load(vectors(path, [GOOD, GOOD], **{name: wrong}))
+    np.savez(path, train=np.zeros((3, 784), np.uint8))
+    with pytest.raises(ValueError, match="v.npz holds images under 'train'"):
+        files.load(path)
+    np.save(tmp_path / "v.npy", np.ones(3))
+    (tmp_path / "v.npy").rename(path)
+    with pytest.raises(ValueError, match="v.npz is damaged or not an npz file: it is no zip archive"):
+        files.load(path)
     np.savez(path, images=np.ones(3))
     with pytest.raises(
         ValueError, match="v.npz holds images; expected 'points' and 'offsets', or Sketch-RNN's 'train'"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sketch.human import human_drawings
+from sketch.human import human_drawings, unseen
 from tests.sketch.quickdraw import DATA, needs_data
 
 GOOD = np.array([[1, 2, 0], [3, 4, 1]], np.int16)
@@ -54,7 +54,32 @@ def test_only_drawings_of_the_test_are_taken_where_the_file_knows_splits(tmp_pat
     assert len(human_drawings(tmp_path, splits=("train", "valid")).vectors) == 2
     vectors(tmp_path / "v.npz", 2, split=np.array([0, 1], np.uint8))
     with pytest.raises(ValueError, match="of the split 'test' or ''; found v.npz: 0 vectors of 2"):
+        human_drawings(tmp_path, splits=("test", ""))
+
+
+def test_a_file_without_a_test_split_is_taken_whole_and_says_so(tmp_path):
+    vectors(tmp_path / "v.npz", 3, split=np.array([1, 0, 1], np.uint8))
+    found = human_drawings(tmp_path)
+    assert len(found.vectors) == 3
+    assert found.sources == ("v.npz: 3 vectors, of train and valid, since none is marked as of a test",)
+
+
+def test_vectors_that_a_system_learned_from_are_left_out(tmp_path):
+    vectors(tmp_path / "v.npz", 4)
+    found = human_drawings(tmp_path)
+    left = unseen(found, [found.vectors[2].astype(np.float64), found.vectors[0] + 1])
+    assert [int(d[0, 1]) for d in left.vectors] == [2, 4, 8]
+    assert left.sources[-1] == "1 vectors left out, since the first system learned from them"
+    assert unseen(found, []) is found
+
+
+def test_vectors_that_cannot_be_used_are_refused_or_counted(tmp_path):
+    points = np.concatenate([GOOD, [[1, 1, 7]], GOOD]).astype(np.int16)
+    np.savez(tmp_path / "v.npz", points=points, offsets=np.array([0, 2, 3, 5], np.int32))
+    with pytest.raises(ValueError, match="v.npz, row 1: the drawing is a single point"):
         human_drawings(tmp_path)
+    found = human_drawings(tmp_path, skip=True)
+    assert len(found.vectors) == 2 and "1 left out, the first" in found.sources[0]
 
 
 def test_errors_say_what_was_found(tmp_path):
