@@ -232,6 +232,8 @@ def _differences(
             )
             totals = [(int(sum(map(np.sum, side))), sum(map(len, side))) for side in (first, last)]
             row = {"judge": name, **group.named(), "against": second, "difference": found.value, "low": found.low}
+            pooled = measures.newcombe(*totals, options.level)
+            row |= {"newcombe_low": pooled.low, "newcombe_high": pooled.high}
             row |= {"high": found.high, "p_value": found.p_value, "z_test_p": measures.two_proportions(*totals)}
             family.append(row)
         for row, p in zip(family, measures.holm([row["p_value"] for row in family]), strict=True):
@@ -241,13 +243,15 @@ def _differences(
 
 
 def _with_recall(differences: list[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The differences with that of the recall beside it: recognisability that is bought with variety shows."""
-    recall = {(r["judge"], r["system"], r["temperature"], r["best_of"]): r.get("recall") for r in rows}
+    """The differences with those of recall and coverage beside: recognisability that is bought with variety shows."""
+    known = {(r["judge"], r["system"], r["temperature"], r["best_of"]): r for r in rows}
     for row in differences:
         setting = (None, None) if row["against"] == HUMAN else (row["temperature"], row["best_of"])
-        first = recall[row["judge"], row["system"], row["temperature"], row["best_of"]]
-        second = recall[row["judge"], row["against"], *setting]
-        row["recall_difference"] = None if first is None or second is None else first - second
+        one = known[row["judge"], row["system"], row["temperature"], row["best_of"]]
+        other = known[row["judge"], row["against"], *setting]
+        for name in ("recall", "coverage"):
+            first, second = one.get(name), other.get(name)
+            row[f"{name}_difference"] = None if first is None or second is None else first - second
     return differences
 
 

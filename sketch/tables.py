@@ -72,6 +72,7 @@ DIFFERENCES: tuple[Column, ...] = (
     ("p", _number("p_value", ".4f")),
     ("p (Holm)", _number("p_holm", ".4f")),
     ("recall", _number("recall_difference", "+.3f")),
+    ("coverage", _number("coverage_difference", "+.3f")),
 )
 
 
