@@ -113,7 +113,7 @@ def test_judges_of_one_name_are_told_apart(compared: Path, tmp_path: Path):
     places = [tmp_path / name / "strict" for name in ("a", "b")]
     for place in places:
         shutil.copytree(compared / "strict" / "model", place / "model")
-    args = argparse.Namespace(compared=compared / "plain-0", judge=places, best_of=None)
+    args = argparse.Namespace(compared=compared / "plain-0", judge=places, best_of=None, system=None)
     assert set(sketch_evaluate.field_of(args).judges) == {"a/strict", "b/strict"}
 
 
@@ -122,6 +122,7 @@ def test_judges_of_one_name_are_told_apart(compared: Path, tmp_path: Path):
     [
         (["{run}"], "say where drawings of people are: --human DIR"),
         (["{run}/plain-0", "--human", "{cats}"], "name who judges"),
+        (["{run}/plain-0", "--human", "{cats}", "--judge", "{run}/strict", "--system", "x"], "--system chooses among"),
         (["{run}", "--human", "{cats}", "--target", "moon"], "judge strict does not know 'moon'"),
         (["{run}", "--human", "nowhere"], "there is no file or folder nowhere"),
     ],
