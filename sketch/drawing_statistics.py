@@ -110,6 +110,7 @@ def disorder_rows(
     vectors: Sequence[np.ndarray],
     stroke_nll: StrokeNLL,
     *,
+    most: int | None = None,
     quantile: float = 0.99,
     draws: int = 10_000,
     level: float = 0.95,
@@ -124,6 +125,7 @@ def disorder_rows(
         groups: the systems.
         vectors: of held-out people.
         stroke_nll: under a model that learned from other people.
+        most: drawings of a sample that are looked at, the first ones; None for all.
         quantile: share of the humans' strokes that are in order.
         draws: resamples of the interval.
         level: of the interval.
@@ -140,10 +142,10 @@ def disorder_rows(
         return found
 
     human = judged(vectors)
-    most = np.quantile(np.concatenate(human), quantile)
+    bound = np.quantile(np.concatenate(human), quantile)
     rows = []
-    for each in [*([judged(one.drawings) for one in group.samples] for group in groups), [human]]:
-        bad = [np.array([(drawing > most).sum() for drawing in one]) for one in each]
+    for each in [*([judged(one.drawings[:most]) for one in group.samples] for group in groups), [human]]:
+        bad = [np.array([(drawing > bound).sum() for drawing in one]) for one in each]
         every = [np.array([len(drawing) for drawing in one]) for one in each]
         share = measures.bootstrap(bad, every, draws=draws, level=level, seed=seed)
         rows.append({"disordered": share.value, "disordered_low": share.low, "disordered_high": share.high})

@@ -37,6 +37,9 @@ class EvaluationOptions(Hyper):
     splits: int = option("random halvings of the humans that measures of sets are averaged over", default=5, low=1)
     copy_quantile: float = option("share of humans nearer to a training drawing than a copy is", default=0.01, above=0)
     disorder_quantile: float = option("share of human strokes that are in order", default=0.99, above=0, high=1)
+    disorder_drawings: int = option(
+        "of each seed and setting, drawings whose strokes are looked at for disorder", default=200, low=1
+    )
     resamples: int = option("draws of each bootstrap", default=10_000, low=1)
     level: float = option("of the confidence intervals", default=0.95, above=0, high=0.9999)
     at_once: int = option("drawings rendered together; accelerators want more than one", default=1, low=1)
@@ -287,10 +290,16 @@ def _statistics(
     if stroke_nll is not None and len(vectors):
         tables.append(
             disorder_rows(
-                groups, vectors, stroke_nll, quantile=options.disorder_quantile, draws=options.resamples,
-                level=options.level, seed=options.seed,
+                groups,
+                vectors,
+                stroke_nll,
+                most=options.disorder_drawings,
+                quantile=options.disorder_quantile,
+                draws=options.resamples,
+                level=options.level,
+                seed=options.seed,
             )
-        )  # fmt: skip
+        )
     for table in tables:
         for row, more in zip(rows, [table[-1], *table[:-1]], strict=True):
             row |= more

@@ -1,5 +1,6 @@
 """The comparison of systems with people, in a small world in which a cat is a drawing that is taller than wide."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -220,6 +221,11 @@ def test_disordered_strokes_are_those_beyond_all_but_one_in_a_hundred_human_ones
     assert found["disordered"] == found["disordered_low"] == found["disordered_high"] == 0.25
     people = of(report.statistics, system="human")
     assert people["disordered"] == 0.01 and people["disordered_low"] < 0.01 < people["disordered_high"]
+    # Of a long sample only the first drawings are looked at.
+    few = dataclasses.replace(OPTIONS, disorder_drawings=5)
+    mixed = {"strange": [Sample(s, 1.0, 1, strange[:5] + [human[3]] * 15) for s in range(2)]}
+    report = evaluate(mixed, HumanTest(NO_BITMAPS, human), {"eye": Eye()}, options=few, stroke_nll=nll)
+    assert of(report.statistics, system="strange")["disordered"] == 0.25
     with pytest.raises(ValueError, match="finite numbers for 100 drawings, got 1"):
         evaluate(systems, HumanTest(NO_BITMAPS, human), {"eye": Eye()}, options=OPTIONS, stroke_nll=lambda d: [[0]])
 
