@@ -235,7 +235,7 @@ def _differences(
             )
             totals = [(int(sum(map(np.sum, side))), sum(map(len, side))) for side in (first, last)]
             row = {"judge": name, **group.named(), "against": second, "difference": found.value, "low": found.low}
-            pooled = measures.newcombe(*totals, options.level)
+            pooled = measures.newcombe(totals[0], totals[1], options.level)
             row |= {"newcombe_low": pooled.low, "newcombe_high": pooled.high}
             row |= {"high": found.high, "p_value": found.p_value, "z_test_p": measures.two_proportions(*totals)}
             family.append(row)
