@@ -13,7 +13,7 @@ import numpy as np
 from experiments.context import prepare
 from experiments.outcome import CommandError, Outcome, note, table, to_json, writable_folder
 from experiments.stage_runs import names_of
-from rlhf import beavertails, folder, judging
+from rlhf import beavertails, folder, judging, peft
 from rlhf.data import examples, mixing
 from rlhf.data.files import read_rows
 from rlhf.data.samples import Sample
@@ -61,7 +61,7 @@ def flagged(args: argparse.Namespace) -> Outcome:
 
 
 def _opened(place: Path, tokenizer: Path | None) -> Model:
-    size, described = len(beavertails.CATEGORIES), place / "config.json"
+    size, described = len(beavertails.CATEGORIES), place / (folder.OWN if peft.is_adapter(place) else "config.json")
     if described.is_file() and json.loads(described.read_text()).get("score_dim") != size:
         raise CommandError(f"{place} is no moderation model: expected {size} scores, one for each category")
     return folder.open_model(place, tokenizer, score=True)

@@ -23,5 +23,7 @@ def refuse_missing(args: argparse.Namespace) -> None:
         lacks = mixing.missing(named)
     if args.model is not None and str(args.model) not in (*folder.PRESETS, *folder.PUBLISHED):
         lacks += folder.missing(Path(args.model), args.tokenizer and Path(args.tokenizer))
+    judges = [getattr(args, "reward_model", None), *(getattr(args, "cost_model", None) or ())]
+    lacks += [line for place in judges if place is not None for line in folder.missing(Path(place), None)]
     if len(lacks) > 1:
         raise CommandError(f"cannot begin: {'; '.join(lacks)}")

@@ -172,6 +172,8 @@ def _said(found: dict[str, Any]) -> list[str]:
         return f"{share['value']:.3f} ({share['low']:.3f} to {share['high']:.3f})"
 
     lines = []
+    if shared := found.get("prompts_also_learned_from"):
+        lines.append(f"  {shared} of these prompts were learned from too")
     beside = found.get("baseline") or {}
     for name, value in found.items():
         if isinstance(value, dict) and "low" in value:
@@ -227,6 +229,8 @@ def build(given: dict[str, Any], where: Path) -> tuple[stages.Stage, tuple[Any, 
         kept, found = [s for s in found if s.prompt in apart], [s for s in found if s.prompt not in apart]
     if given.get("prefer") == "harmful":
         found, kept = ([s._replace(better=None if s.safer is None else not s.safer) for s in x] for x in (found, kept))
+    if not found:
+        raise CommandError(f"no row can be used: {left_out[0] if left_out else given['data'][0]}")
     texts = sorted({format_prompt(s.prompt, "</s>") + (a or "") for s in found for a in (s.answer, s.other)})
     model = _start(given, where, texts, found)
     options = hyper_of(TrainingOptions, name, _small(given, name), given.get("preset"))

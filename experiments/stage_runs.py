@@ -145,8 +145,10 @@ def made_anew(where: Path, mark: str) -> None:
 
 
 def names_of(places: Sequence[Path]) -> list[str]:
-    """The last part of each path that tells different ones apart, without the folder `model` of a run."""
-    short = [place.parent if place.name == "model" and place.parent.name else place for place in places]
+    """The last part of each path that tells different ones apart, without the folders `model`, `adapter` of a run."""
+    short = [place.parent if place.name in ("model", "adapter") and place.parent.name else place for place in places]
+    if len(set(short)) < len(set(places)):
+        short = list(places)
     names = [str(place) for place in short]
     for depth in range(max(len(place.parts) for place in short), 0, -1):
         shorter = ["/".join(place.parts[-depth:]) for place in short]

@@ -29,8 +29,8 @@ WORDS, OPENINGS = "score_words.weight", "score_openings.weight"
 LIKE_A_HEAD = ("score", "v_head", "value_head", "reward", "classifier", "summary")
 """Parts of the names that other libraries give to the tensors of a head of scores."""
 
-SCORING = "scores.json"
-"""How a model of adapters scores, beside them: PEFT's own files have no place for it."""
+OWN = "jsafe.json"
+"""Beside adapters, what PEFT's own files have no place for: how their model scores, and the weights they belong to."""
 
 BESIDE = ("tokenizer_config.json", "special_tokens_map.json")
 
@@ -124,6 +124,8 @@ def open_model(
     params: dict[str, Any] = {"decoder": weights.load_decoder(config, files)}
     statistics = None
     if not score:
+        if HEAD in files or said.get("score_dim"):
+            raise ValueError(f"{folder} is a model that gives scores, and a language model is wanted")
         if not config.tied:
             shape = (config.vocab_size, config.hidden_size)
             params["head"] = files.read("lm_head.weight", shape).astype(np.float32)
@@ -143,7 +145,7 @@ def open_model(
 
 def _adapted(folder: Path, tokenizer: Path | None, score: bool, new_scores: int, kind: str, adapters: bool) -> Model:
     """A model of adapters and the model they belong to; see `open_model`."""
-    said = json.loads((folder / SCORING).read_text()) if (folder / SCORING).is_file() else {}
+    said = json.loads((folder / OWN).read_text()) if (folder / OWN).is_file() else {}
     size = int(said.get("score_dim") or 0)
     if bool(size) != score:
         what = "score" if size else "language"
@@ -151,9 +153,12 @@ def _adapted(folder: Path, tokenizer: Path | None, score: bool, new_scores: int,
             f"{folder} holds adapters of a {what} model, and a {'score' if score else 'language'} model is wanted"
         )
     if score:
-        _check_kind(folder, said, kind)
+        _check_kind(folder, said, kind, OWN)
         _check_size(folder, size, new_scores, kind)
-    below = open_model(peft.base_of(folder), tokenizer, score=score, new_scores=size)
+    base = peft.base_of(folder)
+    if said.get("base_sha256") not in (None, peft.fingerprint(base)):
+        raise ValueError(f"{folder} holds adapters of other weights than {base} has now: put those back")
+    below = open_model(base, tokenizer, score=score, new_scores=size)
     params = lora.joined(below.params, peft.load(folder, below.params))
     config = dataclasses.replace(below.config, **scoring_from_hf(said)) if score else below.config
     statistics = _statistics(said, size) if score else None
@@ -176,10 +181,10 @@ def shared(models: Iterable[Model]) -> list[Model]:
     return [model._replace(params=jax.tree.map(once, model.params)) for model in models]
 
 
-def _check_kind(folder: Path, said: Mapping[str, Any], kind: str) -> None:
+def _check_kind(folder: Path, said: Mapping[str, Any], kind: str, file: str = "config.json") -> None:
     told = said.get("score_type")
     if kind and told and told != kind:
-        raise ValueError(f"{folder} is a {told} model, as its config.json says, and a {kind} model is wanted")
+        raise ValueError(f"{folder} is a {told} model, as its {file} says, and a {kind} model is wanted")
 
 
 def _check_size(folder: Path, size: int, new_scores: int, kind: str) -> None:
@@ -317,9 +322,11 @@ def save_adapters(folder: Path, model: Model, trained: Mapping[str, Any], base: 
     Raises:
         ValueError: the model is no Llama.
     """
-    peft.save(folder, model.config, trained, str(base))
+    peft.save(folder, model.config, trained, str(base.resolve()))
+    said: dict[str, Any] = {"base_sha256": peft.fingerprint(base)}
     if model.score_size:
-        (folder / SCORING).write_text(json.dumps(_scores(model, kind) | scoring_to_hf(model.config), indent=1))
+        said |= _scores(model, kind) | scoring_to_hf(model.config)
+    (folder / OWN).write_text(json.dumps(said, indent=1))
 
 
 def _scores(model: Model, kind: str) -> dict[str, Any]:

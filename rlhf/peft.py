@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ def is_adapter(folder: Path) -> bool:
 
 
 def base_of(folder: Path) -> Path:
-    """The model that adapters belong to: as it is written, or beside their folder if it is not found so.
+    """The model that adapters belong to: a relative path is looked up from their folder, then from where we are.
 
     Raises:
         ValueError: the file does not say it.
@@ -33,10 +34,22 @@ def base_of(folder: Path) -> Path:
     named = _said(folder).get("base_model_name_or_path")
     if not isinstance(named, str) or not named:
         raise ValueError(f"{folder / CONFIG} names no base_model_name_or_path")
-    found = Path(named) if Path(named).is_absolute() or Path(named).exists() else folder / named
+    beside = folder / named
+    found = beside if Path(named).is_absolute() or beside.exists() or not Path(named).exists() else Path(named)
     if found.resolve() == folder.resolve():
         raise ValueError(f"{folder / CONFIG} names its own folder as base_model_name_or_path")
     return found
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 of the files of weights in a folder, by which adapters know the model they belong to again."""
+    found = hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin")):
+        found.update(path.name.encode())
+        with path.open("rb") as file:
+            while part := file.read(1 << 24):
+                found.update(part)
+    return found.hexdigest()
 
 
 def _said(folder: Path) -> dict[str, Any]:

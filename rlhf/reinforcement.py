@@ -177,7 +177,8 @@ def reinforcement_trainer(
     def kl_coefficient(iteration: jax.Array) -> jax.Array | float:
         if not options.last_kl_coefficient:
             return options.kl_coefficient
-        done = jnp.clip(iteration / max(options.iterations - 1, 1), 0.0, 1.0)
+        acted, whole = iteration - options.actor_delay, options.iterations - 1 - options.actor_delay
+        done = jnp.clip(acted / max(whole, 1), 0.0, 1.0)
         return options.kl_coefficient * (options.last_kl_coefficient / options.kl_coefficient) ** done
 
     def values_of(i: int, params: Any, ids: jax.Array, mask: jax.Array) -> jax.Array:

@@ -30,7 +30,9 @@ class ReinforcementOptions(LoraOptions):
     )
     kl_coefficient: float = option("what a token pays for the log-ratio to the reference", default=0.01, low=0)
     last_kl_coefficient: float = option(
-        "what that falls to by the last iteration, by the same factor in each; 0 keeps it", default=0.0, low=0
+        "what that falls to by the last iteration, by the same factor in each from the actor's first; 0 keeps it",
+        default=0.0,
+        low=0,
     )
     clip_ratio: float = option("bound on the change of a token's probability in one iteration", default=0.2, above=0)
     clip_score: float = option("bound on the reward and on the cost of a token", default=50.0, above=0)
@@ -81,6 +83,10 @@ class ReinforcementOptions(LoraOptions):
         if self.last_kl_coefficient > self.kl_coefficient:
             most, got = self.kl_coefficient, self.last_kl_coefficient
             raise ValueError(f"last_kl_coefficient must be at most the kl_coefficient {most:g}, got {got:g}")
+        if self.actor_delay and self.actor_delay >= self.iterations:
+            raise ValueError(
+                f"actor_delay {self.actor_delay} leaves the actor none of the {self.iterations} iterations"
+            )
         if self.estimator == "group" and self.actor_delay:
             raise ValueError("actor_delay lets critics learn first, and estimator 'group' has none")
 

@@ -185,14 +185,17 @@ def pairs_and_prompts(
     Raises:
         ValueError: a sample cannot be used and `skip` is not set, or none can be used.
     """
-    usable, asked = [], []
+    usable, asked, reasons = [], [], collections.Counter()
     for sample in samples:  # one by one, so that prompts and pairs stay side by side
-        pair, _ = preferences([sample], tokenizer, length, by=by, skip=skip)
+        pair, why = preferences([sample], tokenizer, length, by=by, skip=skip)
+        reasons.update(why)
         if len(pair.better):
             usable.append(pair)
             asked.append(sample.prompt)
     if not usable:
-        raise ValueError("none of the pairs can be used")
+        listed = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
+        where = f", from {samples[0].source} on" if len(samples) and samples[0].source else ""
+        raise ValueError(f"none of the {len(samples)} pairs can be used{where}" + (f": {listed}" if listed else ""))
     return Preferences(*(np.concatenate(column) for column in zip(*usable, strict=True))), asked
 
 

@@ -134,15 +134,16 @@ def split(count: int, ratio: float, seed: int = SEED) -> tuple[list[int], list[i
     return order[: count - tested], order[count - tested :]
 
 
-SCHEMA_OF: dict[str, str] = {
+SCHEMA_OF: dict[str, str | None] = {
+    "BeaverTails-Evaluation": None,
     "alpaca": "alpaca",
     "stanford-alpaca": "alpaca",
     "firefly": "firefly",
     "PKU-SafeRLHF": "PKU-SafeRLHF",
     "BeaverTails": "BeaverTails",
 }
-"""Schema of a registered data set, by the beginning of its name; others, among them both forms of HH-RLHF, are known by
-their keys."""
+"""Schema of a registered data set, by the beginning of its name, the longer ones first; others, among them both forms
+of HH-RLHF, are known by their keys."""
 
 
 def open_mixture(texts: Sequence[str], *, skip: bool = False, seed: int = SEED) -> tuple[list[Sample], list[str]]:

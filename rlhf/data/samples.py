@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -290,21 +291,22 @@ def schema_of(row: Row) -> str:
 
 
 def schema_of_all(entries: Sequence[Entry]) -> str:
-    """The most particular schema among those of the first rows, so that one that lacks a field does not decide.
+    """The schema that most of the first rows fit, so that a stray one does not decide; of two, the more particular one.
 
     Raises:
         ValueError: none fits any of them; the message is that of the first.
     """
     order = {name: place for place, name in enumerate(SCHEMAS_BY_KEYS)}
-    found, faults = set(), []
+    found: Counter[str] = Counter()
+    faults = []
     for entry in [entry for entry in entries if not entry.fault][:LOOKED_AT]:
         try:
-            found.add(schema_of(entry.row))
+            found[schema_of(entry.row)] += 1
         except ValueError as error:
             faults.append(f"{entry.source}: {error}")
     if not found:
         raise ValueError(faults[0])
-    return min(found, key=order.__getitem__)
+    return min(found, key=lambda name: (-found[name], order[name]))
 
 
 def load(path: Path, schema: str | None = None, *, skip: bool = False) -> tuple[list[Sample], list[str]]:
@@ -312,7 +314,7 @@ def load(path: Path, schema: str | None = None, *, skip: bool = False) -> tuple[
 
     Args:
         path: what to read.
-        schema: one of `SCHEMAS`; None for the most particular one that the keys of the first rows fit.
+        schema: one of `SCHEMAS`; None for the one that the keys of most of the first rows fit, for each file.
         skip: leave rows out that cannot be read or used, instead of refusing the file.
 
     Returns:
@@ -328,13 +330,21 @@ def load(path: Path, schema: str | None = None, *, skip: bool = False) -> tuple[
         raise ValueError(faults[0])
     if len(faults) == len(entries):
         raise ValueError(f"{path} holds no rows" + (f" that can be read; {faults[0]}" if faults else ""))
-    read = SCHEMAS[schema or schema_of_all(entries)]
+    by_file: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_file.setdefault(entry.source.rpartition(", row ")[0], []).append(entry)
+    readers: dict[str, Callable[[Row], Sample]] = {}
+    for name, rows in by_file.items():
+        if schema or not all(entry.fault for entry in rows):
+            readers[name] = SCHEMAS[schema or schema_of_all(rows)]
     samples, left_out = [], []
     for entry in entries:
         try:
             if entry.fault:
                 raise ValueError(entry.fault)
-            samples.append(_used(read(entry.row))._replace(source=entry.source))
+            samples.append(
+                _used(readers[entry.source.rpartition(", row ")[0]](entry.row))._replace(source=entry.source)
+            )
         except (KeyError, ValueError) as error:
             reason = f"there is no field {error}" if isinstance(error, KeyError) else str(error)
             line = f"{entry.source}: {reason}"

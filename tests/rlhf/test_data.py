@@ -9,6 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from rlhf.data.files import read_rows
+from rlhf.data.mixing import open_mixture
 from rlhf.data.samples import Sample, load
 from tests.conftest import ROOT
 
@@ -126,6 +127,29 @@ def test_a_first_row_that_lacks_a_field_does_not_decide_what_the_others_are(rows
         load(path)
     samples, left_out = load(path, skip=True)
     assert len(left_out) == 1 and [s.safe for s in samples] == 2 * [load(write(tmp_path / "x.jsonl", rows))[0][0].safe]
+
+
+@pytest.mark.parametrize("stray", [{"response": ["one"]}, {"label": None}, {"category": {}, "is_safe": True}])
+def test_a_stray_row_does_not_decide_what_the_others_are(stray, tmp_path):
+    plain = {"prompt": "p", "response": "r"}
+    path = write(tmp_path / "rows.jsonl", [plain] * 3 + [plain | stray] + [plain] * 3)
+    samples, left_out = load(path, skip=True)
+    assert len(samples) >= 6 and len(samples) + len(left_out) == 7
+    assert all("row 3" in line for line in left_out)
+
+
+def test_each_file_of_a_folder_has_a_schema_of_its_own(tmp_path):
+    write(tmp_path / "a.jsonl", [{"prompt": "p", "response": "r"}])
+    write(tmp_path / "b.jsonl", [{"instruction": "i", "output": "o"}, {"instruction": "j", "output": "o"}])
+    samples, left_out = load(tmp_path)
+    assert [s.prompt for s in samples] == [("p",), ("i",), ("j",)] and not left_out
+
+
+def test_an_evaluation_by_name_is_one_of_questions(tmp_path):
+    rows = [{"prompt": "p", "category": "theft", "category_id": 5}]
+    path = write(tmp_path / "rows.jsonl", rows)
+    assert open_mixture([f"BeaverTails-Evaluation::{path}"])[0][0].labels == {"theft": True}
+    assert open_mixture([f"BeaverTails-Evaluation::{write(path, [{'prompt': 'p'}])}"])[0][0].prompt == ("p",)
 
 
 def test_rows_that_are_not_json_are_left_out_and_counted_too(tmp_path):

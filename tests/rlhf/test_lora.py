@@ -213,13 +213,13 @@ def test_ppo_lag_with_adapters_begins_at_the_reference_and_rises_too():
 
 def test_critics_learn_first_and_the_weight_of_the_divergence_falls_by_one_factor():
     options = dataclasses.replace(
-        REINFORCEMENT, actor_delay=2, iterations=4, kl_coefficient=0.2, last_kl_coefficient=0.025
+        REINFORCEMENT, actor_delay=2, iterations=6, kl_coefficient=0.2, last_kl_coefficient=0.025
     )
     trainer = ppo_lag(options)
     step = jax.jit(trainer.step)
     state = jax.jit(trainer.init)(jax.random.key(4))
     weights = []
-    for number in range(5):
+    for number in range(7):
         new, metrics = step(state)
         for part, rests in (("actor", number < 2), ("critics", False)):
             pairs = zip(*(jax.tree.leaves(s.params[part]) for s in (state, new)), strict=True)
@@ -227,7 +227,7 @@ def test_critics_learn_first_and_the_weight_of_the_divergence_falls_by_one_facto
         assert all(not np.any(x) for x in jax.tree.leaves(new.optimizer["actor"])) == (number < 2)
         weights.append(float(metrics["kl_coefficient"]))
         state = new
-    np.testing.assert_allclose(weights, [0.2, 0.1, 0.05, 0.025, 0.025], rtol=1e-5)
+    np.testing.assert_allclose(weights, [0.2, 0.2, 0.2, 0.1, 0.05, 0.025, 0.025], rtol=1e-5)
     # What is paid for leaving the reference is what is learned from: the weight alone tells two runs apart.
     other = ppo_lag(dataclasses.replace(options, actor_delay=0, last_kl_coefficient=0.0))
     same = ppo_lag(dataclasses.replace(options, actor_delay=0, last_kl_coefficient=0.2))
@@ -235,6 +235,8 @@ def test_critics_learn_first_and_the_weight_of_the_divergence_falls_by_one_facto
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), *ended)
     with pytest.raises(ValueError, match=r"last_kl_coefficient must be at most the kl_coefficient 0.02, got 0.1"):
         dataclasses.replace(REINFORCEMENT, last_kl_coefficient=0.1)
+    with pytest.raises(ValueError, match="actor_delay 6 leaves the actor none of the 6 iterations"):
+        dataclasses.replace(options, actor_delay=6)
     with pytest.raises(ValueError, match="estimator 'group' has none"):
         dataclasses.replace(REINFORCEMENT, estimator="group", actor_delay=1)
 

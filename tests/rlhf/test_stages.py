@@ -187,6 +187,12 @@ def test_judges_that_are_adapters_of_the_actors_model_stand_on_its_copy_of_the_w
         assert alone.config == whole.config and alone.config.score_pooling == "mean"
         jax.tree.map(np.testing.assert_array_equal, alone.params, whole.params)
         jax.tree.map(np.testing.assert_array_equal, alone.statistics, whole.statistics)
+        assert "is no moderation model: expected 14 scores" in refused(
+            capsys, "flagged", tmp_path / kind / "adapter", "--data", files["sft"]
+        )
+        assert "a model that gives scores, and a language model is wanted" in refused(
+            capsys, "generate", "--model", tmp_path / kind / "model", "--prompt", "a"
+        )
 
     def words(part: str) -> list:
         judges = ["--reward-model", tmp_path / "reward" / part, "--cost-model", tmp_path / "cost" / part]
@@ -203,6 +209,19 @@ def test_judges_that_are_adapters_of_the_actors_model_stand_on_its_copy_of_the_w
         assert metrics[0][name] == pytest.approx(metrics[1][name], rel=1e-4), name
     one = sum(np.size(x) for x in jax.tree.leaves(folder.open_model(start).params))
     assert one < sizes[0] < 1.1 * one and sizes[1] > 2 * one
+    lacking = ["--reward-model", tmp_path / "nowhere", "--cost-model", tmp_path / "neither", *RL]
+    said = refused(capsys, "ppo-lag", "--model", start, "--data", files["prompts"], *lacking)
+    assert "there is no folder" in said and "nowhere" in said and "neither" in said
+    changed = tmp_path / "changed"
+    shutil.copytree(start, changed)
+    words_of = json.loads((tmp_path / "cost" / "adapter" / "adapter_config.json").read_text())
+    assert Path(words_of["base_model_name_or_path"]) == start.resolve()
+    table = changed / "model.safetensors"
+    table.write_bytes(table.read_bytes()[:-1] + b"\x3f")
+    (tmp_path / "cost" / "adapter" / "adapter_config.json").write_text(
+        json.dumps(words_of | {"base_model_name_or_path": str(changed)})
+    )
+    assert "holds adapters of other weights than" in refused(capsys, *words("adapter"))
     assert refused(capsys, *words("adapter")[:-2], "--model", tmp_path / "reward" / "adapter").endswith(
         "holds adapters of a score model, and a language model is wanted"
     )
