@@ -217,7 +217,7 @@ def test_judges_that_are_adapters_of_the_actors_model_stand_on_its_copy_of_the_w
     words_of = json.loads((tmp_path / "cost" / "adapter" / "adapter_config.json").read_text())
     assert Path(words_of["base_model_name_or_path"]) == start.resolve()
     table = changed / "model.safetensors"
-    table.write_bytes(table.read_bytes()[:-1] + b"\x3f")
+    table.write_bytes(table.read_bytes()[:-1] + b"\0")
     (tmp_path / "cost" / "adapter" / "adapter_config.json").write_text(
         json.dumps(words_of | {"base_model_name_or_path": str(changed)})
     )
