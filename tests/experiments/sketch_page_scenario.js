@@ -42,6 +42,7 @@
     report.svg = await blob.text();
     press("clear");
     report.cleared = strokes;
+    document.getElementById("temperature").max = "200";    // the slider itself gives no more than it may
     document.getElementById("temperature").value = "99";   // more than the server takes
     press("ask");
     await until(() => document.getElementById("status").className === "bad");
