@@ -47,7 +47,7 @@ setup: $(STAMP) ## create .venv with the pinned versions and the package in edit
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 is needed and neither python3.11 nor python3 was found" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, $(PYTHON) is {sys.version.split()[0]}; say which with make PYTHON=...")'
-	@echo "setting up $(VENV) with $(PYTHON): about 1.3 GB, a minute or two"
+	@echo "setting up $(VENV) with $(PYTHON): about 1.8 GB, a minute or two"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
