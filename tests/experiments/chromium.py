@@ -1,6 +1,6 @@
 """Load a page in the Chromium of Qt WebEngine, without a screen, and print its title once that is an object.
 
-    python chromium.py URL SECONDS
+python chromium.py URL SECONDS
 """
 
 import os

@@ -186,6 +186,7 @@ def test_a_person_draws_keeps_undoes_and_saves_in_chromium(companion: Companion,
     page = PAGE.read_text().replace("</body>", f"<script>{SCENARIO.read_text()}</script></body>")
     with serving(companion, page) as port:
         words = [sys.executable, str(IN_CHROMIUM), f"http://127.0.0.1:{port}/", "90"]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=120, env={**os.environ, "HOME": str(tmp_path)})
+        world = {**os.environ, "HOME": str(tmp_path)}
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120, env=world)
     assert done.returncode == 0, done.stdout[:2000] + done.stderr[-2000:]
     lived_through(json.loads(html.unescape(done.stdout)))
