@@ -133,16 +133,21 @@ def size(tree):
     return sum(np.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
+TEXTS_AND_SCORES = (
+    np.random.default_rng(3).integers(0, 40, (8, 9), np.int32),
+    np.linspace(-2, 2, 8, dtype=np.float32),
+)
+"""Texts and what they are to be scored; eight of each can be learned by heart."""
+
+
+def squared_error(params, batch):
+    error = SCORER.apply({"params": params}, batch[0], jnp.ones_like(batch[0], bool)).end_scores[:, 0] - batch[1]
+    return Judgement(jnp.mean(error**2), {})
+
+
 def test_supervised_training_moves_adapters_and_heads_and_nothing_below_them():
-    ids = np.random.default_rng(3).integers(0, 40, (8, 9), np.int32)
-    data = (ids, np.linspace(-2, 2, 8, dtype=np.float32))
-
-    def loss(params, batch):
-        error = SCORER.apply({"params": params}, batch[0], jnp.ones_like(batch[0], bool)).end_scores[:, 0] - batch[1]
-        return Judgement(jnp.mean(error**2), {})
-
     options = TrainingOptions(epochs=40, batch_size=8, learning_rate=0.02, schedule="constant", lora_rank=4)
-    trainer = supervised_trainer("test", REWARD, data, loss, options)
+    trainer = supervised_trainer("test", REWARD, TEXTS_AND_SCORES, squared_error, options)
     state, metrics = jax.jit(lambda key: jsafe.run(trainer, key, 40))(jax.random.key(0))
     assert metrics["loss"][0] > 1.0 and metrics["loss"][-1] < 0.1
     trained = state.params["model"]
@@ -273,19 +278,12 @@ def test_an_adapter_reads_what_is_left_and_says_the_same_on_average():
 
 
 def test_training_with_dropout_of_adapters_learns_and_differs():
-    ids = np.random.default_rng(3).integers(0, 40, (8, 9), np.int32)
-    data = (ids, np.linspace(-2, 2, 8, dtype=np.float32))
-
-    def loss(params, batch):
-        error = SCORER.apply({"params": params}, batch[0], jnp.ones_like(batch[0], bool)).end_scores[:, 0] - batch[1]
-        return Judgement(jnp.mean(error**2), {})
-
     found = {}
     for rate in (0.0, 0.3):
         options = TrainingOptions(
             epochs=40, batch_size=8, learning_rate=0.02, schedule="constant", lora_rank=4, lora_dropout=rate
         )
-        trainer = supervised_trainer("test", REWARD, data, loss, options)
+        trainer = supervised_trainer("test", REWARD, TEXTS_AND_SCORES, squared_error, options)
         found[rate] = jax.jit(lambda key, t=trainer: jsafe.run(t, key, 40)[1]["loss"])(jax.random.key(0))
     assert found[0.3][0] == found[0.0][0] > 1.0  # at first an adapter adds nothing
     assert found[0.3][-5:].mean() < 0.5 and np.abs(found[0.3][5:] - found[0.0][5:]).max() > 1e-3
