@@ -150,13 +150,10 @@ def way_of(args: argparse.Namespace, by: Artist, length: int) -> Way:
         )
     if args.predictor and not args.inspect and not by.guided:
         raise CommandError(f"{args.model} is not told what a predictor says: add --inspect, or leave --predictor out")
-    refine = getattr(args, "refine", None)
-    if args.best_of is None and refine is None and args.discriminator:
-        other = ", or --refine STEPS and it" if hasattr(args, "refine") else ""
-        raise CommandError(f"--best-of N and --discriminator DIR go together{other}")
-    if (args.best_of or refine) and not args.discriminator:
-        flag = "--best-of N" if args.best_of else "--refine STEPS"
-        raise CommandError(f"{flag} and --discriminator DIR go together")
+    uses = {f"--{name.replace('_', '-')}": getattr(args, name) for name in ("best_of", "refine") if hasattr(args, name)}
+    if any(uses.values()) != (args.discriminator is not None):
+        flags = [flag for flag, value in uses.items() if value] or list(uses)
+        raise CommandError(f"{' or '.join(flags)} and --discriminator DIR go together")
     critic = opened(args.discriminator, TrainedDiscriminator, "--discriminator") if args.best_of else None
     return Way(length, args.convention, inspection, critic, args.best_of or 1)
 
