@@ -214,24 +214,22 @@ def refined(
             odds = judge(params, offsets(places), drawings)
             return jnp.sum(odds), odds
 
-        def step(carry: Any, _: Any) -> tuple[Any, None]:
-            places, best, most, first = carry
+        def step(carry: Any, _: Any) -> tuple[Any, jax.Array]:
+            places, best, most = carry
             (_, odds), slope = jax.value_and_grad(scored, has_aux=True)(places)
             better = odds > most
             best, most = jnp.where(better[:, None, None], places, best), jnp.where(better, odds, most)
-            first = jnp.where(jnp.isnan(first), odds, first)
             slope = jnp.where(real, slope, 0.0).at[:, 0].set(0.0)
             longest = jnp.max(jnp.linalg.norm(slope, axis=-1), axis=1)[:, None, None]
-            return (places + stride * side * slope / jnp.maximum(longest, 1e-12), best, most, first), None
+            return (places + stride * side * slope / jnp.maximum(longest, 1e-12), best, most), odds
 
-        unknown = jnp.full(len(places), jnp.nan)
-        begun = (places, places, jnp.full(len(places), -jnp.inf), unknown)
-        (last, best, most, first), _ = jax.lax.scan(step, begun, None, length=steps)
+        begun = (places, places, jnp.full(len(places), -jnp.inf))
+        (last, best, most), on_the_way = jax.lax.scan(step, begun, None, length=steps)
         odds = scored(last)[1]
         better = odds > most
         best, most = jnp.where(better[:, None, None], last, best), jnp.where(better, odds, most)
         rows = jnp.concatenate([offsets(best), drawings.rows[..., 2:]], axis=-1)
-        return drawings._replace(rows=rows), jnp.stack([first, most], axis=-1)
+        return drawings._replace(rows=rows), jnp.stack([on_the_way[0], most], axis=-1)
 
     return refine
 
