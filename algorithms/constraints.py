@@ -16,9 +16,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from algorithms.on_policy.parts import ConstraintPart, Signal
+from algorithms.on_policy.interfaces import ConstraintPart, Signal
 from jsafe import multipliers
-from jsafe.hyper import Hyper, hyperparameters, option
+from jsafe.config import Hyper, hyperparameters, option
 from jsafe.multipliers import NO_LIMIT, Multiplier
 
 

@@ -16,9 +16,9 @@ import math
 import mujoco
 
 from envs_mjx.agents import AGENTS
-from envs_mjx.agents.base import NO_LENGTH, Contacts, ball_as_capsule
-from envs_mjx.config import Config
-from envs_mjx.objects import Objects
+from envs_mjx.agents.agent import NO_LENGTH, Contacts, ball_as_capsule
+from envs_mjx.navigation.config import Config
+from envs_mjx.navigation.objects import Objects
 
 SUBSTEPS = 10  # physics steps in a control step, for every robot
 
@@ -42,7 +42,7 @@ class Colliders:
             of the cylinder, which is the same shape from the side.
         search_balls: whether balls and cylinders (wheels and buttons, the car's rear ball and pillars) meet by
             iterative search, as in the MuJoCo of the reference, instead of by today's closed form
-            (`envs_mjx.agents.base.ball_as_capsule`).
+            (`envs_mjx.agents.agent.ball_as_capsule`).
         boxes_meet: whether free boxes touch each other.
     """
 

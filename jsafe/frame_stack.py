@@ -2,7 +2,7 @@
 
 A task in which the present observation does not tell everything (a partially observed CMDP) needs memory. Here it is
 a window: the environment shows its last K observations, and a recurrent network reads them afresh for each sample
-(`jsafe.torsos.Recurrent`), or a perceptron all at once (frame stacking, Mnih et al. 2015).
+(`jsafe.networks.encoders.Recurrent`), or a perceptron all at once (frame stacking, Mnih et al. 2015).
 
 The alternative is to carry a hidden state from step to step. It remembers more than K steps, but the policy is then
 no function of a sample: minibatches must be whole sequences instead of shuffled samples, a state that was carried is

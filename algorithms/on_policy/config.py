@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from jsafe import torsos
-from jsafe.hyper import Hyper, hyperparameters, option
-from jsafe.networks import ACTIVATIONS, INITIALIZERS
-from jsafe.torsos import TORSOS
+from jsafe.config import Hyper, hyperparameters, option
+from jsafe.networks import encoders
+from jsafe.networks.encoders import TORSOS
+from jsafe.networks.mlp import ACTIVATIONS, INITIALIZERS
 
 
 @hyperparameters
@@ -48,7 +48,7 @@ class OnPolicy(Hyper):
     def __post_init__(self) -> None:
         """Check each option, that the environments share an iteration evenly, and that the torso has what it needs."""
         super().__post_init__()
-        torsos.check(self.torso, self.history, self.image_shape)
+        encoders.check(self.torso, self.history, self.image_shape)
         if self.steps_per_iteration % self.num_envs:
             raise ValueError(
                 f"steps_per_iteration must be a multiple of num_envs ({self.num_envs}), got {self.steps_per_iteration}"

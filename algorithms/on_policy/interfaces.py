@@ -1,8 +1,8 @@
 """What the on-policy loop and its parts pass to each other, and what a part is.
 
 An algorithm is a product of three parts: how the policy is updated (`algorithms.on_policy.updates`), how a
-constraint weighs on it (`algorithms.on_policy.constraints`), and how the decision process is rewritten first
-(`algorithms.on_policy.transforms`). Each part brings its own hyper-parameters.
+constraint weighs on it (`algorithms.constraints`), and how the decision process is rewritten first
+(`algorithms.transforms`). Each part brings its own hyper-parameters.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import jax
 from flax import struct
 
 from jsafe import Env, State
+from jsafe.config import Hyper as Options
 from jsafe.distributions import Distribution
-from jsafe.hyper import Hyper as Options
 from jsafe.multipliers import Multiplier
-from jsafe.networks import Network
+from jsafe.networks.mlp import Network
 
 Hyper = Mapping[str, Any]
 """Traced hyper-parameters by name."""

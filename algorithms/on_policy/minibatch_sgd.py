@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from algorithms.on_policy.parts import Batch, Hyper, Networks, Signal
+from algorithms.on_policy.interfaces import Batch, Hyper, Networks, Signal
 from jsafe.distributions import Distribution
 
 PolicyLoss = Callable[[Distribution, Batch, jax.Array, Signal, Hyper], jax.Array]

@@ -22,10 +22,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from algorithms.on_policy import minibatch
-from algorithms.on_policy.minibatch import BETA1, BETA2, EPSILON, Problem, Stepper
-from algorithms.on_policy.parts import Batch, Networks
-from jsafe.networks import ACTIVATIONS, Layout
+from algorithms.on_policy import minibatch_sgd
+from algorithms.on_policy.interfaces import Batch, Networks
+from algorithms.on_policy.minibatch_sgd import BETA1, BETA2, EPSILON, Problem, Stepper
+from jsafe.networks.mlp import ACTIVATIONS, Layout
 
 DERIVATIVES: dict[str, Callable[[jax.Array], jax.Array]] = {
     "tanh": lambda y: 1.0 - y * y,
@@ -109,7 +109,7 @@ def stepper(networks: Networks, trained: tuple[str, ...]) -> Stepper:
         params, mean, square, count = inner
         grads = gradients(params, rows, weights, problem, trained, sizes, layout)
         norms = jnp.sqrt(sum(jnp.sum(g * g, axis=1) for g in jax.tree.leaves(grads)))
-        scales, finite = minibatch.grad_scales(
+        scales, finite = minibatch_sgd.grad_scales(
             dict(zip(trained, norms, strict=True)), problem.hyper["max_grad_norm"], problem.joint_grad_norm
         )
         scale = jnp.stack([scales[name] for name in trained])[:, None]
@@ -154,7 +154,7 @@ def gradients(
     def loss(top: jax.Array, log_std: jax.Array) -> jax.Array:
         named = {name: top[i, 0] for i, name in enumerate(trained) if name != "policy"}
         policy = layout.gaussian(top[0].T, log_std[0]) if has_policy and layout.gaussian else None
-        return minibatch.output_loss(policy, named, rows, weights, problem)
+        return minibatch_sgd.output_loss(policy, named, rows, weights, problem)
 
     d_top, d_log_std = jax.grad(loss, argnums=(0, 1))(top, log_std)
 

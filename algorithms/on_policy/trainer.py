@@ -1,8 +1,8 @@
 """The one training loop of the on-policy family.
 
 Collect, look at the costs, move the multipliers, estimate advantages, update. What differs between algorithms comes
-in as parts: a policy update (`algorithms.on_policy.updates`), a constraint (`algorithms.on_policy.constraints`) or
-none, and a rewritten environment (`algorithms.on_policy.transforms`) or the environment as it is.
+in as parts: a policy update (`algorithms.on_policy.updates`), a constraint (`algorithms.constraints`) or
+none, and a rewritten environment (`algorithms.transforms`) or the environment as it is.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from algorithms.on_policy.advantages import make_batch
-from algorithms.on_policy.options import OnPolicy
-from algorithms.on_policy.parts import ConstraintPart, Networks, Schedule, Signal, Update, value_names
-from jsafe import Env, Metrics, PolicySpec, Trainer, TrainerInfo, TrainState, episodes, normalize, rollout
-from jsafe.hyper import merged_traced
-from jsafe.networks import make_policy, make_value
+from algorithms.on_policy.config import OnPolicy
+from algorithms.on_policy.interfaces import ConstraintPart, Networks, Schedule, Signal, Update, value_names
+from jsafe import Env, Metrics, PolicySpec, Trainer, TrainerInfo, TrainState, episode_stats, rollout, running_statistics
+from jsafe.config import merged_traced
+from jsafe.networks.mlp import make_policy, make_value
 
 
 def policy_spec(env: Env, options: OnPolicy) -> PolicySpec:
@@ -101,7 +101,7 @@ def build(
     scaled = options.normalize_rewards or _says(options, "normalize_costs")
 
     def observe(state: TrainState, obs: jax.Array) -> jax.Array:
-        return normalize.apply(state.normalizer, obs, options.observation_clip)
+        return running_statistics.apply(state.normalizer, obs, options.observation_clip)
 
     def with_limits(hyper: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         return {**hyper, "cost_limit": jnp.atleast_1d(hyper["cost_limit"])} if num_constraints else dict(hyper)
@@ -121,13 +121,13 @@ def build(
             params=params,
             optimizer=update.init(params),
             dual=dual,
-            normalizer=normalize.init(size) if options.normalize_observations else (),
+            normalizer=running_statistics.init(size) if options.normalize_observations else (),
             rollout=tell(dual, rollout.init(env, k_envs, options.num_envs, options.episode_window)),
             key=key,
             iteration=jnp.zeros((), jnp.int32),
             skipped=jnp.zeros((), jnp.int32),
             hyper=traced,
-            scales=normalize.init(1 + num_constraints) if scaled else (),
+            scales=running_statistics.init(1 + num_constraints) if scaled else (),
         )
 
     def act(state: TrainState, obs: jax.Array, key: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
@@ -143,7 +143,7 @@ def build(
         envs, transitions = rollout.unroll(
             env, lambda obs, k: act(state, obs, k), envs, k_rollout, options.steps_per_env
         )
-        recent = episodes.means(envs.window, transitions)
+        recent = episode_stats.means(envs.window, transitions)
         hyper = with_limits(state.hyper)
 
         costs, episode_costs = _bounded_costs(options, num_constraints, each, before, envs.window, transitions)
@@ -185,7 +185,7 @@ def build(
 
         normalizer = state.normalizer
         if options.normalize_observations:
-            normalizer = normalize.update(state.normalizer, transitions.obs)
+            normalizer = running_statistics.update(state.normalizer, transitions.obs)
         skipped = state.skipped + update_metrics["skipped"]
         iteration = state.iteration + 1
         metrics = {
@@ -249,8 +249,8 @@ def _bounded_costs(
     options: OnPolicy,
     num_constraints: int,
     each: bool,
-    before: episodes.EpisodeWindow,
-    window: episodes.EpisodeWindow,
+    before: episode_stats.EpisodeWindow,
+    window: episode_stats.EpisodeWindow,
     transitions: rollout.Transition,
 ) -> tuple[jax.Array, jax.Array]:
     """The costs that have limits, C of them: of each step `[T, N, C]`, and of an episode `[C]`.
@@ -267,11 +267,11 @@ def _bounded_costs(
         return jnp.zeros((*transitions.reward.shape, 0), jnp.float32), jnp.zeros(0, jnp.float32)
     costs = transitions.costs if each else transitions.cost[..., None]
     if _says(options, "smooth_costs_twice"):
-        twice = episodes.running_mean_costs(before, transitions)
+        twice = episode_stats.running_mean_costs(before, transitions)
         return costs, twice[1:] if each else twice[:1]
     if each:
-        return costs, episodes.mean_costs(window, transitions)
-    return costs, episodes.means(window, transitions)["cost"][None]
+        return costs, episode_stats.mean_costs(window, transitions)
+    return costs, episode_stats.means(window, transitions)["cost"][None]
 
 
 def _scale(options: OnPolicy, scales: Any, rewards: jax.Array, costs: jax.Array) -> tuple[Any, jax.Array, jax.Array]:
@@ -279,7 +279,7 @@ def _scale(options: OnPolicy, scales: Any, rewards: jax.Array, costs: jax.Array)
     if not (options.normalize_rewards or _says(options, "normalize_costs")):
         return scales, rewards, costs
     raw = jnp.concatenate([rewards[..., None], costs], axis=-1)
-    scaled = normalize.apply(scales, raw, options.observation_clip)
+    scaled = running_statistics.apply(scales, raw, options.observation_clip)
     rewards = scaled[..., 0] if options.normalize_rewards else rewards
     costs = scaled[..., 1:] if _says(options, "normalize_costs") else costs
-    return normalize.update(scales, raw), rewards, costs
+    return running_statistics.update(scales, raw), rewards, costs

@@ -14,13 +14,13 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from algorithms.on_policy import first_order, minibatch
-from algorithms.on_policy.minibatch import ADAM, Problem
-from algorithms.on_policy.options import Minibatched
-from algorithms.on_policy.parts import Batch, Hyper, Networks, Signal, Update
+from algorithms.on_policy import first_order, minibatch_sgd
+from algorithms.on_policy.config import Minibatched
+from algorithms.on_policy.interfaces import Batch, Hyper, Networks, Signal, Update
+from algorithms.on_policy.minibatch_sgd import ADAM, Problem
 from jsafe import trust_region
+from jsafe.config import hyperparameters, option
 from jsafe.distributions import Distribution
-from jsafe.hyper import hyperparameters, option
 
 
 @hyperparameters
@@ -125,7 +125,7 @@ def make(rule: Rule, networks: Networks, values: tuple[str, ...], options: Secon
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, jax.Array]]:
         policy, policy_metrics = _move(rule, params["policy"], batch, signal, hyper, networks, options)
         rates = {name: jnp.asarray(hyper["value_learning_rate"], jnp.float32) for name in values}
-        params, optimizer, metrics = minibatch.run_passes(
+        params, optimizer, metrics = minibatch_sgd.run_passes(
             key,
             {**params, "policy": policy},
             optimizer,

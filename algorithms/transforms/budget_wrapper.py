@@ -15,9 +15,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from algorithms.on_policy.parts import Schedule
+from algorithms.on_policy.interfaces import Schedule
 from jsafe import Env, Spec, State
-from jsafe.history import History
+from jsafe.frame_stack import History
 
 Memory = dict[str, jax.Array]
 """Name to `[...]`, one entry for each environment."""

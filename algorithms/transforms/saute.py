@@ -26,10 +26,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from algorithms.on_policy.parts import TransformPart
-from algorithms.on_policy.transforms.wrapper import Memory, Rewritten, constant
+from algorithms.on_policy.interfaces import TransformPart
+from algorithms.transforms.budget_wrapper import Memory, Rewritten, constant
 from jsafe import Env, State
-from jsafe.hyper import Hyper, hyperparameters, option
+from jsafe.config import Hyper, hyperparameters, option
 
 
 @hyperparameters

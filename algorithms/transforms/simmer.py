@@ -32,11 +32,11 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from algorithms.on_policy.parts import Hyper, Schedule, TransformPart
-from algorithms.on_policy.transforms.saute import Saute, Sauted
-from algorithms.on_policy.transforms.wrapper import Memory
+from algorithms.on_policy.interfaces import Hyper, Schedule, TransformPart
+from algorithms.transforms.budget_wrapper import Memory
+from algorithms.transforms.saute import Saute, Sauted
 from jsafe import Env
-from jsafe.hyper import hyperparameters, option
+from jsafe.config import hyperparameters, option
 
 SMALLEST = 1e-6
 """Lower bound of a budget, in cost of an episode."""

@@ -29,7 +29,7 @@ class Contacts(NamedTuple):
 
 
 def ball_as_capsule(radius: float, contact: str) -> str:
-    """MJCF of an unseen, weightless ball that MuJoCo takes for a capsule (`envs_mjx.world` shrinks it to a ball).
+    """MJCF of an unseen, weightless ball that MuJoCo takes for a capsule (`envs_mjx.mjcf` shrinks it to a ball).
 
     Sphere-cylinder contacts have a closed form today; the MuJoCo of the reference (2.3.3) searched for them, as every
     version does for capsules, with the same support function when the straight part has length zero.

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 
-from envs_mjx.analytic.finite import Optimum
+from envs_mjx.analytic.tabular import Optimum
 from jsafe.cmdp import Spec, State
 
 BOUND = 3.0

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from envs_mjx.analytic.finite import FiniteCMDP, Optimum, finite_optimum, least_cost, tables
+from envs_mjx.analytic.tabular import FiniteCMDP, Optimum, finite_optimum, least_cost, tables
 
 DIGITS = 9
 """Memories that agree to this many decimals are one."""

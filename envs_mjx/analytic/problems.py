@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs_mjx.analytic.finite import FiniteCMDP, Optimum, finite_optimum
-from envs_mjx.analytic.linear_quadratic import LinearQuadratic, linear_quadratic_optimum
+from envs_mjx.analytic.lqr import LinearQuadratic, linear_quadratic_optimum
+from envs_mjx.analytic.tabular import FiniteCMDP, Optimum, finite_optimum
 
 COOL, HOLD, HEAT = range(3)
 """The actions of the reactor."""

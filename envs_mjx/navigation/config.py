@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from envs_mjx.objects import Objects, Rectangle
+from envs_mjx.navigation.objects import Objects, Rectangle
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Config:
     Attributes:
         id: registered name.
         agent: key of `envs_mjx.agents.AGENTS`.
-        task: key of `envs_mjx.tasks.TASKS`.
+        task: key of `envs_mjx.navigation.tasks.TASKS`.
         objects: the things in the arena in the reference's order (ghosts and fixtures, free bodies, driven bodies).
         extents: the arena, `(x_min, y_min, x_max, y_max)` in metres.
         agent_placements: rectangles for the robot's start; None for the extents.

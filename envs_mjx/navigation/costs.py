@@ -5,9 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from envs_mjx.config import Config
-from envs_mjx.objects import Sigwalls, Vases
-from envs_mjx.tasks.base import View
+from envs_mjx.navigation.config import Config
+from envs_mjx.navigation.objects import Sigwalls, Vases
+from envs_mjx.navigation.tasks.task import View
 
 
 def raw_costs(view: View, timer: jax.Array, config: Config) -> dict[str, jax.Array]:

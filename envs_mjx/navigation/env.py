@@ -12,16 +12,17 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from envs_mjx import layout, physics
+from envs_mjx import physics
 from envs_mjx.agents import AGENTS
-from envs_mjx.agents.base import quaternion_about_z
-from envs_mjx.config import Config
-from envs_mjx.costs import cost_names, raw_costs
-from envs_mjx.objects import Buttons, Gremlins
-from envs_mjx.perception import lidars
-from envs_mjx.scene import scene
-from envs_mjx.tasks import TASKS, Data, View
-from envs_mjx.world import SUBSTEPS, World, bodies_of, build, touchable_of
+from envs_mjx.agents.agent import quaternion_about_z
+from envs_mjx.mjcf import SUBSTEPS, World, bodies_of, build, touchable_of
+from envs_mjx.navigation import layout
+from envs_mjx.navigation.config import Config
+from envs_mjx.navigation.costs import cost_names, raw_costs
+from envs_mjx.navigation.lidar import lidars
+from envs_mjx.navigation.objects import Buttons, Gremlins
+from envs_mjx.navigation.tasks import TASKS, Data, View
+from envs_mjx.navigation.top_view import scene
 from jsafe.cmdp import Spec, State
 
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs_mjx.config import Config
+from envs_mjx.navigation.config import Config
 
 TRIES_PER_THING = 100
 TRIES_PER_LAYOUT = 10_000

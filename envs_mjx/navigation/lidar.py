@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from envs_mjx.config import LidarConfig
+from envs_mjx.navigation.config import LidarConfig
 
 
 def in_agent_frame(points: jax.Array, position: jax.Array, rotation: jax.Array) -> jax.Array:

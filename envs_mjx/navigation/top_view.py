@@ -9,7 +9,7 @@ import numpy as np
 from envs_mjx.agents import AGENTS
 
 if TYPE_CHECKING:
-    from envs_mjx.navigation import Navigation
+    from envs_mjx.navigation.env import Navigation
     from jsafe.cmdp import State
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 import jax
 
-from envs_mjx.config import Config
+from envs_mjx.navigation.config import Config
 
 
 class Sensed(NamedTuple):
@@ -84,6 +84,6 @@ def make(config: Config, backend: str, profile: str = "exact") -> Physics:
         from envs_mjx.physics import mujoco_c
 
         return mujoco_c.make(config)
-    from envs_mjx.physics import mjx_jax
+    from envs_mjx.physics.mjx import mjx_backend
 
-    return mjx_jax.make(config, "jax" if backend == "mjx" else "warp", profile)
+    return mjx_backend.make(config, "jax" if backend == "mjx" else "warp", profile)

@@ -65,7 +65,7 @@ def frames(
 
     Args:
         model: `mujoco.MjModel`.
-        states: `experiments.simulator.PhysicsStates`, one for each moment.
+        states: `envs_mjx.physics.state_transfer.PhysicsStates`, one for each moment.
         scenes: what `env.scene` says of each moment; the kinds in `GHOSTS` are added to the picture.
         extents: x_min, y_min, x_max, y_max of the arena in metres.
         pixels: width and height.
@@ -76,7 +76,7 @@ def frames(
     import mujoco
     import numpy as np
 
-    from experiments.simulator import put
+    from envs_mjx.physics.state_transfer import put
 
     x_min, y_min, x_max, y_max = (float(value) for value in extents)
     agents = [item["position"] for scene in scenes for item in scene if item["kind"] == "agent"]

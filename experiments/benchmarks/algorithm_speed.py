@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 import algorithms
-from experiments.context import make_env
-from experiments.outcome import note
+from experiments.cli.devices import make_env
+from experiments.cli.result import note
 from jsafe import population
 from jsafe.trainer import Trainer
 

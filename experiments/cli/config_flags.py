@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import algorithms
-from experiments.outcome import CommandError, unknown, value_text
-from experiments.words import integer
+from experiments.cli.argument_types import integer
+from experiments.cli.result import CommandError, unknown, value_text
 
 
 def resolve(name: str) -> str:
@@ -82,7 +82,7 @@ def preset_of(name: str, preset: str | None) -> str:
 
 
 def add_option(group: Any, option: dict[str, Any], facts: dict[str, Any]) -> None:
-    """Add a hyper-parameter, as `jsafe.hyper.describe` gives it, with the value each preset has for it."""
+    """Add a hyper-parameter, as `jsafe.config.describe` gives it, with the value each preset has for it."""
     default_preset = facts["presets"][facts["default_preset"]]
     default = default_preset.get(option["name"], option["default"])
     said = [f"default {value_text(default)}"]

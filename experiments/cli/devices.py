@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.outcome import CommandError, unknown
+from experiments.cli.result import CommandError, unknown
 
 
 def prepare(args: argparse.Namespace) -> None:
@@ -25,7 +25,7 @@ def prepare(args: argparse.Namespace) -> None:
     if coordinator is not None and mesh is None:
         raise CommandError("several processes need --mesh over the devices of all of them, for example --mesh fsdp=8")
     if mesh and devices is None and coordinator != "auto":
-        from rlhf import sharding
+        from rlhf.parallel import sharding
 
         wanted = math.prod(sharding.parse(mesh).values())
         if wanted % (number or 1):

@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from experiments.hyper import add_option, complaint
-from experiments.words import positive
-from jsafe.hyper import Hyper, describe
+from experiments.cli.argument_types import positive
+from experiments.cli.config_flags import add_option, complaint
+from jsafe.config import Hyper, describe
 
 
 class Command(NamedTuple):

@@ -17,9 +17,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
-from experiments.outcome import INTERRUPTED, CommandError, Outcome, note, to_json
-from experiments.stray import StrayOutput
-from experiments.words import integer, key_value, not_negative, positive
+from experiments.cli.argument_types import integer, key_value, not_negative, positive
+from experiments.cli.result import INTERRUPTED, CommandError, Outcome, note, to_json
+from experiments.cli.stdout import StrayOutput
 
 USER_ERROR, INTERNAL_ERROR = 2, 1
 
@@ -245,27 +245,31 @@ def _add_algorithms(parser: argparse.ArgumentParser) -> None:
 COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] = {
     "train": (
         "train an algorithm on an environment, or go on with a run",
-        "experiments.train:train",
+        "experiments.commands.train:train",
         add_train_arguments,
     ),
-    "eval": ("run test episodes with the policies of a run", "experiments.evaluate:evaluate", _add_eval),
-    "render": ("film an episode", "experiments.render:render", _add_render),
-    "report": ("write a self-contained HTML page about one or several runs", "experiments.report:report", _add_report),
-    "demo": ("train, evaluate and report in about five minutes", "experiments.demo:demo", _add_demo),
-    "envs": ("list the environments", "experiments.listings:envs", _add_listing),
+    "eval": ("run test episodes with the policies of a run", "experiments.commands.eval:evaluate", _add_eval),
+    "render": ("film an episode", "experiments.commands.render:render", _add_render),
+    "report": (
+        "write a self-contained HTML page about one or several runs",
+        "experiments.commands.report:report",
+        _add_report,
+    ),
+    "demo": ("train, evaluate and report in about five minutes", "experiments.commands.demo:demo", _add_demo),
+    "envs": ("list the environments", "experiments.commands.listings:envs", _add_listing),
     "algorithms": (
         "list the algorithms, or the hyper-parameters of one",
-        "experiments.listings:algorithms",
+        "experiments.commands.listings:algorithms",
         _add_algorithms,
     ),
     "optimum": (
         "train algorithms where the optimum is known exactly, and say how near they come",
-        "experiments.optimum:optimum",
+        "experiments.commands.optimum:optimum",
         _add_optimum,
     ),
     "published": (
         "put what runs reached beside what OmniSafe published",
-        "experiments.published:published",
+        "experiments.commands.published:published",
         _add_published,
     ),
     "rlhf": (
@@ -280,10 +284,10 @@ COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] 
     ),
     "throughput": (
         "measure environment steps per second, beside the bare simulator",
-        "experiments.throughput:throughput",
+        "experiments.commands.throughput:throughput",
         _add_throughput,
     ),
-    "bench": ("the speed tables of the documentation, measured here", "experiments.bench:bench", _add_bench),
+    "bench": ("the speed tables of the documentation, measured here", "experiments.commands.bench:bench", _add_bench),
 }
 
 
@@ -295,7 +299,7 @@ def _version() -> str:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of `jsafe`, without the hyper-parameters (see `experiments.hyper`)."""
+    """The parser of `jsafe`, without the hyper-parameters (see `experiments.cli.config_flags`)."""
     parser = _Parser(
         prog="jsafe",
         description="Safe reinforcement learning in JAX: training, evaluation and reports as compiled programs.",
@@ -326,7 +330,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         found, _ = scout.parse_known_args([token for token in argv[1:] if token not in ("-h", "--help")])
         if found.algorithm is not None and found.resume is None:
             with contextlib.redirect_stdout(StrayOutput()):
-                hyper = importlib.import_module("experiments.hyper")
+                hyper = importlib.import_module("experiments.cli.config_flags")
             return hyper.parse_train(argv[1:], found.algorithm, _Parser, add_train_arguments)
     if argv and argv[0] in ("rlhf", "sketch"):
         with contextlib.redirect_stdout(StrayOutput()):

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from experiments.outcome import note
+from experiments.cli.result import note
 
 
 @contextlib.contextmanager

@@ -14,11 +14,12 @@ import jax
 import numpy as np
 
 import jsafe
-from experiments.outcome import INTERRUPTED, CommandError, Outcome, note, writable_folder
-from experiments.runs import Run, load_run
-from jsafe import FitResult, Trainer, TrainState, processes, saved_state
-from jsafe.checkpoint import Checkpoints
+from experiments.cli.result import INTERRUPTED, CommandError, Outcome, note, writable_folder
+from experiments.report.run_reader import Run, load_run
+from jsafe import FitResult, Trainer, TrainState, multihost
 from jsafe.population import keys_for, make_population
+from jsafe.runs import resume as saved_state
+from jsafe.runs.checkpoint import Checkpoints
 
 
 def new_folder(args: argparse.Namespace) -> Path:
@@ -161,7 +162,7 @@ def names_of(places: Sequence[Path]) -> list[str]:
 def last_state(result: FitResult) -> TrainState:
     """What the one member of a run ended with, on the host, without what only training needs."""
     ended = dataclasses.replace(result.state, optimizer=(), rollout=(), key=(), frozen=())
-    return jax.tree.map(lambda leaf: leaf[0], processes.on_host(ended))
+    return jax.tree.map(lambda leaf: leaf[0], multihost.on_host(ended))
 
 
 def saved(run: Run, trainer: Trainer, iteration: int | None = None) -> tuple[TrainState, int]:

@@ -13,10 +13,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import algorithms
-from experiments import bench_algorithms
-from experiments.context import make_env, prepare
-from experiments.outcome import Outcome, note, to_json, writable_folder
-from experiments.throughput import CLOCK, FLOOR, bare_loop, machine_line, measure, quiet_measure
+from experiments.benchmarks import algorithm_speed
+from experiments.cli.devices import make_env, prepare
+from experiments.cli.result import Outcome, note, to_json, writable_folder
+from experiments.commands.throughput import CLOCK, FLOOR, bare_loop, machine_line, measure, quiet_measure
 from jsafe import population, runtime
 
 CPU_CASES = (
@@ -52,8 +52,8 @@ def bench(args: argparse.Namespace) -> Outcome:
     if args.only in (None, "training"):
         data["training"] = measure_training(args.seeds, args.quick)
     if args.only in (None, "algorithms"):
-        data["algorithms"] = bench_algorithms.measure_algorithms(["cpo"] if args.quick else None, args.quick)
-        data["seeds"] = bench_algorithms.measure_seeds(args.quick)
+        data["algorithms"] = algorithm_speed.measure_algorithms(["cpo"] if args.quick else None, args.quick)
+        data["seeds"] = algorithm_speed.measure_seeds(args.quick)
     text = markdown(data)
     (folder / "bench.json").write_text(to_json(data))
     (folder / "bench.md").write_text(text)
@@ -257,7 +257,7 @@ def markdown(data: dict[str, Any]) -> str:
     if "training" in data:
         lines += ["", "## Training", "", *_training_lines(data["training"])]
     if "algorithms" in data:
-        lines += ["", "## Algorithms", "", *bench_algorithms.lines(data["algorithms"], data["seeds"])]
+        lines += ["", "## Algorithms", "", *algorithm_speed.lines(data["algorithms"], data["seeds"])]
     return "\n".join(lines) + "\n"
 
 

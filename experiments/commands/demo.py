@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import shutil
 
-from experiments.cli import parse
-from experiments.evaluate import evaluate_run
-from experiments.outcome import CommandError, Outcome, note
-from experiments.report import report
-from experiments.runs import load_run
-from experiments.train import train
+from experiments.cli.main import parse
+from experiments.cli.result import CommandError, Outcome, note
+from experiments.commands.eval import evaluate_run
+from experiments.commands.report import report
+from experiments.commands.train import train
+from experiments.report.run_reader import load_run
 
 ALGORITHM = "ppo_lag"
 

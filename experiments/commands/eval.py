@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.figures import mean_and_interval
-from experiments.outcome import Outcome, note, seconds_text, table, to_json
-from experiments.policies import Policies, env_of, load_policies, prepare_for
-from experiments.runs import load_run
+from experiments.cli.result import Outcome, note, seconds_text, table, to_json
+from experiments.report.policies import Policies, env_of, load_policies, prepare_for
+from experiments.report.run_reader import load_run
+from experiments.report.svg_charts import mean_and_interval
 from jsafe import runtime
 
 CHUNK = 50

@@ -8,8 +8,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.context import prepare
-from experiments.outcome import Outcome, table, value_text
+from experiments.cli.devices import prepare
+from experiments.cli.result import Outcome, table, value_text
 
 WIDTH = 120
 """Columns of the widest table."""
@@ -52,7 +52,7 @@ def envs(args: argparse.Namespace) -> Outcome:
 def algorithms(args: argparse.Namespace) -> Outcome:
     """Run `jsafe algorithms [NAME]`: what there is and how it is put together, or everything about one algorithm."""
     import algorithms as registry
-    from experiments.hyper import resolve
+    from experiments.cli.config_flags import resolve
 
     chosen = registry.names() if args.name is None else (resolve(args.name),)
     found = [_with_preset_values(registry.describe(name)) for name in chosen]

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.context import prepare
-from experiments.hyper import resolve
-from experiments.outcome import CommandError, Outcome, note, seconds_text, unknown
+from experiments.cli.config_flags import resolve
+from experiments.cli.devices import prepare
+from experiments.cli.result import CommandError, Outcome, note, seconds_text, unknown
 
 SEEDS = 5
 NEAR = 0.05

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments.figures import mean_and_interval
-from experiments.outcome import CommandError, Outcome
-from experiments.runs import Run, load_run
+from experiments.cli.result import CommandError, Outcome
+from experiments.report.run_reader import Run, load_run
+from experiments.report.svg_charts import mean_and_interval
 
-FILE = Path(__file__).with_name("published.json")
+FILE = Path(__file__).parents[1] / "benchmarks" / "omnisafe.json"
 BUDGETS = ("cost_limit", "safety_budget")
 """Options that say what is allowed, and not how it is learned."""
 SHARE = 0.05

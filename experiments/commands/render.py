@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from experiments import gl, topview
-from experiments.outcome import CommandError, Outcome, note
-from experiments.runs import Run, load_run
+from envs_mjx.render import mujoco_renderer, top_view_renderer
+from experiments.cli.result import CommandError, Outcome, note
+from experiments.report.run_reader import Run, load_run
 
 TRAIL = 60
 """Frames for which the path of the agent stays visible."""
@@ -46,7 +46,7 @@ def render(args: argparse.Namespace) -> Outcome:
         raise CommandError(f"--out must end in .gif or .mp4, got {target}")
     backend = None
     if args.view != "top":
-        backend = gl.choose_backend()
+        backend = mujoco_renderer.choose_backend()
         if backend is None:
             if args.view == "mujoco":
                 raise CommandError("MuJoCo finds no GL backend here (tried MUJOCO_GL=egl and osmesa); use --view top")
@@ -110,7 +110,7 @@ def film(
     Returns:
         `file`, `view`, `steps`, `frames`, `return`, `cost`.
     """
-    from experiments.policies import env_of, load_policies, prepare_for
+    from experiments.report.policies import env_of, load_policies, prepare_for
 
     prepare_for(platform, devices)
     env = env_of(run, physics, overrides)
@@ -124,7 +124,7 @@ def film(
         _save_mp4(drawn, target, seconds)
     else:
         try:
-            topview.save_gif(drawn, target, seconds, colours=96 if used == "top" else 256)
+            top_view_renderer.save_gif(drawn, target, seconds, colours=96 if used == "top" else 256)
         except OSError as error:
             raise CommandError(f"cannot write {target}: {error.strerror or error}") from error
     return {
@@ -178,7 +178,7 @@ def _draw(episode: Episode, stride: int, pixels: int, view: str, title: str) -> 
     # A step with cost between two frames must not be lost: each frame shows the steps since the one before.
     costing = [episode.costs[max(0, at - stride + 1) : at + 1].sum() > 0 for at in moments]
     captions = [
-        topview.Caption(
+        top_view_renderer.Caption(
             step=int(at),
             reward_sum=float(episode.rewards[: at + 1].sum()),
             cost_sum=float(episode.costs[: at + 1].sum()),
@@ -193,26 +193,26 @@ def _draw(episode: Episode, stride: int, pixels: int, view: str, title: str) -> 
         except Exception as error:
             note(f"MuJoCo cannot draw here ({type(error).__name__}), drawing the top view instead")
     path = np.array([next(i["position"] for i in scene if i["kind"] == "agent") for scene in scenes], float)
-    camera = topview.camera(env.extents, pixels, paths=[path])
+    camera = top_view_renderer.camera(env.extents, pixels, paths=[path])
     return [
-        topview.draw_frame(scene, camera, caption, env.extents, trail=path[max(0, index - TRAIL) : index + 1])
+        top_view_renderer.draw_frame(scene, camera, caption, env.extents, trail=path[max(0, index - TRAIL) : index + 1])
         for index, (scene, caption) in enumerate(zip(scenes, captions, strict=True))
     ], "top"
 
 
 def _draw_mujoco(
-    episode: Episode, moments: np.ndarray, scenes: list[Any], captions: list[topview.Caption], pixels: int
+    episode: Episode, moments: np.ndarray, scenes: list[Any], captions: list[top_view_renderer.Caption], pixels: int
 ) -> list[Image.Image]:
     import jax
 
-    from experiments.simulator import physics_states
+    from envs_mjx.physics.state_transfer import physics_states
 
     data = jax.tree.map(lambda leaf: leaf[moments], episode.states.data)
     states = physics_states(episode.env, data)
-    arrays = gl.frames(episode.env.mj_model, states, scenes, episode.env.extents, pixels)
+    arrays = mujoco_renderer.frames(episode.env.mj_model, states, scenes, episode.env.extents, pixels)
     pictures = [Image.fromarray(array) for array in arrays]
     return [
-        topview.add_caption(topview.alarm(picture) if caption.costing else picture, caption)
+        top_view_renderer.add_caption(top_view_renderer.alarm(picture) if caption.costing else picture, caption)
         for picture, caption in zip(pictures, captions, strict=True)
     ]
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments import figures
-from experiments.outcome import CommandError, Outcome, note, seconds_text
-from experiments.runs import Run, curves_csv, load_run
+from experiments.cli.result import CommandError, Outcome, note, seconds_text
+from experiments.report import svg_charts
+from experiments.report.run_reader import Run, curves_csv, load_run
 
 FILM_BYTES = 1_500_000
 """A film larger than this is made again with fewer pixels and frames, to keep the page easy to send."""
@@ -32,7 +32,7 @@ def report(args: argparse.Namespace) -> Outcome:
             raise CommandError(f"the run at {run.path} has no metrics yet; train it for at least one iteration")
     target = args.out or runs[0].path / "report.html"
     if args.episodes:
-        from experiments.evaluate import evaluate_run
+        from experiments.commands.eval import evaluate_run
 
         for run in runs:
             note(f"evaluating {run.path} over {args.episodes} episodes of each seed")
@@ -62,7 +62,7 @@ def summary(run: Run) -> dict[str, Any]:
     numbers: dict[str, Any] = {"run": str(run.path), "algorithm": run.algorithm, "env": run.env_id, "seeds": run.seeds}
     for name in ("return", "cost", "length", "multiplier"):
         each = run.final(name)
-        mean, low, high = (float(value) for value in figures.mean_and_interval(each)) if len(each) else (np.nan,) * 3
+        mean, low, high = (float(value) for value in svg_charts.mean_and_interval(each)) if len(each) else (np.nan,) * 3
         numbers[name] = {"mean": mean, "low": low, "high": high, "seeds": each.tolist()}
     numbers["env_steps"] = float(run.env_steps[-1]) if len(run.env_steps) else 0.0
     numbers["held"] = {name: each.tolist() for name, each in run.held().items()}
@@ -85,7 +85,7 @@ def page(runs: Sequence[Run], film: bytes | None = None) -> str:
     for run in runs:
         parts.append(_conditions(run, heading=not single))
     parts.append(_reproduce(runs))
-    template = Template((Path(__file__).parent / "page.html").read_text())
+    template = Template((Path(__file__).parents[1] / "report" / "report.html").read_text())
     return template.substitute(title=escape(title), lead=_lead(runs), body="\n".join(filter(None, parts)))
 
 
@@ -150,14 +150,14 @@ def _charts(runs: Sequence[Run], film: bytes | None) -> str:
         ("multiplier", "Lagrange multiplier", "multiplier (no unit)"),
     ):
         series = [
-            figures.Series(_label(run, runs), run.env_steps, run.curves[name])
+            svg_charts.Series(_label(run, runs), run.env_steps, run.curves[name])
             for run in runs
             if name in run.curves and np.isfinite(run.curves[name]).any()
         ]
         if not series:
             continue
         level, said = (limit, f"cost limit {limit:g}") if name == "cost" and limit is not None else (None, "")
-        chart = figures.line_chart(series, title=title, y_label=unit, level=level, level_label=said)
+        chart = svg_charts.line_chart(series, title=title, y_label=unit, level=level, level_label=said)
         charts.append(f"<figure>{chart}</figure>")
     if film is not None:
         source = base64.b64encode(film).decode()
@@ -325,7 +325,7 @@ def _seconds(value: float | None) -> str:
 def _film(run: Run, args: argparse.Namespace) -> bytes | None:
     """A GIF of the first seed's policy, or None (said on stderr) when the policy cannot be run here."""
     try:
-        from experiments.render import film
+        from experiments.commands.render import film
 
         for pixels, frames in ((400, 200), (300, 150), (240, 100)):
             buffer = io.BytesIO()

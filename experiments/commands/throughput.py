@@ -17,9 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.context import make_env, prepare
-from experiments.outcome import Outcome, note, seconds_text
-from experiments.simulator import BareLoop, physics_states
+from envs_mjx.physics.state_transfer import physics_states
+from experiments.benchmarks.bare_mujoco import BareLoop
+from experiments.cli.devices import make_env, prepare
+from experiments.cli.result import Outcome, note, seconds_text
 from jsafe import rollout, runtime
 
 CLOCK = (

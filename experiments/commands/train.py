@@ -11,11 +11,11 @@ from typing import Any
 
 import algorithms
 import jsafe
-from experiments.context import make_env, prepare, read_overrides
-from experiments.hyper import complete, preset_of
-from experiments.hyper import resolve as resolve_algorithm
-from experiments.outcome import INTERRUPTED, CommandError, Outcome, note, seconds_text, writable_folder
-from experiments.runs import load_run
+from experiments.cli.config_flags import complete, preset_of
+from experiments.cli.config_flags import resolve as resolve_algorithm
+from experiments.cli.devices import make_env, prepare, read_overrides
+from experiments.cli.result import INTERRUPTED, CommandError, Outcome, note, seconds_text, writable_folder
+from experiments.report.run_reader import load_run
 
 DEFAULT_STEPS = 1_000_000
 
@@ -133,7 +133,7 @@ def stop_after(minutes: float | None) -> tuple[Any, ...]:
 
 def conclude(folder: Path, result: jsafe.FitResult) -> Outcome:
     """What a finished or interrupted training has to say."""
-    from experiments.report import interval_text, summary, timing
+    from experiments.commands.report import interval_text, summary, timing
 
     run = load_run(folder)
     numbers = summary(run)

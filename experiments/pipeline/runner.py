@@ -20,9 +20,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.cli import parse
-from experiments.family import Family
-from experiments.outcome import INTERRUPTED, CommandError, Outcome, note, to_json
+from experiments.cli.family import Family
+from experiments.cli.main import parse
+from experiments.cli.result import INTERRUPTED, CommandError, Outcome, note, to_json
 
 RESULT = "result.json"
 REFERENCE = "@"
@@ -250,7 +250,9 @@ def _run(family: Family, args: argparse.Namespace, stage: str, words: list[str])
 def _process(args: argparse.Namespace, words: list[str], folder: Path) -> subprocess.Popen[str]:
     words = [*words, "--json", *(["--platform", args.platform] if getattr(args, "platform", None) else [])]
     with (folder / "output.json").open("w") as out, (folder / "log.txt").open("a") as log:
-        return subprocess.Popen([sys.executable, "-m", "experiments.cli", *words], stdout=out, stderr=log, text=True)
+        return subprocess.Popen(
+            [sys.executable, "-m", "experiments.cli.main", *words], stdout=out, stderr=log, text=True
+        )
 
 
 def _first_ended(running: Mapping[str, tuple[_Begun, subprocess.Popen[str]]]) -> str:

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.family import Family
-from experiments.outcome import CommandError, Outcome, to_json, unknown, writable_folder
-from experiments.steps import Step, run_steps
-from experiments.words import key_value
+from experiments.cli.argument_types import key_value
+from experiments.cli.family import Family
+from experiments.cli.result import CommandError, Outcome, to_json, unknown, writable_folder
+from experiments.pipeline.runner import Step, run_steps
 
-PRESETS = Path(__file__).parent / "presets"
+PRESETS = Path(__file__).parents[1] / "presets"
 MARK = "experiment.json"
 
 

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import jax
 
 import algorithms
-from experiments.context import configure, make_env, read_overrides
-from experiments.outcome import CommandError
-from experiments.runs import Run
+from experiments.cli.devices import configure, make_env, read_overrides
+from experiments.cli.result import CommandError
+from experiments.report.run_reader import Run
 from jsafe import policy
-from jsafe.history import History
+from jsafe.frame_stack import History
 
 
 class Policies(NamedTuple):
@@ -23,7 +23,7 @@ class Policies(NamedTuple):
         act: `(params of one seed, obs [..., observation_size], key, explore) -> action [..., action_size]`; `explore`
             is 0 for the deterministic action, 1 for a sample.
         seeds: their names, in order.
-        history: observations that they see at once, see `jsafe.history`.
+        history: observations that they see at once, see `jsafe.frame_stack`.
     """
 
     params: Any
@@ -45,7 +45,7 @@ def load_policies(run: Run, seeds: Sequence[int] | None = None) -> Policies:
 
     Raises:
         CommandError: a seed that the run does not have.
-        jsafe.run_record.RunError, jsafe.checkpoint.CheckpointError: no policy, or no good checkpoint.
+        jsafe.runs.record.RunError, jsafe.runs.checkpoint.CheckpointError: no policy, or no good checkpoint.
     """
     stored = policy.load_policies(run.path)
     chosen = list(range(stored.seeds)) if seeds is None else list(seeds)
@@ -63,7 +63,7 @@ def load_policies(run: Run, seeds: Sequence[int] | None = None) -> Policies:
 
 
 def prepare_for(platform: str | None, devices: int | None) -> None:
-    """Set JAX up for this process (see `experiments.context.configure`)."""
+    """Set JAX up for this process (see `experiments.cli.devices.configure`)."""
     configure(platform, devices)
 
 

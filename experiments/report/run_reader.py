@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.outcome import CommandError
-from jsafe.statistics import smooth
+from experiments.cli.result import CommandError
+from jsafe.confidence import smooth
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from jsafe import statistics
+from jsafe import confidence
 
 PALETTE = ("#3b82c4", "#e0793a", "#3f9d6b", "#b05fb8", "#c19a1b", "#d2546c", "#5aa6b4", "#8c8c8c")
 """Line colours with enough contrast on white and on near-black."""
@@ -48,7 +48,7 @@ def mean_and_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
     Returns:
         Mean, lower end and upper end, each `[...]`; with a single seed the ends are the mean.
     """
-    band = statistics.mean_band(values)
+    band = confidence.mean_band(values)
     low, high = (np.where(np.isnan(end), band.center, end) for end in (band.low, band.high))
     return band.center, low, high
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jsafe.telemetry import read_metrics
+from jsafe.runs.telemetry import read_metrics
 
 PANELS = {
     "return": "reward",

@@ -13,14 +13,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jsafe import history
+from jsafe import frame_stack
 from jsafe.trainer import PolicySpec
 
 TORSOS = ("mlp", "cnn", "gru")
 """Names of torsos; `mlp` is none, the perceptron reads the observation itself."""
 
 Initializers = tuple[Callable[..., Any], Callable[[int], Callable[..., Any]]]
-"""Initialiser of weights, and one of biases for a number of inputs (`jsafe.networks.INITIALIZERS`)."""
+"""Initialiser of weights, and one of biases for a number of inputs (`jsafe.networks.mlp.INITIALIZERS`)."""
 
 NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 """Features, kernel and stride of each convolution (Mnih et al. 2015, "Human-level control through deep reinforcement
@@ -34,7 +34,7 @@ NATURE_SIDE, SMALL_SIDE = 36, 16
 
 
 class Recurrent(nn.Module):
-    """A gated recurrent unit (Cho et al. 2014) that reads a window of `jsafe.history`, oldest step first.
+    """A gated recurrent unit (Cho et al. 2014) that reads a window of `jsafe.frame_stack`, oldest step first.
 
     It starts from zeros and is not moved by steps before the episode's start. The gradient goes through all steps.
     Weights are drawn as flax draws them: recurrent ones orthogonal, the others LeCun normal, biases 0.
@@ -52,7 +52,7 @@ class Recurrent(nn.Module):
     @nn.compact
     def __call__(self, obs: jax.Array) -> jax.Array:
         """Map `[..., length * (O + 1)]` to the last hidden state `[..., size]`."""
-        steps, flags = history.unpack(obs, self.length, self.fixed_scale)
+        steps, flags = frame_stack.unpack(obs, self.length, self.fixed_scale)
 
         def read(cell: nn.GRUCell, hidden: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
             seen, flag = step
@@ -74,7 +74,7 @@ class Convolutional(nn.Module):
 
     Attributes:
         image_shape: height, width, channels.
-        length: of the window (`jsafe.history`), 1 for an observation that is none.
+        length: of the window (`jsafe.frame_stack`), 1 for an observation that is none.
         fixed_scale: entries at the end of each step's observation that are not normalised.
         initializers: of the convolutions.
     """
@@ -91,7 +91,7 @@ class Convolutional(nn.Module):
         batch, rest = obs.shape[:-1], []
         steps = obs[..., None, :]
         if self.length > 1:
-            steps, flags = history.unpack(obs, self.length, self.fixed_scale)
+            steps, flags = frame_stack.unpack(obs, self.length, self.fixed_scale)
             rest = [flags]
         pixels = math.prod(self.image_shape)
         x = jnp.moveaxis(steps[..., :pixels].reshape(*batch, self.length, *self.image_shape), -4, -2)

@@ -15,7 +15,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jsafe import distributions, torsos
+from jsafe import distributions
+from jsafe.networks import encoders
 from jsafe.trainer import PolicySpec
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -165,10 +166,10 @@ def make_body(spec: PolicySpec, output_size: int, initializer: str = "kaiming_un
         A network `[..., observation_size] -> [..., output_size]`; only a perceptron without a torso has a layout.
 
     Raises:
-        ValueError: see `make_mlp` and `jsafe.torsos.of`.
+        ValueError: see `make_mlp` and `jsafe.networks.encoders.of`.
     """
     mlp = make_mlp(spec.observation_size, spec.hidden_sizes, output_size, spec.activation, initializer)
-    torso = torsos.of(spec, INITIALIZERS[initializer])
+    torso = encoders.of(spec, INITIALIZERS[initializer])
     if torso is None:
         return mlp
     module = Headed(torso, MLP(tuple(spec.hidden_sizes), output_size, spec.activation, initializer))

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jsafe.checkpoint import is_disk_full, write_atomically
+from jsafe.runs.checkpoint import is_disk_full, write_atomically
 from jsafe.trainer import PolicySpec, TrainerInfo
 
 RUN_FILE = "run.json"

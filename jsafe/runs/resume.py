@@ -14,8 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jsafe import processes
-from jsafe.checkpoint import CheckpointError, Checkpoints, Restored, named_leaves
+from jsafe import multihost
+from jsafe.runs.checkpoint import CheckpointError, Checkpoints, Restored, named_leaves
 from jsafe.population import Population
 from jsafe.trainer import TrainState
 
@@ -28,7 +28,7 @@ def digest(frozen: Any) -> str | None:
     found, empty = hashlib.sha256(), True
     for name, leaf in named_leaves(frozen):
         # One leaf at a time: the tree may be as large as the memory.
-        array = np.ascontiguousarray(processes.on_host(leaf))
+        array = np.ascontiguousarray(multihost.on_host(leaf))
         found.update(f"{name} {array.dtype} {array.shape}".encode())
         found.update(array.reshape(-1).view(np.uint8).data)
         empty = False

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TextIO
 
 import numpy as np
 
-from jsafe.checkpoint import is_disk_full, write_atomically
+from jsafe.runs.checkpoint import is_disk_full, write_atomically
 
 METRICS = "metrics.jsonl"
 TIMING = "timing.jsonl"

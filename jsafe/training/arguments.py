@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jsafe import run_record
 from jsafe.population import check_hyper
-from jsafe.run_record import RunError
+from jsafe.runs import record as run_record
+from jsafe.runs.record import RunError
 from jsafe.trainer import Trainer
 
 RESERVED = frozenset(

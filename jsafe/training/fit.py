@@ -13,12 +13,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from jsafe import processes, run_record, runtime, saved_state
-from jsafe.checkpoint import Checkpoints
-from jsafe.interrupts import Interrupts
+from jsafe import multihost, runtime
 from jsafe.population import Health, Layout, Population, keys_for, make_population
-from jsafe.run_plan import Plan, check_saving, make_plan
-from jsafe.telemetry import (
+from jsafe.runs import record as run_record
+from jsafe.runs import resume as saved_state
+from jsafe.runs.checkpoint import Checkpoints
+from jsafe.runs.telemetry import (
     METRICS,
     TIMING,
     JsonLines,
@@ -30,6 +30,8 @@ from jsafe.telemetry import (
     rows_from,
 )
 from jsafe.trainer import Trainer, TrainState
+from jsafe.training.arguments import Plan, check_saving, make_plan
+from jsafe.training.interrupts import Interrupts
 
 EPISODE_METRICS = ("return", "cost", "length")
 """NaN in these means that no episode has ended yet."""
@@ -128,10 +130,10 @@ def fit(
     folder = None if run_dir is None else Path(run_dir)
     plan = make_plan(trainer, seeds, seed, iterations, total_steps, hyper, folder, resume)
     check_saving(checkpoint_every, checkpoint_seconds, extra)
-    shared = layout is not None and processes.spans(layout.mesh)
+    shared = layout is not None and multihost.spans(layout.mesh)
     if shared:
-        processes.wait("all have read what there is of the run")
-    writes = not shared or processes.is_first()
+        multihost.wait("all have read what there is of the run")
+    writes = not shared or multihost.is_first()
     with contextlib.ExitStack() as stack:
         checkpoints = None if folder is None else Checkpoints(folder, keep)
         if folder is not None and writes:
@@ -328,7 +330,7 @@ class _Session:
 
     def _together(self, *flags: bool) -> Sequence[bool]:
         """What this process, or any of those it runs with, wants."""
-        return processes.any_of(*flags) if self.shared else flags
+        return multihost.any_of(*flags) if self.shared else flags
 
     def _due(self, done: int) -> bool:
         if self.checkpoints is None:
@@ -341,8 +343,8 @@ class _Session:
             return
         began = time.monotonic()
         if self.shared:
-            state = processes.on_host(state.replace(frozen=()), keep=processes.is_first())
-        if not self.shared or processes.is_first():
+            state = multihost.on_host(state.replace(frozen=()), keep=multihost.is_first())
+        if not self.shared or multihost.is_first():
             saved_state.save(self.checkpoints, done, state, self.frozen_digest)
         self.saved_at = time.monotonic()
         self.save_seconds, self.last_saved = self.saved_at - began, done

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsafe.hyper import Hyper, hyperparameters, option
-from rlhf import host
-from rlhf.models.config import ModelConfig
+from jsafe.config import Hyper, hyperparameters, option
+from rlhf.data import host_rows
+from rlhf.models.architecture import ModelConfig
 from rlhf.models.low_rank import SUFFIX, LowRank
 
 MATRICES: dict[str, tuple[str, int]] = {
@@ -30,7 +30,7 @@ HEADS = ("score_head", "score_bias")
 """Trained in full beside the adapters: a new head has nothing that could be adapted."""
 
 FIXED = ("score_words", "score_openings")
-"""Fitted before a model is trained (`rlhf.word_scores`), and as it is ever after."""
+"""Fitted before a model is trained (`rlhf.judges.unigram_scores`), and as it is ever after."""
 
 _APART = 1 << 31
 """Folded into a run's key for adapters; iterations and epochs count up from 0 and down from -1."""
@@ -100,7 +100,7 @@ def begin(key: jax.Array, params: Mapping[str, Any], options: LoraOptions, numbe
         number: of the model among those of the run; each has adapters of its own.
     """
     _, trained = split(params, options)
-    started = host.loaded(trained, key) if trained else {}
+    started = host_rows.loaded(trained, key) if trained else {}
     if _parted(params)[1]:
         return started
     own = jax.random.fold_in(jax.random.fold_in(key, _APART), number)

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from rlhf import lora
-from rlhf.models.config import ModelConfig
+from rlhf.adapters import lora
+from rlhf.models.architecture import ModelConfig
 from rlhf.models.low_rank import SUFFIX, LowRank
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rlhf.text import IGNORED
-from rlhf.tokens import Tokenizer
+from rlhf.chat_templates.safe_rlhf import IGNORED
+from rlhf.tokenizer.tokenizer import Tokenizer
 
 USER, ASSISTANT = 195, 196
 """Ids that begin a turn of the user and of the assistant."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rlhf.chat import ASSISTANT as ASSISTANT_ID
-from rlhf.chat import Message, chat_ids, whole_example
-from rlhf.text import ASSISTANT, BAICHUAN, IGNORED, format_prompt
-from rlhf.tokens import Tokenizer
+from rlhf.chat_templates.baichuan2 import ASSISTANT as ASSISTANT_ID
+from rlhf.chat_templates.baichuan2 import Message, chat_ids, whole_example
+from rlhf.chat_templates.safe_rlhf import ASSISTANT, BAICHUAN, IGNORED, format_prompt
+from rlhf.tokenizer.tokenizer import Tokenizer
 
 ENDLESS = 1 << 31
 """Room for any conversation."""
@@ -50,7 +50,7 @@ def learned_ids(turns: Sequence[str], answer: str, tokenizer: Tokenizer) -> tupl
     """Ids and labels of a dialogue: every answer is learned, and the end behind it.
 
     In Safe RLHF's template turns end where the tokens of the text up to their end do; in Baichuan 2's the label of a
-    later turn of the user begins with the end of a text (`rlhf.chat`). Both as published.
+    later turn of the user begins with the end of a text (`rlhf.chat_templates.baichuan2`). Both as published.
     """
     said, end = [*turns, answer], tokenizer.eos_text
     if tokenizer.template == BAICHUAN:

@@ -8,7 +8,8 @@ BEGIN = "BEGINNING OF CONVERSATION: "
 USER = "USER: {input} "
 ASSISTANT = "ASSISTANT:"
 SAFE_RLHF, BAICHUAN = TEMPLATES = ("safe-rlhf", "baichuan")
-"""How a conversation is put: `format_prompt`, or the role tokens of `rlhf.chat`; `rlhf.templates` knows both."""
+"""How a conversation is put: `format_prompt`, or the role tokens of `rlhf.chat_templates.baichuan2`.
+`rlhf.chat_templates.chat_template` has both."""
 
 IGNORED = -100
 """Label of a token that is not learned."""

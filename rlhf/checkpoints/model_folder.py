@@ -17,12 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlhf import lora, peft, weights
-from rlhf.models.config import PUBLISHED, ModelConfig, scoring_from_hf, scoring_to_hf
+from rlhf.adapters import lora, peft
+from rlhf.chat_templates.safe_rlhf import BAICHUAN
+from rlhf.checkpoints import weight_files
+from rlhf.judges.score_normalizer import ScoreStatistics
+from rlhf.models.architecture import PUBLISHED, ModelConfig, scoring_from_hf, scoring_to_hf
 from rlhf.models.heads import LanguageModel, ScoreModel
-from rlhf.statistics import ScoreStatistics
-from rlhf.text import BAICHUAN
-from rlhf.tokens import FAST, SENTENCEPIECE, Tokenizer, check_size, load_tokenizer, template_of
+from rlhf.tokenizer.tokenizer import FAST, SENTENCEPIECE, Tokenizer, check_size, load_tokenizer, template_of
 
 HEAD, BIAS = "score_head.weight", "score_head.bias"
 WORDS, OPENINGS = "score_words.weight", "score_openings.weight"
@@ -76,7 +77,7 @@ def missing(folder: Path, tokenizer: Path | None = None) -> list[str]:
     if not (folder / "config.json").is_file():
         lacks.append(f"{folder / 'config.json'}")
     try:
-        weights.Weights(folder)
+        weight_files.Weights(folder)
     except (FileNotFoundError, ValueError) as error:
         lacks.append(str(error))
     place = tokenizer or folder
@@ -114,14 +115,14 @@ def open_model(
         raise FileNotFoundError(f"cannot open the model: {'; '.join(lacks)}")
     if peft.is_adapter(folder):
         return _adapted(folder, tokenizer, score, new_scores, kind, adapters)
-    config = weights.load_config(folder)
-    files = weights.Weights(folder)
+    config = weight_files.load_config(folder)
+    files = weight_files.Weights(folder)
     said = json.loads((folder / "config.json").read_text())
     size = int(said.get("score_dim") or new_scores or 1)
     if score:
         _check_scores(folder, files, said, size, new_scores, kind)
     tokens = load_tokenizer(tokenizer or folder, config)
-    params: dict[str, Any] = {"decoder": weights.load_decoder(config, files)}
+    params: dict[str, Any] = {"decoder": weight_files.load_decoder(config, files)}
     statistics = None
     if not score:
         if HEAD in files or said.get("score_dim"):
@@ -194,7 +195,7 @@ def _check_size(folder: Path, size: int, new_scores: int, kind: str) -> None:
 
 
 def _check_scores(
-    folder: Path, files: weights.Weights, said: Mapping[str, Any], size: int, new_scores: int, kind: str
+    folder: Path, files: weight_files.Weights, said: Mapping[str, Any], size: int, new_scores: int, kind: str
 ) -> None:
     """Refuse a folder whose scores are not those asked for; see `open_model`."""
     _check_kind(folder, said, kind)
@@ -301,7 +302,7 @@ def save_model(folder: Path, model: Model, kind: str = "") -> None:
         kind: of a score model: `reward`, `cost`, `critic` or `moderation`.
     """
     extra = {"architectures": ["LlamaForScore"], **_scores(model, kind)} if model.score_size else {}
-    weights.save(folder, model.config, _tensors(model), extra=extra)
+    weight_files.save(folder, model.config, _tensors(model), extra=extra)
     source = model.tokenizer.path
     kept = FAST if source.suffix == ".json" else SENTENCEPIECE
     for path, name in [(source, kept), *((source.parent / name, name) for name in BESIDE)]:
@@ -341,9 +342,9 @@ def _scores(model: Model, kind: str) -> dict[str, Any]:
 
 def _tensors(model: Model) -> Iterator[tuple[str, np.ndarray]]:
     if not model.score_size:
-        yield from weights.language_model_tensors(model.config, {"params": model.params})
+        yield from weight_files.language_model_tensors(model.config, {"params": model.params})
         return
-    yield from weights.decoder_tensors(model.config, model.params["decoder"])
+    yield from weight_files.decoder_tensors(model.config, model.params["decoder"])
     yield HEAD, np.asarray(model.params["score_head"]).T
     yield BIAS, np.asarray(model.params["score_bias"])
     if "score_words" in model.params:

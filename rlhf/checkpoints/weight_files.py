@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from rlhf.models.config import ModelConfig, eos_ids, from_hf, to_hf
-from rlhf.pytorch_file import PytorchFile
+from rlhf.checkpoints.pickle_reader import PytorchFile
+from rlhf.models.architecture import ModelConfig, eos_ids, from_hf, to_hf
 
 T = TypeVar("T")
 

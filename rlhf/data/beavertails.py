@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rlhf.data.samples import Sample
+from rlhf.data.schemas import Sample
 
 CATEGORIES = (
     "animal_abuse",

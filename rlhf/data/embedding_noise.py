@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rlhf.data.examples import Labelled, Preferences, Supervised
-from rlhf.tokens import Tokenizer
-from rlhf.training import Augment
+from rlhf.data.encoding import Labelled, Preferences, Supervised
+from rlhf.tokenizer.tokenizer import Tokenizer
+from rlhf.training.supervised_trainer import Augment
 
 SCORED = {"ids": "mask", "better": "better_mask", "worse": "worse_mask"}
 """Texts that are scored, with their masks."""

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from rlhf.data.samples import Sample
-from rlhf.templates import answered_ids, learned_ids, prompt_ids
-from rlhf.text import IGNORED
-from rlhf.tokens import Tokenizer
+from rlhf.chat_templates.chat_template import answered_ids, learned_ids, prompt_ids
+from rlhf.chat_templates.safe_rlhf import IGNORED
+from rlhf.data.schemas import Sample
+from rlhf.tokenizer.tokenizer import Tokenizer
 
 Array = Any
 """NumPy's on the host, or JAX's inside a program."""

@@ -1,4 +1,4 @@
-"""`jsafe.host` for language models, whose weights and rows may be spread over a mesh.
+"""`jsafe.host_data` for language models, whose weights and rows may be spread over a mesh.
 
 On a mesh each device asks for its own part, so nothing is gathered on the way; with several processes, each answers for
 its own devices and needs all rows and weights on its host.
@@ -13,12 +13,12 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jsafe import host
-from rlhf import sharding
+from jsafe import host_data
+from rlhf.parallel import sharding
 
 
 def loaded(tree: Any, key: jax.Array) -> Any:
-    """The arrays of a tree, inside a program; on a mesh, cut as `rlhf.sharding` says.
+    """The arrays of a tree, inside a program; on a mesh, cut as `rlhf.parallel.sharding` says.
 
     Args:
         tree: arrays of the host; their shapes alone are enough for a program that is not run.
@@ -26,7 +26,7 @@ def loaded(tree: Any, key: jax.Array) -> Any:
     """
     over, data = sharding.current(), jax.random.key_data(key)
     if over is None:
-        return host.loaded(tree, key)
+        return host_data.loaded(tree, key)
     specs = sharding.specs(tree, over)
     cut = [NamedSharding(over, spec) for spec in jax.tree.leaves(specs, is_leaf=_is_spec)]
     leaves, structure = jax.tree.flatten(tree)
@@ -81,10 +81,12 @@ def rows(source: Any, chosen: jax.Array) -> Any:
 
     over = sharding.current()
     if over is None:
-        return host.rows(source, chosen)
+        return host_data.rows(source, chosen)
     spread = (*(None,) * (chosen.ndim - 1), "batch")
     spec = sharding.partition(f"rows {list(chosen.shape)}", chosen.shape, spread, over.shape)
-    return jax.shard_map(lambda part: host.rows(source, part), in_specs=spec, out_specs=spec, check_vma=False)(chosen)
+    return jax.shard_map(lambda part: host_data.rows(source, part), in_specs=spec, out_specs=spec, check_vma=False)(
+        chosen
+    )
 
 
 def _is_spec(x: Any) -> bool:

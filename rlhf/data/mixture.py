@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from rlhf.data.samples import Sample, load
+from rlhf.data.schemas import Sample, load
 
 SEED = 42
 """Seed of the mixture and of the split, as published."""

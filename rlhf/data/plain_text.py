@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlhf.tokens import Tokenizer
+from rlhf.tokenizer.tokenizer import Tokenizer
 
 
 def read_texts(path: Path) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 
-from rlhf.judging import LEVEL, Share, share
+from rlhf.evaluation.preference_accuracy import LEVEL, Share, share
 
 ANCHOR, SCALE = 1000.0, 400.0
 

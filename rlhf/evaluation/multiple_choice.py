@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rlhf.data.files import lines_of
-from rlhf.tokens import Tokenizer
+from rlhf.tokenizer.tokenizer import Tokenizer
 
 LETTERS = "ABCD"
 SHOTS, GSM8K_SHOTS = 5, 4

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from rlhf.batches import in_batches
-from rlhf.data.examples import Preferences
-from rlhf.data.samples import Sample
+from jsafe.batching import in_batches
+from rlhf.data.encoding import Preferences
+from rlhf.data.schemas import Sample
+from rlhf.losses.model_losses import scores_of
 from rlhf.models.heads import ScoreModel
-from rlhf.objectives import scores_of
 
 LEVEL = 0.95
 

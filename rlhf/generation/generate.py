@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jsafe.hyper import Hyper, hyperparameters, option
+from jsafe.config import Hyper, hyperparameters, option
 from rlhf.models.decoder import empty_cache
 from rlhf.models.heads import LanguageModel
 

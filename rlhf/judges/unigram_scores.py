@@ -16,10 +16,10 @@ import scipy.sparse
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from rlhf.data.examples import Preferences
-from rlhf.models.config import ModelConfig
+from rlhf.data.encoding import Preferences
+from rlhf.models.architecture import ModelConfig
 from rlhf.models.heads import after, opening
-from rlhf.tokens import Tokenizer
+from rlhf.tokenizer.tokenizer import Tokenizer
 
 STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)
 """Weights of the squared scores that are tried, for texts whose mean squared length is one."""
@@ -113,7 +113,7 @@ def pooled(config: ModelConfig, pairs: Preferences, classes: np.ndarray | None =
 def loss(kind: str, texts: Pooled) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
     """Sum over pairs of the loss of a reward or cost model that is linear in its tokens, and its gradient.
 
-    Those of `rlhf.losses.reward_loss` and `cost_loss` at the ends of answers.
+    Those of `rlhf.losses.losses.reward_loss` and `cost_loss` at the ends of answers.
     """
     harm = kind == "cost"
     terms = [(texts.worse - texts.better if harm else texts.better - texts.worse, 1.0)]

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlhf import predictions
+from rlhf.losses import chunked_logits
+from rlhf.losses.chunked_logits import Predictions
 from rlhf.models.heads import last_token
-from rlhf.predictions import Predictions
 
 KINDS = ("sequence", "token")
 """Compare the scores at the ends of two answers, or at every token from their first difference on."""
@@ -27,13 +27,13 @@ def masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
 
 def token_log_probs(logits: jax.Array, ids: jax.Array) -> jax.Array:
     """Log-probability `[B, L - 1]` of each token but the first, from logits `[B, L, V]`, whatever the temperature."""
-    return predictions.whole(logits[:, :-1], ids[:, 1:]).log_probs
+    return chunked_logits.whole(logits[:, :-1], ids[:, 1:]).log_probs
 
 
 def language_model_loss(logits: jax.Array, labels: jax.Array, z_loss_weight: float = 0.0) -> jax.Array:
     """`cross_entropy` from logits `[B, L, V]`."""
     following = jnp.maximum(labels[:, 1:], 0)
-    said = predictions.whole(logits[:, :-1], following, largest=bool(z_loss_weight))
+    said = chunked_logits.whole(logits[:, :-1], following, largest=bool(z_loss_weight))
     return cross_entropy(said, labels, z_loss_weight)
 
 

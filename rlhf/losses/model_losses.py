@@ -1,4 +1,4 @@
-"""What each supervised stage minimises, as a loss of parameters and a batch: models meet `rlhf.losses` here."""
+"""What each supervised stage minimises, as a loss of parameters and a batch: models meet `rlhf.losses.losses` here."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rlhf import losses, predictions
-from rlhf.batches import in_batches
-from rlhf.data.examples import Array, Labelled, Preferences, Supervised
-from rlhf.losses import Pairs
+from jsafe.batching import in_batches
+from rlhf.data.encoding import Array, Labelled, Preferences, Supervised
+from rlhf.losses import chunked_logits, losses
+from rlhf.losses.chunked_logits import Predictions
+from rlhf.losses.losses import Pairs
 from rlhf.models.heads import LanguageModel, ScoreModel, Scores
-from rlhf.predictions import Predictions
-from rlhf.training import Judgement, Loss
+from rlhf.training.supervised_trainer import Judgement, Loss
 
 
 def predicted(
@@ -28,14 +28,14 @@ def predicted(
     variables = {"params": params}
     if not model.loss_chunk or model.loss_chunk >= following.size:
         logits, _ = model.apply(variables, ids, mask)
-        return predictions.whole(logits[:, :-1], following, largest=largest)
+        return chunked_logits.whole(logits[:, :-1], following, largest=largest)
     hidden, _ = model.apply(variables, ids, mask, method=LanguageModel.hidden)
     layer = jnp.asarray(model.apply(variables, method=LanguageModel.output_layer)).astype(model.dtype)
-    return predictions.chunked(hidden[:, :-1], layer, following, model.loss_chunk, largest=largest)
+    return chunked_logits.chunked(hidden[:, :-1], layer, following, model.loss_chunk, largest=largest)
 
 
 def language_model_loss(model: LanguageModel, params: Any, batch: Supervised, z_loss_weight: float = 0.0) -> jax.Array:
-    """`rlhf.losses.cross_entropy` of texts."""
+    """`rlhf.losses.losses.cross_entropy` of texts."""
     following = jnp.maximum(batch.labels[:, 1:], 0)
     said = predicted(model, params, batch.ids, batch.mask, following, largest=bool(z_loss_weight))
     return losses.cross_entropy(said, batch.labels, z_loss_weight)

@@ -69,7 +69,7 @@ class ModelConfig:
         score_shrinkage: tokens of score 0 that this mean counts beside the text's, so that a few words say little.
         score_after: ids behind whose last occurrence that mean begins, so that a prompt does not count; none for all.
         score_words: add to each token's score one that depends on the token alone and is fitted before the rest is
-            trained (`rlhf.word_scores`); only with the mean.
+            trained (`rlhf.judges.unigram_scores`); only with the mean.
         score_openings: the first tokens of an answer, so many, have another such score each, whose mean is added: how
             an answer begins says more than the same words further on. 0 for none; only with `score_words`.
     """

@@ -8,9 +8,9 @@ much again, so that learning costs `6N` (Kaplan et al. 2020, arXiv 2001.08361, s
 
 from __future__ import annotations
 
-from rlhf.generate import Sampling
-from rlhf.models.config import ModelConfig, parameter_count
-from rlhf.reinforcement_options import ReinforcementOptions
+from rlhf.generation.generate import Sampling
+from rlhf.models.architecture import ModelConfig, parameter_count
+from rlhf.reinforcement.reinforcement_config import ReinforcementOptions
 
 LEARNING = 3
 """A pass forward and its gradient, in passes forward."""

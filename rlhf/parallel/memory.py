@@ -6,11 +6,11 @@ parameters are exact.
 
 from __future__ import annotations
 
-from rlhf import lora
-from rlhf.generate import Sampling
-from rlhf.lora import LoraOptions
-from rlhf.models.config import DTYPES, ModelConfig, parameter_count
-from rlhf.reinforcement_options import ReinforcementOptions
+from rlhf.adapters import lora
+from rlhf.adapters.lora import LoraOptions
+from rlhf.generation.generate import Sampling
+from rlhf.models.architecture import DTYPES, ModelConfig, parameter_count
+from rlhf.reinforcement.reinforcement_config import ReinforcementOptions
 
 FLOAT = 4
 WHOLE = LoraOptions()

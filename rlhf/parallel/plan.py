@@ -13,14 +13,15 @@ from jax.sharding import AbstractMesh, Mesh
 
 from jsafe import Trainer
 from jsafe.population import keys_for, make_population
-from rlhf import memory, objectives, sharding
-from rlhf.data.examples import Prompts, Supervised
-from rlhf.generate import Sampling
-from rlhf.models.config import ModelConfig
+from rlhf.data.encoding import Prompts, Supervised
+from rlhf.generation.generate import Sampling
+from rlhf.losses import model_losses
+from rlhf.models.architecture import ModelConfig
 from rlhf.models.heads import LanguageModel, ScoreModel
-from rlhf.reinforcement import reinforcement_trainer, score_judge
-from rlhf.reinforcement_options import ReinforcementOptions
-from rlhf.training import TrainingOptions, supervised_trainer
+from rlhf.parallel import memory, sharding
+from rlhf.reinforcement.policy_trainer import reinforcement_trainer, score_judge
+from rlhf.reinforcement.reinforcement_config import ReinforcementOptions
+from rlhf.training.supervised_trainer import TrainingOptions, supervised_trainer
 
 STAGES = ("sft", "ppo-lag")
 COLLECTIVES = re.compile(r" (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")
@@ -70,7 +71,7 @@ def trainer_of(plan: Plan) -> Trainer:
     actor = LanguageModel(plan.config, *types, remat=True, loss_chunk=plan.loss_chunk)
     if plan.stage == "sft":
         ids = np.zeros((plan.rows, plan.length), np.int32)
-        loss = objectives.supervised(actor)
+        loss = model_losses.supervised(actor)
         options = TrainingOptions(batch_size=plan.rows, remat=True)
         return supervised_trainer("sft", parameters_of(actor), Supervised(ids, ids, ids == 0), loss, options)
     if plan.length <= plan.prompt_length:

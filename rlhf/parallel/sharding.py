@@ -124,7 +124,7 @@ def logical_axes(path: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[str | N
     if math.prod(shape) > LARGEST_COPY:
         raise ValueError(
             f"{'/'.join(names)} of shape {list(shape)} is too large for a copy on every device, and "
-            "rlhf.sharding.LOGICAL does not say how it is cut"
+            "rlhf.parallel.sharding.LOGICAL does not say how it is cut"
         )
     return (None,) * len(shape)
 

@@ -16,15 +16,18 @@ import jax
 import jax.numpy as jnp
 
 from jsafe import Metrics, Trainer, TrainerInfo, TrainState, multipliers
-from rlhf import host, lora, losses, sharding
-from rlhf.cost_window import CostWindow, mean_costs, remember
-from rlhf.data.examples import Prompts, Supervised
-from rlhf.descent import adamw, where
-from rlhf.generate import Answers, Sampling, generate
+from rlhf.adapters import lora
+from rlhf.data import host_rows
+from rlhf.data.encoding import Prompts, Supervised
+from rlhf.generation.generate import Answers, Sampling, generate
+from rlhf.losses import losses
+from rlhf.losses.model_losses import language_model_loss, log_probs
 from rlhf.models.heads import LanguageModel, ScoreModel, Scores
-from rlhf.objectives import language_model_loss, log_probs
-from rlhf.reinforcement_options import ReinforcementOptions
-from rlhf.schedules import schedule
+from rlhf.parallel import sharding
+from rlhf.reinforcement.cost_window import CostWindow, mean_costs, remember
+from rlhf.reinforcement.reinforcement_config import ReinforcementOptions
+from rlhf.training.adamw import adamw, where
+from rlhf.training.schedules import schedule
 
 
 class Judge(NamedTuple):
@@ -147,7 +150,7 @@ def reinforcement_trainer(
     frozen |= {"watched": {name: judge.params for name, judge in watched.items()}}
     frozen |= {"actor": lora.split(actor_params, options)[0]}
     frozen |= {"critics": tuple(lora.split(params, options)[0] for params in begun)}
-    arrays, named = host.each_once(frozen)
+    arrays, named = host_rows.each_once(frozen)
     descent = adamw(weight_decay=options.actor_weight_decay, max_grad_norm=options.max_grad_norm)
     critic_descent = adamw(weight_decay=0.0, max_grad_norm=options.max_grad_norm)
 
@@ -171,7 +174,7 @@ def reinforcement_trainer(
             iteration=jnp.zeros((), jnp.int32),
             skipped=jnp.zeros((), jnp.int32),
             hyper={k: jnp.asarray(v, jnp.float32) for k, v in traced.items()},
-            frozen=host.loaded(arrays, key),
+            frozen=host_rows.loaded(arrays, key),
         )
 
     def kl_coefficient(iteration: jax.Array) -> jax.Array | float:
@@ -260,7 +263,7 @@ def reinforcement_trainer(
         k_draw, k_order = jax.random.split(jax.random.fold_in(state.key, state.iteration))
         order = jax.random.permutation(jax.random.fold_in(state.key, -1 - state.iteration // each), rows)
         at = state.iteration % each * options.prompts_per_iteration
-        asked = host.rows(prompts, jax.lax.dynamic_slice(order, (at,), (options.prompts_per_iteration,)))
+        asked = host_rows.rows(prompts, jax.lax.dynamic_slice(order, (at,), (options.prompts_per_iteration,)))
         ids, mask = (jnp.repeat(x, options.answers_per_prompt, axis=0) for x in asked)
         ids, mask = sharding.constrain_rows((ids, mask))
         held = named(state.frozen)
@@ -280,7 +283,7 @@ def reinforcement_trainer(
             weights = multiplier.value(dual)
             texts = None
             if ptx is not None:
-                texts = host.rows(ptx, jax.random.randint(k_text, (options.batch_size,), 0, len(ptx.ids)))
+                texts = host_rows.rows(ptx, jax.random.randint(k_text, (options.batch_size,), 0, len(ptx.ids)))
             (_, found), gradient = jax.value_and_grad(actor_loss, has_aux=True)(
                 params["actor"], held, part, weights, texts, kl_coefficient(state.iteration)
             )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from jsafe.hyper import hyperparameters, option
-from rlhf.lora import LoraOptions
-from rlhf.models.config import DTYPES
-from rlhf.schedules import SCHEDULES
+from jsafe.config import hyperparameters, option
+from rlhf.adapters.lora import LoraOptions
+from rlhf.models.architecture import DTYPES
+from rlhf.training.schedules import SCHEDULES
 
 ESTIMATORS = ("critic", "group")
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rlhf.models.config import ModelConfig
-from rlhf.text import BAICHUAN, SAFE_RLHF
+from rlhf.chat_templates.safe_rlhf import BAICHUAN, SAFE_RLHF
+from rlhf.models.architecture import ModelConfig
 
 SENTENCEPIECE = "tokenizer.model"
 FAST = "tokenizer.json"
@@ -38,7 +38,7 @@ class Tokenizer(NamedTuple):
         pad: id of padding; one behind the vocabulary where the tokenizer has none.
         eos_text: how the end of a text is written inside a text.
         other_ends: further ids that end an answer and are no part of it.
-        template: of conversations, one of `rlhf.text.TEMPLATES`.
+        template: of conversations, one of `rlhf.chat_templates.safe_rlhf.TEMPLATES`.
     """
 
     path: Path

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from rlhf.tokens import FAST, Tokenizer, load_tokenizer
+from rlhf.tokenizer.tokenizer import FAST, Tokenizer, load_tokenizer
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 

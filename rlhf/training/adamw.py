@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rlhf import sharding
+from rlhf.parallel import sharding
 
 EPSILON = 1e-8
 

@@ -9,20 +9,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsafe import Trainer, TrainState, processes, saved_state
-from rlhf import lora, objectives
-from rlhf.augment import token_dropout
-from rlhf.data import examples, plain
-from rlhf.data.samples import Sample
-from rlhf.folder import Model
-from rlhf.generate import Sampling
-from rlhf.models.config import ModelConfig
+from jsafe import Trainer, TrainState, multihost
+from jsafe.runs import resume
+from rlhf.adapters import lora
+from rlhf.checkpoints.model_folder import Model
+from rlhf.data import encoding, plain_text
+from rlhf.data.embedding_noise import token_dropout
+from rlhf.data.schemas import Sample
+from rlhf.generation.generate import Sampling
+from rlhf.judges.score_normalizer import ScoreStatistics
+from rlhf.losses import model_losses
+from rlhf.models.architecture import ModelConfig
 from rlhf.models.heads import LanguageModel, ScoreModel
-from rlhf.reinforcement import Judge, reinforcement_trainer, score_judge
-from rlhf.reinforcement_options import ReinforcementOptions
-from rlhf.statistics import ScoreStatistics
-from rlhf.tokens import difference
-from rlhf.training import TrainingOptions, supervised_trainer
+from rlhf.reinforcement.policy_trainer import Judge, reinforcement_trainer, score_judge
+from rlhf.reinforcement.reinforcement_config import ReinforcementOptions
+from rlhf.tokenizer.tokenizer import difference
+from rlhf.training.supervised_trainer import TrainingOptions, supervised_trainer
 
 MOMENTUM = 0.9
 """Of the moving statistics of scores, as published."""
@@ -52,7 +54,7 @@ class Stage(NamedTuple):
 
 def _whole(model: Model, trained: Any) -> Model:
     """A model with what was trained of it, adapters merged into their matrices."""
-    return model._replace(params=lora.merged(lora.joined(model.params, processes.on_host(trained))))
+    return model._replace(params=lora.merged(lora.joined(model.params, multihost.on_host(trained))))
 
 
 def _language_model(model: Model, options: TrainingOptions) -> LanguageModel:
@@ -74,16 +76,16 @@ def _supervised(
     digest: str | None = None,
     **more: Any,
 ) -> Stage:
-    digest = digest or saved_state.digest(data) or ""
+    digest = digest or resume.digest(data) or ""
     trainer = supervised_trainer(
         name, model.params, data, loss, options, augment=token_dropout(options.token_dropout, model.tokenizer), **more
     )
 
     def finish(state: TrainState) -> Model:
         seen = state.normalizer if isinstance(state.normalizer, ScoreStatistics) else None
-        return _whole(model, state.params["model"])._replace(statistics=processes.on_host(seen) if seen else None)
+        return _whole(model, state.params["model"])._replace(statistics=multihost.on_host(seen) if seen else None)
 
-    adapters = (lambda state: processes.on_host(state.params["model"])) if options.lora_rank else None
+    adapters = (lambda state: multihost.on_host(state.params["model"])) if options.lora_rank else None
     return Stage(trainer, trainer.info.config["updates"], finish, "", left_out, adapters, digest)
 
 
@@ -91,8 +93,8 @@ def sft(
     model: Model, samples: Sequence[Sample], options: TrainingOptions, *, length: int = 512, skip: bool = False
 ) -> Stage:
     """Supervised fine-tuning on answers."""
-    data, left_out = examples.supervised(samples, model.tokenizer, length, skip=skip)
-    loss = objectives.supervised(_language_model(model, options))
+    data, left_out = encoding.supervised(samples, model.tokenizer, length, skip=skip)
+    loss = model_losses.supervised(_language_model(model, options))
     return _supervised("sft", model, data, loss, options, left_out, config={"length": length})
 
 
@@ -102,9 +104,9 @@ def pretraining(model: Model, texts: Sequence[str], options: TrainingOptions, *,
     Raises:
         ValueError: there is less than one piece of text.
     """
-    ids = plain.pieces(plain.stream(texts, model.tokenizer), length)
-    data = examples.Supervised(ids, ids, np.ones(ids.shape, bool))
-    loss = objectives.supervised(_language_model(model, options))
+    ids = plain_text.pieces(plain_text.stream(texts, model.tokenizer), length)
+    data = encoding.Supervised(ids, ids, np.ones(ids.shape, bool))
+    loss = model_losses.supervised(_language_model(model, options))
     return _supervised("pretrain", model, data, loss, options, {}, config={"length": length})
 
 
@@ -129,11 +131,11 @@ def preference(
         length: longest text.
         skip: leave out samples that cannot be used.
         regularization: weight of the squared scores.
-        level: one of `rlhf.losses.KINDS`.
+        level: one of `rlhf.losses.losses.KINDS`.
     """
     by = {"reward": "better", "cost": "safer"}[kind]
-    data, left_out = examples.preferences(samples, model.tokenizer, length, by=by, skip=skip)
-    make = {"reward": objectives.reward, "cost": objectives.cost}[kind]
+    data, left_out = encoding.preferences(samples, model.tokenizer, length, by=by, skip=skip)
+    make = {"reward": model_losses.reward, "cost": model_losses.cost}[kind]
     scorer = _score_model(model.config, options, remat=options.remat)
     loss = make(scorer, regularization=regularization, kind=level)
     shown = ("accuracy", "sign_accuracy") if kind == "cost" else ("accuracy",)
@@ -159,13 +161,13 @@ def dpo(
     """
     if options.token_dropout:
         raise ValueError(f"token_dropout must be 0 for dpo, got {options.token_dropout}")
-    pairs, left_out = examples.preferences(samples, model.tokenizer, length, by="better", skip=skip)
+    pairs, left_out = encoding.preferences(samples, model.tokenizer, length, by="better", skip=skip)
     language_model = _language_model(model, options)
-    data = objectives.with_reference(language_model, model.params, pairs)
-    loss = objectives.dpo(language_model, scale=scale, exact=exact)
+    data = model_losses.with_reference(language_model, model.params, pairs)
+    loss = model_losses.dpo(language_model, scale=scale, exact=exact)
     rest: dict[str, Any] = {"config": {"length": length, "scale": scale, "exact": exact}}
     # Without the reference's log-probabilities, which another machine rounds in another way.
-    rest["digest"] = saved_state.digest(pairs)
+    rest["digest"] = resume.digest(pairs)
     return _supervised("dpo", model, data, loss, options, left_out, shown=("accuracy", "margin"), **rest)
 
 
@@ -188,8 +190,8 @@ def moderation(
         length: longest text.
         skip: leave out samples that cannot be used.
     """
-    data, left_out = examples.labelled(samples, labels, model.tokenizer, length, skip=skip)
-    loss = objectives.moderation(_score_model(model.config, options, size=len(labels), remat=options.remat))
+    data, left_out = encoding.labelled(samples, labels, model.tokenizer, length, skip=skip)
+    loss = model_losses.moderation(_score_model(model.config, options, size=len(labels), remat=options.remat))
     made = _supervised(
         "moderation", model, data, loss, options, left_out, shown=("flagged_accuracy",), config={"labels": list(labels)}
     )
@@ -242,11 +244,11 @@ def reinforcement(
     with_critics = options.estimator == "critic"
     if with_critics and len(critics) != len(judges):
         raise ValueError("a judge that is a function needs a critic to begin from")
-    asked, left_out = examples.prompts(prompts, actor.tokenizer, prompt_length, skip=skip)
+    asked, left_out = encoding.prompts(prompts, actor.tokenizer, prompt_length, skip=skip)
     learned = None
     if ptx is not None:
         length = prompt_length + sampling.max_new_tokens
-        learned, unused = examples.supervised(ptx, actor.tokenizer, length, skip=skip)
+        learned, unused = encoding.supervised(ptx, actor.tokenizer, length, skip=skip)
         left_out = left_out | {f"{reason} (of the texts to learn beside)": count for reason, count in unused.items()}
 
     def judging(model: Model) -> Judge:
@@ -272,8 +274,8 @@ def reinforcement(
     def finish(state: TrainState) -> Model:
         return _whole(actor, state.params["actor"])
 
-    adapters = (lambda state: processes.on_host(state.params["actor"])) if options.lora_rank else None
-    digest = saved_state.digest((asked, learned)) or ""
+    adapters = (lambda state: multihost.on_host(state.params["actor"])) if options.lora_rank else None
+    digest = resume.digest((asked, learned)) or ""
     return Stage(trainer, options.iterations, finish, "", left_out, adapters, digest)
 
 

@@ -15,15 +15,17 @@ import jax.numpy as jnp
 import optax
 
 from jsafe import Metrics, Trainer, TrainerInfo, TrainState
-from jsafe.hyper import hyperparameters, option
-from rlhf import host, lora, statistics
-from rlhf.descent import adamw, where
-from rlhf.lora import LoraOptions
-from rlhf.models.config import DTYPES
-from rlhf.schedules import SCHEDULES, schedule
+from jsafe.config import hyperparameters, option
+from rlhf.adapters import lora
+from rlhf.adapters.lora import LoraOptions
+from rlhf.data import host_rows
+from rlhf.judges import score_normalizer
+from rlhf.models.architecture import DTYPES
+from rlhf.training.adamw import adamw, where
+from rlhf.training.schedules import SCHEDULES, schedule
 
 _OF_DROPOUT = (1 << 31) + 1
-"""Folded into a run's key for what adapters drop; beside `rlhf.lora`'s own number for their beginning."""
+"""Folded into a run's key for what adapters drop; beside `rlhf.adapters.lora`'s own number for their beginning."""
 
 
 @hyperparameters
@@ -34,7 +36,9 @@ class TrainingOptions(LoraOptions):
     batch_size: int = option("rows of one gradient, a multiple of accumulation", default=16, low=1)
     accumulation: int = option("parts in which a batch is worked through, to save memory", default=1, low=1)
     learning_rate: float = option("largest step size", default=2e-5, traced=True, low=0)
-    schedule: str = option("how it changes, one of rlhf.schedules.SCHEDULES", default="cosine", choices=SCHEDULES)
+    schedule: str = option(
+        "how it changes, one of rlhf.training.schedules.SCHEDULES", default="cosine", choices=SCHEDULES
+    )
     warmup_ratio: float = option("part of the updates in which it rises", default=0.03, low=0, high=1)
     weight_decay: float = option("decoupled; biases and the norms of layers are exempt", default=0.0, low=0)
     max_grad_norm: float = option("largest norm of a gradient", default=1.0, above=0)
@@ -155,20 +159,20 @@ def supervised_trainer(
             params={"model": started},
             optimizer=descent.init(started),
             dual=(),
-            normalizer=statistics.nothing() if momentum is not None else (),
+            normalizer=score_normalizer.nothing() if momentum is not None else (),
             rollout=(),
             key=key,
             iteration=jnp.zeros((), jnp.int32),
             skipped=jnp.zeros((), jnp.int32),
             hyper={k: jnp.asarray(v, jnp.float32) for k, v in traced.items()},
-            frozen=host.loaded(frozen, key) if frozen else (),
+            frozen=host_rows.loaded(frozen, key) if frozen else (),
         )
 
     def batch_at(key: jax.Array, iteration: jax.Array) -> Any:
         """The rows of an update, `[parts, B / parts, ...]`; a new order in every epoch."""
         order = jax.random.permutation(jax.random.fold_in(key, iteration // each), rows)
         chosen = jax.lax.dynamic_slice(order, (iteration % each * options.batch_size,), (options.batch_size,))
-        return host.rows(data, chosen.reshape(parts, -1))
+        return host_rows.rows(data, chosen.reshape(parts, -1))
 
     def step(state: TrainState) -> tuple[TrainState, Metrics]:
         batch = batch_at(state.key, state.iteration)
@@ -196,7 +200,7 @@ def supervised_trainer(
         normalizer = state.normalizer
         if momentum is not None and found.scores is not None:
             seen = found.scores.reshape(-1, found.scores.shape[-1])
-            normalizer = statistics.moving(state.normalizer, seen, momentum)
+            normalizer = score_normalizer.moving(state.normalizer, seen, momentum)
 
         skipped = state.skipped + (~finite).astype(jnp.int32)
         metrics = {name: jnp.mean(value, axis=0) for name, value in found.metrics.items()}

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sketch.strokes import Drawings, real_rows
+from sketch.data.strokes import Drawings, real_rows
 
 
 def stretch(key: jax.Array, drawings: Drawings, ratio: float | jax.Array) -> Drawings:

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from sketch.moments import stroke_count, stroke_numbers
-from sketch.strokes import Drawings, real_rows
+from sketch.data.next_stroke_data import stroke_count, stroke_numbers
+from sketch.data.strokes import Drawings, real_rows
 
 Damage = Callable[[jax.Array, Drawings], Drawings]
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sketch.simplify import simplify
-from sketch.strokes import from_polylines, has_line
+from sketch.data.simplify import simplify
+from sketch.data.strokes import from_polylines, has_line
 
 FARTHEST = 1e6
 """Longest offset that is read; canvases have a few hundred to a few thousand pixels."""

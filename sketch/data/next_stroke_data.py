@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from sketch import raster
+from sketch.data.strokes import Drawings, real_rows
 from sketch.raster import BOX, Canvas
-from sketch.strokes import Drawings, real_rows
 
 LINE_WIDTH = 8.0
 """Of the images that networks look at, in units of the box: fine enough for eyes and whiskers at 64 pixels."""

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jsafe.hyper import nearest
-from sketch.simplify import simplify
-from sketch.strokes import Polylines, from_polylines
+from jsafe.config import nearest
+from sketch.data.simplify import simplify
+from sketch.data.strokes import Polylines, from_polylines
 
 Random = np.random.Generator
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sketch.strokes import Polylines
+from sketch.data.strokes import Polylines
 
 SIDE = 255.0
 """Longest side of a simplified drawing."""

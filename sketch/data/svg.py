@@ -15,7 +15,7 @@ from xml.parsers import expat
 
 import numpy as np
 
-from sketch.strokes import Polylines, from_polylines
+from sketch.data.strokes import Polylines, from_polylines
 
 FLATNESS = 0.002
 """Largest distance of a curve from the lines that stand for it, as a share of the length of its control polygon."""
@@ -53,7 +53,7 @@ def read(path: Path) -> np.ndarray:
 
     Returns:
         `[n, 3]` stroke-3 in the units of the file, transforms applied, y downwards; strokes in the file's order.
-        `sketch.simplify.simplify` of its polylines makes it like those that Quick, Draw! publishes.
+        `sketch.data.simplify.simplify` of its polylines makes it like those that Quick, Draw! publishes.
 
     Raises:
         FileNotFoundError: there is no such file.

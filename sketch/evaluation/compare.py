@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jsafe.hyper import Hyper, hyperparameters, nearest, option
-from sketch import measures, sheets
-from sketch.drawing_statistics import StrokeNLL, copy_rows, count_rows, disorder_rows, nearness
-from sketch.human import HumanTest
-from sketch.judging import BITMAPS, VECTORS, JudgeLike, Seen, among_humans, seen
-from sketch.samples import HUMAN, Group, Sample, grouped, people
+from jsafe.config import Hyper, hyperparameters, nearest, option
+from sketch.evaluation import metrics
+from sketch.evaluation.drawing_statistics import StrokeNLL, copy_rows, count_rows, disorder_rows, nearness
+from sketch.evaluation.generated_sets import HUMAN, Group, Sample, grouped, people
+from sketch.evaluation.human_test_set import HumanTest
+from sketch.judges.judge_protocol import BITMAPS, VECTORS, JudgeLike, Seen, among_humans, seen
+from sketch.render import contact_sheet
 
 AVERAGED = ("recognised", "probability", "confident", "precision", "recall", "density", "coverage")
 """Measures that mean the same for every judge; distances are of each judge's own features."""
@@ -101,7 +102,7 @@ def evaluate(
         bitmaps = judge.kind == BITMAPS
 
         def look(pictures: np.ndarray, vectors: Any, name: str = name, judge: JudgeLike = judge) -> Seen:
-            shown = pictures if judge.kind == BITMAPS else sheets.padded(list(map(_not_empty, vectors)))
+            shown = pictures if judge.kind == BITMAPS else contact_sheet.padded(list(map(_not_empty, vectors)))
             return seen(name, judge, options.target, shown)
 
         by_group = [
@@ -146,7 +147,7 @@ def _check(systems: Any, human: HumanTest, judges: Mapping[str, JudgeLike], opti
 
 
 def _bitmaps(drawings: Sequence[np.ndarray], options: EvaluationOptions) -> np.ndarray:
-    return sheets.bitmaps(drawings, at_once=options.at_once)
+    return contact_sheet.bitmaps(drawings, at_once=options.at_once)
 
 
 def _not_empty(strokes: np.ndarray) -> np.ndarray:
@@ -157,8 +158,8 @@ def _recognisability(each: Sequence[Seen], seeds: Sequence[int], options: Evalua
     """Share recognised by Wilson's interval over all drawings, and by the bootstrap over seeds as well."""
     recognised = [one.recognised for one in each]
     hits, drawings = int(sum(map(np.sum, recognised))), sum(map(len, recognised))
-    share, low, high = measures.wilson(hits, drawings, options.level)
-    over = measures.bootstrap(recognised, draws=options.resamples, level=options.level, seed=options.seed)
+    share, low, high = metrics.wilson(hits, drawings, options.level)
+    over = metrics.bootstrap(recognised, draws=options.resamples, level=options.level, seed=options.seed)
     return {
         "drawings": drawings, "seeds": len(each), "recognised": share, "recognised_low": low, "recognised_high": high,
         "recognised_seeds_low": over.low, "recognised_seeds_high": over.high,
@@ -180,7 +181,7 @@ def _judge_rows(
     rows = []
     every = [(people([]), [crowd])] if crowd is not None else []
     every += zip(groups, by_group, strict=True)  # type: ignore[arg-type]
-    near = None if known is None or crowd is None else measures.nearest_distance(crowd.features, known.features)
+    near = None if known is None or crowd is None else metrics.nearest_distance(crowd.features, known.features)
     for group, each in every:
         row = {"judge": name, **group.named()}
         seeds = [one.seed for one in group.samples]
@@ -193,7 +194,7 @@ def _judge_rows(
             )  # fmt: skip
             row["recall_by_seed"] = dict(zip(map(str, seeds), row["recall_by_seed"], strict=True))
         if near is not None and known is not None:
-            distances = np.concatenate([measures.nearest_distance(one.features, known.features) for one in each])
+            distances = np.concatenate([metrics.nearest_distance(one.features, known.features) for one in each])
             found = nearness(distances, near, options.copy_quantile)
             row |= {"feature_distance": found.median, "feature_copies": found.copies}
         rows.append(row)
@@ -230,16 +231,16 @@ def _differences(
                 notes.append(f"{group.system!r} at {setting} has no {second!r} in the same setting beside it")
                 continue
             first, last = ([one.recognised for one in side] for side in (each, other))
-            found = measures.bootstrap_difference(
+            found = metrics.bootstrap_difference(
                 first, last, draws=options.resamples, level=options.level, seed=options.seed
             )
             totals = [(int(sum(map(np.sum, side))), sum(map(len, side))) for side in (first, last)]
             row = {"judge": name, **group.named(), "against": second, "difference": found.value, "low": found.low}
-            pooled = measures.newcombe(totals[0], totals[1], options.level)
+            pooled = metrics.newcombe(totals[0], totals[1], options.level)
             row |= {"newcombe_low": pooled.low, "newcombe_high": pooled.high}
-            row |= {"high": found.high, "p_value": found.p_value, "z_test_p": measures.two_proportions(*totals)}
+            row |= {"high": found.high, "p_value": found.p_value, "z_test_p": metrics.two_proportions(*totals)}
             family.append(row)
-        for row, p in zip(family, measures.holm([row["p_value"] for row in family]), strict=True):
+        for row, p in zip(family, metrics.holm([row["p_value"] for row in family]), strict=True):
             row["p_holm"] = float(p)
         rows += family
     return rows

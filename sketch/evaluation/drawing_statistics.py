@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sketch import measures
-from sketch.samples import Group, people
-from sketch.strokes import to_polylines
+from sketch.data.strokes import to_polylines
+from sketch.evaluation import metrics
+from sketch.evaluation.generated_sets import Group, people
 
 StrokeNLL = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
 """Negative log-likelihoods of the strokes of each drawing, under a model of human strokes."""
@@ -62,7 +62,7 @@ def count_rows(groups: Sequence[Group], vectors: Sequence[np.ndarray]) -> list[d
         for name, found, of_people in zip(("strokes", "points"), counts(drawings), human or (None, None), strict=True):
             row |= {name: float(found.mean()), f"{name}_std": float(found.std())}
             if of_people is not None:
-                test = measures.kolmogorov_smirnov(found, of_people)
+                test = metrics.kolmogorov_smirnov(found, of_people)
                 row |= {f"{name}_ks": test.statistic, f"{name}_ks_p": test.p_value}
         ends = [one.finished for one in group.samples]
         known = all(end is not None for end in ends)
@@ -87,18 +87,18 @@ def copy_rows(
     """
     size = min(len(one) for one in (human, *(one for group in images for one in group)))
     flat = _flat(human)
-    among = measures.nearest_distance(flat[:size]) if size > 1 else None
+    among = metrics.nearest_distance(flat[:size]) if size > 1 else None
     learned = None if training is None else _flat(training)
-    to_training = None if learned is None else measures.nearest_distance(flat, learned)
+    to_training = None if learned is None else metrics.nearest_distance(flat, learned)
     rows = []
     for group in [*images, [human]]:
         each = [_flat(one) for one in group]
         row: dict[str, Any] = {"duplicates": None}
         if among is not None:
             least = np.quantile(among, quantile)
-            row["duplicates"] = float(np.mean([measures.nearest_distance(one[:size]) < least for one in each]))
+            row["duplicates"] = float(np.mean([metrics.nearest_distance(one[:size]) < least for one in each]))
         if learned is not None and to_training is not None:
-            distances = np.concatenate([measures.nearest_distance(one, learned) for one in each])
+            distances = np.concatenate([metrics.nearest_distance(one, learned) for one in each])
             found = nearness(distances, to_training, quantile)
             row |= {"pixel_distance": found.median, "pixel_copies": found.copies}
         rows.append(row)
@@ -147,7 +147,7 @@ def disorder_rows(
     for each in [*([judged(one.drawings[:most]) for one in group.samples] for group in groups), [human]]:
         bad = [np.array([(drawing > bound).sum() for drawing in one]) for one in each]
         every = [np.array([len(drawing) for drawing in one]) for one in each]
-        share = measures.bootstrap(bad, every, draws=draws, level=level, seed=seed)
+        share = metrics.bootstrap(bad, every, draws=draws, level=level, seed=seed)
         rows.append({"disordered": share.value, "disordered_low": share.low, "disordered_high": share.high})
     return rows
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sketch.strokes import from_stroke5
+from sketch.data.strokes import from_stroke5
 
 HUMAN = "human"
 """What the people are called among the systems."""
@@ -32,7 +32,7 @@ class Sample(NamedTuple):
 
 
 def sample(rows: Any, *, seed: int, temperature: float, best_of: int = 1) -> Sample:
-    """A sample from rows `[n, N, 5]` of stroke-5 without start rows, as `sketch.sampling` gives them."""
+    """A sample from rows `[n, N, 5]` of stroke-5 without start rows, as `sketch.sampling.sample` gives them."""
     rows = np.asarray(rows)
     return Sample(seed, temperature, best_of, [from_stroke5(one) for one in rows], (rows[..., 4] > 0).any(axis=1))
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from sketch import files
+from sketch.data import drawing_files
 
 SIDE = 28
 """Pixels of a published bitmap."""
@@ -37,12 +37,13 @@ def human_drawings(
     splits: Sequence[str] | None = None,
     allow_pickle: bool = False,
     skip: bool = False,
-    max_points: int = files.MAX_POINTS,
+    max_points: int = drawing_files.MAX_POINTS,
 ) -> HumanTest:
     """The human drawings of a file or folder.
 
-    Taken are the bitmaps under the name of the class from npz files, and the vectors of `sketch.files.load` that are of
-    this class or of none. Files are read in the order of their names. A file without drawings of the class is passed
+    Bitmaps under the name of the class are read from npz files, and vectors that are
+    of this class or of none through `sketch.data.drawing_files.load`. Files are read in the order of their names. A
+    file without drawings of the class is passed
     over, so that it changes nothing; subfolders and other kinds of files are not looked at.
 
     Args:
@@ -66,17 +67,17 @@ def human_drawings(
     key = label if bitmap_key is None else bitmap_key
     bitmaps, drawings, sources = [], [], []
     for file in paths:
-        arrays = files.read_npz(file, allow_pickle=allow_pickle) if file.suffix == ".npz" else {}
+        arrays = drawing_files.read_npz(file, allow_pickle=allow_pickle) if file.suffix == ".npz" else {}
         if key in arrays:
             bitmaps.append(_checked(arrays[key], f"{file}: {key!r}"))
             sources.append(f"{file.name}: {len(bitmaps[-1])} bitmaps {key!r}")
         # A train is also something that people draw: bytes under that name are bitmaps.
-        splits_of_file = [name for name in files.SPLITS if name in arrays and arrays[name].dtype != np.uint8]
+        splits_of_file = [name for name in drawing_files.SPLITS if name in arrays and arrays[name].dtype != np.uint8]
         if {"points", "offsets"} <= set(arrays) or splits_of_file or file.suffix != ".npz":
-            found, left_out = files.load(file, allow_pickle=allow_pickle, skip=skip, max_points=max_points)
+            found, left_out = drawing_files.load(file, allow_pickle=allow_pickle, skip=skip, max_points=max_points)
             of_class = [drawing for drawing in found if drawing.label in (label, "")]
             there = {drawing.split for drawing in of_class}
-            wanted = splits if splits is not None else ("test", "") if there & {"test", ""} else files.SPLITS
+            wanted = splits if splits is not None else ("test", "") if there & {"test", ""} else drawing_files.SPLITS
             kept = [drawing for drawing in of_class if drawing.split in wanted]
             drawings += kept
             said = f" of {len(of_class)}, the rest being of other splits" if len(kept) < len(of_class) else ""
@@ -86,7 +87,7 @@ def human_drawings(
             sources.append(f"{file.name}: {len(kept)} vectors{said}{faults}")
         elif key not in arrays:
             sources.append(f"{file.name}: no {key!r}, it holds {', '.join(sorted(arrays)[:8]) or 'nothing'}")
-    vectors = [drawing.strokes for drawing in files.without_duplicates(drawings)]
+    vectors = [drawing.strokes for drawing in drawing_files.without_duplicates(drawings)]
     if not bitmaps and not vectors:
         raise ValueError(
             f"{path} holds no human drawings of {label!r}: expected npz files with bitmaps {key!r} or with vectors of "

@@ -9,9 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from sketch import moments, raster, sheets
-from sketch.predictor import Predictor, PredictorOptions, PredictorSize, TrainedPredictor, moment_loss
-from sketch.strokes import Drawings, to_polylines
+from sketch import raster
+from sketch.data import next_stroke_data
+from sketch.data.strokes import Drawings, to_polylines
+from sketch.models.predictor import Predictor, PredictorOptions, PredictorSize, TrainedPredictor, moment_loss
+from sketch.render import contact_sheet
 
 OPTIONS = PredictorOptions(free_bits=0.0)
 """Weights of the parts of the loss; here all of the divergence counts."""
@@ -22,7 +24,7 @@ def stroke_losses(predictor: TrainedPredictor, drawings: Sequence[np.ndarray], *
 
     It is the loss of training at the mean of the posterior, without any chance in it: up to constants and the weights
     of its parts a bound on the negative log-likelihood. `partial(stroke_losses, predictor)` is the `stroke_nll` of
-    `sketch.evaluation.evaluate`; the predictor should be one of its own, that had no part in drawing.
+    `sketch.evaluation.compare.evaluate`; the predictor should be one of its own, that had no part in drawing.
 
     Args:
         predictor: who is asked.
@@ -37,7 +39,7 @@ def stroke_losses(predictor: TrainedPredictor, drawings: Sequence[np.ndarray], *
     if not len(whose):
         return [np.zeros(0) for _ in counts]
     which = np.concatenate([np.arange(count) for count in counts])
-    rows, lengths = sheets.padded(drawings)
+    rows, lengths = contact_sheet.padded(drawings)
     found = []
     for start in range(0, len(whose), batch):
         # The last call is filled up with what came last, so that it needs no program of its own.
@@ -49,7 +51,7 @@ def stroke_losses(predictor: TrainedPredictor, drawings: Sequence[np.ndarray], *
 
 @partial(jax.jit, static_argnums=0)
 def _losses(size: PredictorSize, params: Any, drawings: Drawings, finished: jax.Array) -> jax.Array:
-    moment = moments.at(raster.framed(drawings), finished, size.side, size.strokes)
+    moment = next_stroke_data.at(raster.framed(drawings), finished, size.side, size.strokes)
     network = Predictor(size)
 
     def ask(method: str, *inputs: Any) -> Any:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sketch.evaluation import MEAN, Report
-from sketch.samples import HUMAN
+from sketch.evaluation.compare import MEAN, Report
+from sketch.evaluation.generated_sets import HUMAN
 
 Column = tuple[str, Callable[[Mapping[str, Any]], str]]
 
@@ -125,7 +125,7 @@ def figures(report: Report, folder: Path) -> list[Path]:
     One panel for each judge, and one for their mean. The human line is at what people reach among themselves.
 
     Args:
-        report: of `sketch.evaluation.evaluate`.
+        report: of `sketch.evaluation.compare.evaluate`.
         folder: made where it is not there.
 
     Returns:

@@ -17,12 +17,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy.optimize import minimize_scalar
 
-from jsafe.hyper import Hyper, hyperparameters, option
-from sketch import augment, raster
-from sketch.convolution import Conv
-from sketch.stages import Stage
-from sketch.strokes import Drawings, real_rows
-from sketch.training import Judgement, Problem, TrainingOptions, descent_trainer
+from jsafe.config import Hyper, hyperparameters, option
+from sketch import raster
+from sketch.data import augment
+from sketch.data.strokes import Drawings, real_rows
+from sketch.models.matmul_conv import Conv
+from sketch.training.drawing_trainer import Judgement, Problem, TrainingOptions, descent_trainer
+from sketch.training.stages import Stage
 
 SIDE = 28
 """Pixels of a bitmap's side."""

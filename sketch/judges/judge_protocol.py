@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from sketch import measures
-from sketch.strokes import Drawings
+from sketch.data.strokes import Drawings
+from sketch.evaluation import metrics
 
 BITMAPS, VECTORS = "bitmaps", "vectors"
 """What a judge looks at."""
@@ -43,7 +43,7 @@ class JudgeLike(Protocol):
 
     @property
     def opinions(self) -> Callable[[Any], OpinionLike]:
-        """Its opinion on bytes `[n, 28, 28]`, white on black, or on `sketch.strokes.Drawings` in any unit."""
+        """Its opinion on bytes `[n, 28, 28]`, white on black, or on `sketch.data.strokes.Drawings` in any unit."""
         ...
 
 
@@ -123,7 +123,7 @@ def among_humans(
 
 def _one_set(real: np.ndarray, generated: np.ndarray, neighbours: int) -> dict[str, float]:
     return {
-        "fid": measures.frechet_distance(real, generated),
-        "kid": measures.kernel_distance(real, generated),
-        **measures.manifold_coverage(real, generated, neighbours)._asdict(),
+        "fid": metrics.frechet_distance(real, generated),
+        "kid": metrics.kernel_distance(real, generated),
+        **metrics.manifold_coverage(real, generated, neighbours)._asdict(),
     }

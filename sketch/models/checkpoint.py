@@ -11,12 +11,13 @@ from typing import Any, NamedTuple, TypeVar, cast, get_type_hints
 import jax
 import numpy as np
 
-from jsafe.hyper import Hyper, nearest
-from sketch import discriminator, judge, predictor, sketch_rnn
-from sketch.discriminator import TrainedDiscriminator
-from sketch.judge import TrainedJudge
-from sketch.predictor import TrainedPredictor
-from sketch.stages import SketchRNN
+from jsafe.config import Hyper, nearest
+from sketch.judges import classifier
+from sketch.judges.classifier import TrainedJudge
+from sketch.models import discriminator, predictor, sketch_rnn
+from sketch.models.discriminator import TrainedDiscriminator
+from sketch.models.predictor import TrainedPredictor
+from sketch.training.stages import SketchRNN
 
 DESCRIPTION = "model.json"
 TENSORS = "model.safetensors"
@@ -43,7 +44,7 @@ KINDS: dict[str, Kind] = {
     "sketch_rnn": Kind(SketchRNN, lambda model, key: sketch_rnn.init(model.config, key)),
     "predictor": Kind(TrainedPredictor, lambda model, key: predictor.init(model.size, key)),
     "discriminator": Kind(TrainedDiscriminator, lambda model, key: discriminator.init(model.size, key)),
-    "judge": Kind(TrainedJudge, lambda model, key: judge.init(model.size, len(model.classes), key)),
+    "judge": Kind(TrainedJudge, lambda model, key: classifier.init(model.size, len(model.classes), key)),
 }
 """What can be saved, by the names in `model.json`."""
 

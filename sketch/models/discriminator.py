@@ -14,15 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jsafe import host
-from jsafe.hyper import Hyper, hyperparameters, option
-from sketch import augment, raster, strokes
-from sketch.convolution import convolved
-from sketch.damage import damaged
-from sketch.moments import view
-from sketch.stages import Stage
-from sketch.strokes import Drawings, real_rows
-from sketch.training import Judgement, Problem, TrainingOptions, descent_trainer
+from jsafe import host_data
+from jsafe.config import Hyper, hyperparameters, option
+from sketch import raster
+from sketch.data import augment, strokes
+from sketch.data.corruptions import damaged
+from sketch.data.next_stroke_data import view
+from sketch.data.strokes import Drawings, real_rows
+from sketch.models.matmul_conv import convolved
+from sketch.training.drawing_trainer import Judgement, Problem, TrainingOptions, descent_trainer
+from sketch.training.stages import Stage
 
 Params = dict[str, Any]
 
@@ -292,7 +293,7 @@ def discriminator_stage(
         hurt, way, drop, *keys = jax.random.split(key, 3 + len(kinds))
         negative = {DAMAGED: jax.tree.map(lambda leaf: leaf[:share], damaged(hurt, batch))}
         for (kind, drawings), which in zip(kinds.items(), keys, strict=True):
-            negative[kind] = host.rows(drawings, jax.random.randint(which, (share,), 0, len(drawings.lengths)))
+            negative[kind] = host_data.rows(drawings, jax.random.randint(which, (share,), 0, len(drawings.lengths)))
 
         def opinion(drawings: Drawings) -> jax.Array:
             images = look(size, augment.flip(way, drawings, options.flip), options.at_once)
@@ -304,7 +305,7 @@ def discriminator_stage(
         # The same damage each time, so that the best parameters are not those of an easy draw.
         negative = {DAMAGED: damaged(jax.random.key(0), rows)}
         for kind, drawings in valid_kinds.items():
-            negative[kind] = host.rows(drawings, jnp.arange(len(drawings.lengths)))
+            negative[kind] = host_data.rows(drawings, jnp.arange(len(drawings.lengths)))
         return judged(rows, negative, lambda drawings: recognisability(size, options.at_once)(params, drawings))
 
     begun = None if start is None else start.params

@@ -14,16 +14,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsafe import TrainState, saved_state
-from jsafe.hyper import hyperparameters, option
-from sketch import moments, predictor, raster, sketch_rnn, strokes
-from sketch.cells import Dropout
-from sketch.mixture import FLOOR, Mixture
-from sketch.predictor import Predictor, PredictorSize, TrainedPredictor, guidance_size
-from sketch.sketch_rnn import Architecture, Params
-from sketch.stages import KL_START, PRESETS, SketchRNN, SketchRNNOptions, Stage, augmented, foreseen, objective
-from sketch.strokes import Drawings
-from sketch.training import Judgement, Problem, descent_trainer
+from jsafe import TrainState
+from jsafe.config import hyperparameters, option
+from jsafe.runs import resume
+from sketch import raster
+from sketch.data import next_stroke_data, strokes
+from sketch.data.strokes import Drawings
+from sketch.models import predictor, sketch_rnn
+from sketch.models.mixture import FLOOR, Mixture
+from sketch.models.predictor import Predictor, PredictorSize, TrainedPredictor, guidance_size
+from sketch.models.rnn_cells import Dropout
+from sketch.models.sketch_rnn import Architecture, Params
+from sketch.training.drawing_trainer import Judgement, Problem, descent_trainer
+from sketch.training.stages import KL_START, PRESETS, SketchRNN, SketchRNNOptions, Stage, augmented, foreseen, objective
 
 CHUNK = 64
 """Drawings that the predictor looks at together before the training begins."""
@@ -119,7 +122,7 @@ def guided_stage(
         data,
         validation,
     )
-    recorded = {"scale_factor": scale, "max_length": longest, "predictor": saved_state.digest(trained.params)}
+    recorded = {"scale_factor": scale, "max_length": longest, "predictor": resume.digest(trained.params)}
     shown = [*(["kl"] if config.conditional else []), *(["valid_loss"] if validation is not None else [])]
     trainer = descent_trainer("guided", problem, options, shown=shown, config={**config.config(), **recorded})
 
@@ -229,9 +232,9 @@ def stroke_loss(predicted: Mixture, drawings: Drawings, key: jax.Array, scale: f
         scale: factor on predicted offsets.
         side: of the images.
     """
-    count = moments.stroke_count(drawings)
+    count = next_stroke_data.stroke_count(drawings)
     number = jnp.floor(jax.random.uniform(key, count.shape) * count).astype(jnp.int32)
-    inside = strokes.real_rows(drawings) & (moments.stroke_numbers(drawings) == number[:, None])
+    inside = strokes.real_rows(drawings) & (next_stroke_data.stroke_numbers(drawings) == number[:, None])
     first, length = jnp.argmax(inside, axis=1), jnp.sum(inside, axis=1, dtype=jnp.int32)
     rows = jnp.minimum(first[:, None] + jnp.arange(inside.shape[1]), inside.shape[1] - 1)[..., None]
     places = raster.framed_places(drawings)
@@ -240,6 +243,6 @@ def stroke_loss(predicted: Mixture, drawings: Drawings, key: jax.Array, scale: f
     # The stroke alone comes first, so that the rasteriser passes over its points and no others.
     alone = Drawings(jnp.take_along_axis(drawings.rows, rows, axis=1), length)
     expected, true = (jnp.take_along_axis(x, rows, axis=1) for x in (before + scale * mean, places))
-    target = raster.exact(alone, moments.view(side), places=true)
-    ink = jnp.clip(raster.soft(alone, moments.view(side), places=expected), CERTAIN, 1.0 - CERTAIN)
+    target = raster.exact(alone, next_stroke_data.view(side), places=true)
+    ink = jnp.clip(raster.soft(alone, next_stroke_data.view(side), places=expected), CERTAIN, 1.0 - CERTAIN)
     return -jnp.mean(target * jnp.log(ink) + (1.0 - target) * jnp.log1p(-ink))

@@ -4,8 +4,8 @@
     params = network.init(jax.random.key(0))
     following = jax.jit(network.apply)(params, pad(drawings))
 
-They are what the stages train and `sketch.folder` keeps; randomness, dropout and drawing are in the modules they come
-from.
+The stages train these networks and `sketch.models.checkpoint` stores them. Randomness, dropout and drawing are in the
+modules they come from.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jsafe.networks import Network
-from sketch import discriminator as critics
-from sketch import judge as judges
-from sketch import predictor as predictors
-from sketch import sketch_rnn as generators
-from sketch.discriminator import DiscriminatorSize
-from sketch.judge import Judge, JudgeSize, prepared
-from sketch.mixture import Mixture
-from sketch.predictor import Predictor, PredictorSize, Suggestion
-from sketch.sketch_rnn import Architecture
-from sketch.strokes import Drawings, batch_to_stroke5
+from jsafe.networks.mlp import Network
+from sketch.data.strokes import Drawings, batch_to_stroke5
+from sketch.judges import classifier as judges
+from sketch.judges.classifier import Judge, JudgeSize, prepared
+from sketch.models import discriminator as critics
+from sketch.models import predictor as predictors
+from sketch.models import sketch_rnn as generators
+from sketch.models.discriminator import DiscriminatorSize
+from sketch.models.mixture import Mixture
+from sketch.models.predictor import Predictor, PredictorSize, Suggestion
+from sketch.models.sketch_rnn import Architecture
 
 
 def sketch_rnn(config: Architecture) -> Network:

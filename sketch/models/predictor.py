@@ -15,14 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jsafe.hyper import Hyper, hyperparameters, option
-from sketch import augment, moments, raster, strokes
-from sketch.convolution import Conv
-from sketch.moments import Moment
-from sketch.sketch_rnn import Latent
-from sketch.stages import Stage
-from sketch.strokes import Drawings
-from sketch.training import Judgement, Problem, TrainingOptions, descent_trainer
+from jsafe.config import Hyper, hyperparameters, option
+from sketch import raster
+from sketch.data import augment, next_stroke_data, strokes
+from sketch.data.next_stroke_data import Moment
+from sketch.data.strokes import Drawings
+from sketch.models.matmul_conv import Conv
+from sketch.models.sketch_rnn import Latent
+from sketch.training.drawing_trainer import Judgement, Problem, TrainingOptions, descent_trainer
+from sketch.training.stages import Stage
 
 
 @hyperparameters
@@ -268,7 +269,7 @@ def predictor_stage(
 
     def look(key: jax.Array, drawings: Drawings) -> Moment:
         framed = raster.framed(jax.tree.map(jnp.asarray, drawings))
-        return moments.anywhere(key, framed, size.side, size.strokes)
+        return next_stroke_data.anywhere(key, framed, size.side, size.strokes)
 
     def judged(params: Any, drawings: Drawings, key: jax.Array, flip: float) -> Judgement:
         when, which, way = jax.random.split(key, 3)
@@ -314,10 +315,10 @@ def embeddings(size: PredictorSize, suggest: Suggest, drawings: Drawings) -> Flo
         drawings: framed.
     """
     places = raster.framed_places(drawings)
-    images = raster.stroke_images(drawings, size.strokes, moments.view(size.side), places=places)
-    seen = moments.canvases(images)
+    images = raster.stroke_images(drawings, size.strokes, next_stroke_data.view(size.side), places=places)
+    seen = next_stroke_data.canvases(images)
     last = jnp.concatenate([jnp.zeros_like(images[:, :1]), images], axis=1)
-    most = jnp.minimum(jnp.max(moments.stroke_count(drawings)), size.strokes)
+    most = jnp.minimum(jnp.max(next_stroke_data.stroke_count(drawings)), size.strokes)
 
     def add(number: jax.Array, found: jax.Array) -> jax.Array:
         return found.at[:, number].set(suggest(seen[:, number], last[:, number], number))
@@ -329,7 +330,7 @@ def told(
     size: PredictorSize, drawings: Drawings, embedding: Float[Array, "batch moments embedding"]
 ) -> Float[Array, "batch time guidance"]:
     """What a decoder is told before each row of framed drawings: where the pen is, and what was said of the canvas."""
-    finished = jnp.minimum(moments.stroke_numbers(drawings), size.strokes)
+    finished = jnp.minimum(next_stroke_data.stroke_numbers(drawings), size.strokes)
     said = jnp.take_along_axis(embedding, finished[..., None], axis=1)
     pen = jnp.pad(raster.framed_places(drawings)[:, :-1] - raster.BOX / 2, ((0, 0), (1, 0), (0, 0)))
     return jnp.concatenate([pen / (raster.BOX / 2), said], axis=-1)

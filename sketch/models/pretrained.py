@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jsafe.hyper import nearest
-from sketch.files import read_npz
-from sketch.sketch_rnn import Architecture, Params
+from jsafe.config import nearest
+from sketch.data.drawing_files import read_npz
+from sketch.models.sketch_rnn import Architecture, Params
 
 LARGEST = 10.0
 """What the largest 16-bit integer stands for."""

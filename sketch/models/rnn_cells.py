@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jsafe.hyper import nearest
+from jsafe.config import nearest
 
 Params = dict[str, Any]
 Carry = tuple[jax.Array, ...]

@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jsafe.hyper import Hyper, hyperparameters, option
-from sketch import cells, mixture
-from sketch.cells import CELLS, GLOROT, Carry, Cell, Dropout
-from sketch.mixture import Mixture
-from sketch.strokes import START
+from jsafe.config import Hyper, hyperparameters, option
+from sketch.data.strokes import START
+from sketch.models import mixture, rnn_cells
+from sketch.models.mixture import Mixture
+from sketch.models.rnn_cells import CELLS, GLOROT, Carry, Cell, Dropout
 
 Params = dict[str, Any]
 
@@ -40,11 +40,11 @@ class Architecture(Hyper):
 
     @property
     def encoder(self) -> Cell:
-        return cells.make(self.encoder_cell, self.encoder_size)
+        return rnn_cells.make(self.encoder_cell, self.encoder_size)
 
     @property
     def decoder(self) -> Cell:
-        return cells.make(self.decoder_cell, self.decoder_size)
+        return rnn_cells.make(self.decoder_cell, self.decoder_size)
 
     @property
     def plain_inputs(self) -> int:
@@ -126,7 +126,7 @@ def encode(
     places = jnp.maximum(lengths[:, None] - 1 - jnp.arange(rows.shape[1]), 0)
     reversed_rows = jnp.take_along_axis(rows, places[..., None], axis=1)
     ends = [
-        cells.read(cell, params["encoder"][name], x, empty, lengths=lengths, dropout=drop)[0]
+        rnn_cells.read(cell, params["encoder"][name], x, empty, lengths=lengths, dropout=drop)[0]
         for name, x, drop in (("forward", rows, forward), ("backward", reversed_rows, backward))
     ]
     last = 1 if config.encoder_cell == "lstm" else 0  # where a cell carries its output
@@ -192,7 +192,7 @@ def decode(
     cell, carry = config.decoder, first_carry(config, params, z, len(rows))
     start = jnp.broadcast_to(jnp.asarray(START, rows.dtype), (len(rows), 1, 5))
     before = jnp.concatenate([start, rows[:, :-1]], axis=1)
-    outputs = cells.read(cell, params["decoder"], _inputs(before, z, extra), carry, dropout=dropout)[1]
+    outputs = rnn_cells.read(cell, params["decoder"], _inputs(before, z, extra), carry, dropout=dropout)[1]
     return mixture.from_output(_apply(params["output"], outputs))
 
 

@@ -11,8 +11,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from sketch import raster
+from sketch.data.strokes import LIMIT, Drawings, Polylines, pad, to_polylines
 from sketch.raster import Canvas
-from sketch.strokes import LIMIT, Drawings, Polylines, pad, to_polylines
 
 MARGIN = 0.05
 """Free border of an SVG, as a share of the drawing's longest side."""
@@ -25,7 +25,7 @@ LENGTHS = 64
 
 
 def svg(strokes: np.ndarray, *, colour: str = "black", line_width: float | None = None) -> str:
-    """A drawing as an SVG file, one path for each stroke; `sketch.svg.parse` gives it back to seven digits.
+    """A drawing as an SVG file, one path for each stroke; `sketch.data.svg.parse` gives it back to seven digits.
 
     Args:
         strokes: `[n, 3]` stroke-3 in any unit; a stroke of one point draws nothing, as in the published bitmaps.
@@ -93,7 +93,8 @@ def bitmaps(
 def padded(drawings: Sequence[np.ndarray]) -> Drawings:
     """Drawings in any unit as one array for programs that fit each of them to the box.
 
-    Its length is rounded up to a multiple of `LENGTHS`; a drawing too large for `sketch.strokes.LIMIT` is made smaller.
+    Its length is rounded up to a multiple of `LENGTHS`. A drawing too large for `sketch.data.strokes.LIMIT`
+    is made smaller.
     """
     longest = max(1, *map(len, drawings))
     return pad([_small(strokes) for strokes in drawings], -(-longest // LENGTHS) * LENGTHS)

@@ -14,13 +14,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sketch import mixture, moments, raster, sampling, sketch_rnn
-from sketch.candidates import Inspection, Lanes, Pen, Tries, choice, folded, where
-from sketch.predictor import Predictor, TrainedPredictor, guidance_size
+from sketch import raster
+from sketch.data import next_stroke_data
+from sketch.data.strokes import END, START, Drawings, batch_from_stroke5
+from sketch.models import mixture, sketch_rnn
+from sketch.models.predictor import Predictor, TrainedPredictor, guidance_size
 from sketch.raster import BOX, FAR, Canvas, Segments
-from sketch.sampling import Drawn, Request
-from sketch.stages import SketchRNN
-from sketch.strokes import END, START, Drawings, batch_from_stroke5
+from sketch.sampling import sample
+from sketch.sampling.sample import Drawn, Request
+from sketch.sampling.stroke_candidates import Inspection, Lanes, Pen, Tries, choice, folded, where
+from sketch.training.stages import SketchRNN
 
 
 def draw_guided(
@@ -64,7 +67,7 @@ def draw_guided(
     if predictor is None:
         if config.extra_inputs or inspection is not None:
             raise ValueError("a decoder with extra inputs, and an inspection, need a predictor")
-        return sampling.sample(
+        return sample.sample(
             config, generator.params, key, temperature, length, z=z, convention=convention, given=given,
             given_lengths=given_lengths,
         )  # fmt: skip
@@ -73,7 +76,7 @@ def draw_guided(
             f"the decoder has {config.extra_inputs} extra inputs, and the predictor gives "
             f"{guidance_size(predictor.size)}"
         )
-    asked = sampling.request(config, key, temperature, length, z, convention, given, given_lengths)
+    asked = sample.request(config, key, temperature, length, z, convention, given, given_lengths)
     how = inspection or Inspection(candidates=1, ink=0.0, start=0.0, likelihood=0.0)
     studio = _Studio(generator, predictor, asked, how, length, min(at_once, len(temperature)))
     return studio.draw()
@@ -97,7 +100,7 @@ class _Studio:
         self.lanes, self.drawings = lanes, len(asked.discrete)
         # A stroke has about six rows, the longest of eight about fifteen: that often a lane needs a look.
         self.looks = -(-lanes // (4 if how.candidates == 1 else 8))
-        self.canvas: Canvas = moments.view(predictor.size.side)
+        self.canvas: Canvas = next_stroke_data.view(predictor.size.side)
         self.network = Predictor(predictor.size)
         self.draw_key, self.look_key, self.choice_key = jax.random.split(asked.key, 3)
 
@@ -195,7 +198,7 @@ class _Studio:
         before, after = ((p + BOX / 2 + self.canvas.margin) * self.canvas.scale for p in (now.place, place))
         line = Segments(before, after, ~now.fresh & ~ends, now.fresh, number)
         distance = jax.vmap(lambda d, part: raster.nearer(d[None, None], part, self.canvas)[0, 0])(now.distance, line)
-        cell = moments.cell(place / BOX + 0.5, self.canvas.side // 2)
+        cell = next_stroke_data.cell(place / BOX + 0.5, self.canvas.side // 2)
         cell = jnp.where(now.fresh & ~ends, cell, flat(tries.cell))
         lifts = row[:, 3] > 0
         stops = lifts | ends | (length + 1 >= self.points) | (number + 1 >= self.length)

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sketch import mixture
-from sketch.sketch_rnn import Architecture, Params, first_carry, step
-from sketch.strokes import END, START
+from sketch.data.strokes import END, START
+from sketch.models import mixture
+from sketch.models.sketch_rnn import Architecture, Params, first_carry, step
 
 
 class Drawn(NamedTuple):

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jsafe.hyper import Hyper, hyperparameters, option
-from sketch.cells import Carry
+from jsafe.config import Hyper, hyperparameters, option
+from sketch.models.rnn_cells import Carry
 
 
 @hyperparameters

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jsafe import Metrics, Trainer, TrainerInfo, TrainState, host
-from jsafe.hyper import Hyper, hyperparameters, merged_traced, option
-from sketch.sketch_rnn import annealed
+from jsafe import Metrics, Trainer, TrainerInfo, TrainState, host_data
+from jsafe.config import Hyper, hyperparameters, merged_traced, option
+from sketch.models.sketch_rnn import annealed
 
 
 @hyperparameters
@@ -127,7 +127,7 @@ def descent_trainer(
 
     def update(state: TrainState, number: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         choice, inner = jax.random.split(jax.random.fold_in(state.key, number))
-        batch = host.rows(problem.data, jax.random.choice(choice, rows, (options.batch_size,), replace=False))
+        batch = host_data.rows(problem.data, jax.random.choice(choice, rows, (options.batch_size,), replace=False))
         model = state.params["model"]
 
         def judged(params: Any) -> tuple[jax.Array, Judgement]:
@@ -159,7 +159,7 @@ def descent_trainer(
         if problem.validation is None:
             kept = model
         else:
-            every = host.rows(problem.validation, jnp.arange(_rows(problem.validation, "validation")))
+            every = host_data.rows(problem.validation, jnp.arange(_rows(problem.validation, "validation")))
             found = problem.validate(model, every, jax.random.fold_in(state.key, -done))
             better = found.loss < best.loss
             kept = jax.tree.map(lambda n, o: jnp.where(better, n, o), model, state.params["best"])

@@ -15,18 +15,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jsafe import host
-from jsafe.hyper import hyperparameters, option
-from sketch import sampling, sketch_rnn, strokes
-from sketch.discriminator import TrainedDiscriminator, recognisability
-from sketch.inspect import draw_guided
-from sketch.mixture import Mixture, log_density, pen_loss
-from sketch.predictor import Predictor, TrainedPredictor, guidance
-from sketch.sampling import CONVENTIONS, Drawn
-from sketch.sketch_rnn import Architecture, Params
-from sketch.stages import SketchRNN, Stage
-from sketch.strokes import Drawings
-from sketch.training import Judgement, Problem, TrainingOptions, descent_trainer
+from jsafe import host_data
+from jsafe.config import hyperparameters, option
+from sketch.data import strokes
+from sketch.data.strokes import Drawings
+from sketch.models import sketch_rnn
+from sketch.models.discriminator import TrainedDiscriminator, recognisability
+from sketch.models.mixture import Mixture, log_density, pen_loss
+from sketch.models.predictor import Predictor, TrainedPredictor, guidance
+from sketch.models.sketch_rnn import Architecture, Params
+from sketch.sampling import sample
+from sketch.sampling.guided_sampling import draw_guided
+from sketch.sampling.sample import CONVENTIONS, Drawn
+from sketch.training.drawing_trainer import Judgement, Problem, TrainingOptions, descent_trainer
+from sketch.training.stages import SketchRNN, Stage
 
 Told = Callable[[Drawings], Float[Array, "batch time extra"]]
 Reward = Callable[[Drawings], Float[Array, " batch"]]
@@ -120,7 +122,7 @@ def plain_draw(config: Architecture, length: int, options: RewardOptions) -> Dra
     temperature = jnp.full(options.batch_size, options.temperature)
 
     def draw(params: Params, key: jax.Array, z: jax.Array | None = None) -> Drawn:
-        return sampling.sample(config, params, key, temperature, length, z=z, convention=options.convention)
+        return sample.sample(config, params, key, temperature, length, z=z, convention=options.convention)
 
     return draw
 
@@ -128,8 +130,8 @@ def plain_draw(config: Architecture, length: int, options: RewardOptions) -> Dra
 def guided_draw(start: SketchRNN, predictor: TrainedPredictor, options: RewardOptions) -> tuple[Draw, Told]:
     """`draw` and `told` of `reward_stage` for a generator that a predictor guides.
 
-    The predictor must say the same of a canvas whenever it is asked, as `sketch.predictor.certain` does: what was drawn
-    is looked at again for the gradient.
+    The predictor must give the same output for the same canvas, as `sketch.models.predictor.certain` does: the drawing
+    is evaluated again for the gradient.
     """
     temperature, network = jnp.full(options.batch_size, options.temperature), Predictor(predictor.size)
 
@@ -139,7 +141,7 @@ def guided_draw(start: SketchRNN, predictor: TrainedPredictor, options: RewardOp
         return draw_guided(model, predictor, key, temperature, start.max_length, **how)
 
     def told(drawings: Drawings) -> jax.Array:
-        weights = host.loaded(predictor.params, jax.random.key(0))
+        weights = host_data.loaded(predictor.params, jax.random.key(0))
 
         def suggest(canvas: jax.Array, last: jax.Array, number: jax.Array) -> jax.Array:
             del number
@@ -156,7 +158,7 @@ def recognisability_reward(discriminator: TrainedDiscriminator, at_once: int = 1
     judge = recognisability(discriminator.size, at_once)
 
     def reward(drawings: Drawings) -> jax.Array:
-        return judge(host.loaded(discriminator.params, jax.random.key(0)), drawings)
+        return judge(host_data.loaded(discriminator.params, jax.random.key(0)), drawings)
 
     return reward
 
@@ -214,7 +216,7 @@ def reward_stage(
         counted = counted_rows(rows)
         count = jnp.sum(counted)
         new = predicted(params, rows, z, extra)
-        old = predicted(host.loaded(start.params, key), rows, z, extra)
+        old = predicted(host_data.loaded(start.params, key), rows, z, extra)
         log_probability = row_log_probability(tempered(new, options.temperature, options.convention), rows)
         policy = -jnp.sum(advantages(rewards)[:, None] * log_probability) / count
         divergence = jnp.sum(counted * row_divergence(new, old)) / count

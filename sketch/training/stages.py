@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jsafe import Trainer, TrainState
-from jsafe.hyper import hyperparameters, option
-from sketch import augment, sketch_rnn, strokes
-from sketch.cells import Dropout
-from sketch.mixture import FLOOR, Mixture
-from sketch.sketch_rnn import Architecture, Params
-from sketch.strokes import Drawings
-from sketch.training import Judgement, Problem, TrainingOptions, descent_trainer
+from jsafe.config import hyperparameters, option
+from sketch.data import augment, strokes
+from sketch.data.strokes import Drawings
+from sketch.models import sketch_rnn
+from sketch.models.mixture import FLOOR, Mixture
+from sketch.models.rnn_cells import Dropout
+from sketch.models.sketch_rnn import Architecture, Params
+from sketch.training.drawing_trainer import Judgement, Problem, TrainingOptions, descent_trainer
 
 KL_START = 0.01
 """Weight of the divergence at first, as published."""

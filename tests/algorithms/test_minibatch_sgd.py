@@ -8,12 +8,13 @@ import numpy as np
 import optax
 import pytest
 
-from algorithms.on_policy import first_order, fused, minibatch
-from algorithms.on_policy.parts import Batch, Networks
-from algorithms.on_policy.updates import clipped
+from algorithms.on_policy import first_order, minibatch_sgd, stacked_mlp
+from algorithms.on_policy.interfaces import Batch, Networks
+from algorithms.on_policy.updates import ppo
 from algorithms.registry import options_of
-from jsafe import PolicySpec, networks
-from tests.signals import signal
+from jsafe import PolicySpec
+from jsafe.networks import mlp
+from tests.support.signals import signal
 
 SAMPLES, OBS, ACTIONS = 90, 5, 2
 VALUES = ("reward_value", "cost_value")
@@ -35,8 +36,8 @@ def built_in(hidden=(16, 16), activation="tanh"):
         hidden_sizes=hidden,
         activation=activation,
     )
-    value = networks.make_value(spec)
-    return Networks(networks.make_policy(spec), value, value)
+    value = mlp.make_value(spec)
+    return Networks(mlp.make_policy(spec), value, value)
 
 
 def foreign(built):
@@ -66,7 +67,7 @@ def start(nets, values=VALUES):
 
 
 def update(nets, opts, params, batch, values=VALUES, key=0, jit=True):
-    made = first_order.make(clipped.loss, nets, values, opts)
+    made = first_order.make(ppo.loss, nets, values, opts)
     hyper = {k: jnp.float32(v) for k, v in opts.traced().items()}
     apply = jax.jit(made.apply) if jit else made.apply
     return apply(jax.random.key(key), params, made.init(params), batch, SIGNAL, hyper)
@@ -94,7 +95,7 @@ def by_plain_loop(nets, opts, params, batch, key=0):
 
     for _ in range(opts.passes):
         key, shuffle_key = jax.random.split(key)
-        order = np.asarray(minibatch.shuffled(shuffle_key, SAMPLES, opts.minibatch_size)).reshape(-1)[:SAMPLES]
+        order = np.asarray(minibatch_sgd.shuffled(shuffle_key, SAMPLES, opts.minibatch_size)).reshape(-1)[:SAMPLES]
         for i in range(0, SAMPLES, opts.minibatch_size):
             rows = order[i : i + opts.minibatch_size]
             grads = {"policy": policy_grad(params["policy"], rows)}
@@ -110,8 +111,8 @@ def assert_close(tree, other, **tolerance):
 
 
 def test_a_pass_visits_every_sample_once_and_pads_with_weight_zero():
-    index = minibatch.shuffled(jax.random.key(0), 90, 20)
-    weights = minibatch.weights(90, 20)
+    index = minibatch_sgd.shuffled(jax.random.key(0), 90, 20)
+    weights = minibatch_sgd.weights(90, 20)
     assert index.shape == weights.shape == (5, 20)
     np.testing.assert_array_equal(np.sort(index[weights > 0]), np.arange(90))
     np.testing.assert_allclose(weights.sum(1), 1.0, rtol=1e-6)
@@ -141,7 +142,7 @@ def test_passes_end_for_each_member_of_a_population_by_itself():
     nets = built_in()
     params, batch = start(nets)
     opts = options(passes=6, kl_stop=True)
-    made = first_order.make(clipped.loss, nets, VALUES, opts)
+    made = first_order.make(ppo.loss, nets, VALUES, opts)
 
     def one(target):
         hyper = {**{k: jnp.float32(v) for k, v in opts.traced().items()}, "target_kl": target}
@@ -168,9 +169,9 @@ def test_steps_that_are_not_finite_are_dropped_and_counted(make_foreign):
 
 
 def test_joint_bound_scales_all_networks_alike():
-    scales, finite = minibatch.grad_scales({"a": jnp.float32(3.0), "b": jnp.float32(4.0)}, 1.0, joint=True)
+    scales, finite = minibatch_sgd.grad_scales({"a": jnp.float32(3.0), "b": jnp.float32(4.0)}, 1.0, joint=True)
     assert bool(finite) and float(scales["a"]) == float(scales["b"]) == pytest.approx(0.2)
-    scales, _ = minibatch.grad_scales({"a": jnp.float32(0.5), "b": jnp.float32(4.0)}, 1.0, joint=False)
+    scales, _ = minibatch_sgd.grad_scales({"a": jnp.float32(0.5), "b": jnp.float32(4.0)}, 1.0, joint=False)
     assert float(scales["a"]) == 1.0 and float(scales["b"]) == pytest.approx(0.25)
 
 
@@ -196,7 +197,7 @@ def test_policy_rate_decays_and_value_rates_do_not():
 def test_stacked_networks_are_trained_like_separate_ones(values, hidden, activation):
     nets = built_in(hidden, activation)
     trained = ("policy", *values)
-    assert fused.fits(nets, trained) and not fused.fits(foreign(nets), trained)
+    assert stacked_mlp.fits(nets, trained) and not stacked_mlp.fits(foreign(nets), trained)
     params, batch = start(nets, values)
     opts = options(max_grad_norm=0.5, entropy_coefficient=0.01)
     new, moments, metrics = update(nets, opts, params, batch, values)
@@ -211,37 +212,43 @@ def test_gradient_by_hand_equals_automatic_differentiation():
     params, batch = start(nets)
     opts = options()
     hyper = {**opts.traced(), "entropy_coefficient": 0.01}
-    problem = minibatch.Problem(clipped.loss, SIGNAL, hyper, {}, joint_grad_norm=False)
+    problem = minibatch_sgd.Problem(ppo.loss, SIGNAL, hyper, {}, joint_grad_norm=False)
     weights = jnp.linspace(0.0, 2.0, SAMPLES) / SAMPLES
     moved = jax.tree.map(lambda p: p + 0.05 * jnp.sin(jnp.arange(p.size).reshape(p.shape)), params)
 
     def total(p):
         outputs = {name: getattr(nets, name).apply(p[name], batch.obs) for name in VALUES}
         policy = nets.policy.apply(p["policy"], batch.obs)
-        loss = minibatch.output_loss(policy, outputs, batch, weights, problem)
+        loss = minibatch_sgd.output_loss(policy, outputs, batch, weights, problem)
         return loss + opts.value_l2 * sum(jnp.sum(x * x) for x in jax.tree.leaves([p[name] for name in VALUES]))
 
-    sizes = fused.Sizes(OBS, (16, 12), ACTIONS, 3)
+    sizes = stacked_mlp.Sizes(OBS, (16, 12), ACTIONS, 3)
     names = ("policy", *VALUES)
-    rows = fused.stepper(nets, names).prepare(batch)
+    rows = stacked_mlp.stepper(nets, names).prepare(batch)
     layout = nets.policy.layout
 
     def by_hand(p):
-        stacked = fused.stack(p, names, sizes)
-        return fused.unstack(fused.gradients(stacked, rows, weights, problem, names, sizes, layout), names, sizes)
+        stacked = stacked_mlp.stack(p, names, sizes)
+        return stacked_mlp.unstack(
+            stacked_mlp.gradients(stacked, rows, weights, problem, names, sizes, layout), names, sizes
+        )
 
     assert_close(jax.jit(by_hand)(moved), jax.jit(jax.grad(total))(moved), rtol=1e-3, atol=1e-5)
 
 
 def test_stacking_loses_nothing():
     params, _ = start(built_in((16, 8, 12)))
-    sizes = fused.Sizes(OBS, (16, 8, 12), ACTIONS, 3)
+    sizes = stacked_mlp.Sizes(OBS, (16, 8, 12), ACTIONS, 3)
     names = ("policy", *VALUES)
-    jax.tree.map(np.testing.assert_array_equal, fused.unstack(fused.stack(params, names, sizes), names, sizes), params)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        stacked_mlp.unstack(stacked_mlp.stack(params, names, sizes), names, sizes),
+        params,
+    )
 
 
 def test_cheap_permutation_is_one_and_puts_every_sample_anywhere():
-    orders = np.stack([minibatch.permutation(key, 50) for key in jax.random.split(jax.random.key(0), 200)])
+    orders = np.stack([minibatch_sgd.permutation(key, 50) for key in jax.random.split(jax.random.key(0), 200)])
     np.testing.assert_array_equal(np.sort(orders, axis=1), np.tile(np.arange(50), (200, 1)))
     np.testing.assert_allclose(orders.mean(0), 24.5, atol=5 * 50 / 12**0.5 / 200**0.5)
     assert abs(np.corrcoef(orders[:, :-1].ravel(), orders[:, 1:].ravel())[0, 1]) < 0.05

@@ -9,15 +9,15 @@ import pytest
 
 import algorithms
 import jsafe
-from algorithms import Networks
-from algorithms.on_policy import constraints, loop
+from algorithms import Networks, constraints
+from algorithms.on_policy import trainer as loop
 from algorithms.on_policy.advantages import make_batch
-from algorithms.on_policy.parts import Update
+from algorithms.on_policy.catalogue import TABLE
+from algorithms.on_policy.interfaces import Update
 from algorithms.registry import options_of
-from algorithms.table import TABLE
 from jsafe import rollout
-from jsafe.networks import Network
-from tests.toys import Counter, Lever, PointMass, Throttle
+from jsafe.networks.mlp import Network
+from tests.support.toy_envs import Counter, Lever, PointMass, Throttle
 
 TINY = {"num_envs": 4, "steps_per_iteration": 80, "minibatch_size": 20, "passes": 2, "hidden_sizes": (8, 8)}
 

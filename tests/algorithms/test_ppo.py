@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from algorithms.on_policy.parts import Batch
-from algorithms.on_policy.updates import clipped
+from algorithms.on_policy.interfaces import Batch
+from algorithms.on_policy.updates import ppo
 from jsafe.distributions import Gaussian
-from tests.signals import signal
+from tests.support.signals import signal
 
 SIGNAL = signal()
 HYPER = {"clip_ratio": 0.2, "entropy_coefficient": 0.01}
@@ -55,7 +55,7 @@ def test_loss_and_gradient_equal_a_derivation_by_hand():
     )
     weights = jnp.full(50, 1 / 50)
     policy = Gaussian(jnp.asarray(mean), jnp.asarray(log_std))
-    value, slope = jax.value_and_grad(clipped.loss)(policy, batch, weights, SIGNAL, HYPER)
+    value, slope = jax.value_and_grad(ppo.loss)(policy, batch, weights, SIGNAL, HYPER)
     expected, expected_d_mean, expected_d_log_std, stopped = numpy_loss_and_gradient(*case)
     assert 5 < stopped.sum() < 45
     np.testing.assert_allclose(value, expected, rtol=1e-5)

@@ -9,12 +9,13 @@ import pytest
 
 import algorithms
 import jsafe
-from algorithms.on_policy.parts import Batch, Networks, value_names
+from algorithms.on_policy.catalogue import TABLE
+from algorithms.on_policy.interfaces import Batch, Networks, value_names
 from algorithms.registry import options_of
-from algorithms.table import TABLE
-from jsafe import PolicySpec, networks
-from tests.signals import signal
-from tests.toys import Lever, Throttle
+from jsafe import PolicySpec
+from jsafe.networks import mlp
+from tests.support.signals import signal
+from tests.support.toy_envs import Lever, Throttle
 
 SAMPLES, OBS, ACTIONS = 120, 4, 2
 SECOND_ORDER = ("natural_pg", "trpo", "trpo_lag", "cpo", "pcpo", "crpo")
@@ -28,8 +29,8 @@ def setting(num_actions=None, costs=1):
         hidden_sizes=(12,),
         num_actions=num_actions,
     )
-    value = networks.make_value(spec)
-    nets = Networks(networks.make_policy(spec), value, value)
+    value = mlp.make_value(spec)
+    nets = Networks(mlp.make_policy(spec), value, value)
     names = ("policy", *value_names(costs))
     keys = jax.random.split(jax.random.key(1), len(names))
     params = {name: nets.named(name).init(k) for name, k in zip(names, keys, strict=True)}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from experiments.topview import ALARM, Caption, camera, draw_frame, save_gif
+from envs_mjx.render.top_view_renderer import ALARM, Caption, camera, draw_frame, save_gif
 
 EXTENTS = (-2.0, -2.0, 2.0, 2.0)
 QUIET = Caption(step=0, reward_sum=0.0, cost_sum=0.0)

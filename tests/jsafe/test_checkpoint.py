@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsafe.checkpoint import CheckpointError, Checkpoints
-from tests.tiny import assert_same
+from jsafe.runs.checkpoint import CheckpointError, Checkpoints
+from tests.support.toy_trainer import assert_same
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def make_state(number: float = 1.0) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jsafe.statistics import interquartile_mean, interquartile_mean_band, mean_band, smooth
+from jsafe.confidence import interquartile_mean, interquartile_mean_band, mean_band, smooth
 
 
 def test_t_interval_is_students() -> None:

@@ -14,12 +14,14 @@ import scipy.signal
 
 import algorithms
 import jsafe
-from algorithms.on_policy import fused
-from algorithms.on_policy.loop import default_networks
+from algorithms.on_policy import stacked_mlp
+from algorithms.on_policy.trainer import default_networks
 from algorithms.registry import options_of
-from jsafe import PolicySpec, Spec, State, networks, run_record, torsos
-from jsafe.history import History, pack
-from tests.toys import PointMass, Throttle
+from jsafe import PolicySpec, Spec, State
+from jsafe.frame_stack import History, pack
+from jsafe.networks import encoders, mlp
+from jsafe.runs import record
+from tests.support.toy_envs import PointMass, Throttle
 
 GRU = PolicySpec(
     observation_size=4 * 6,
@@ -61,7 +63,7 @@ def gru_by_hand(cell: dict[str, Any], steps: np.ndarray, flags: np.ndarray) -> n
 
 
 def test_recurrent_policy_is_a_loop_over_the_window_with_a_perceptron_on_top():
-    policy = networks.make_policy(GRU)
+    policy = mlp.make_policy(GRU)
     rng = np.random.default_rng(0)
     params = jax.jit(policy.init)(jax.random.key(0))
     params = jax.tree.map(lambda p: np.asarray(p) + 0.3 * rng.normal(size=p.shape).astype(np.float32), params)
@@ -78,7 +80,7 @@ def test_recurrent_policy_is_a_loop_over_the_window_with_a_perceptron_on_top():
 
 
 def test_steps_before_the_episode_neither_move_the_output_nor_get_a_gradient():
-    value = networks.make_value(GRU)
+    value = mlp.make_value(GRU)
     params = jax.jit(value.init)(jax.random.key(0))
     steps = jax.random.normal(jax.random.key(1), (4, 5))
 
@@ -109,7 +111,7 @@ def image_spec(image_shape: tuple[int, ...], tail: int = 0, **more: Any) -> Poli
 
 def features(spec: PolicySpec, obs: jax.Array, seed: int = 0) -> tuple[Any, jax.Array]:
     """Variables of a torso, and what it makes of observations."""
-    module = torsos.of(spec, networks.INITIALIZERS["kaiming_uniform"])
+    module = encoders.of(spec, mlp.INITIALIZERS["kaiming_uniform"])
     assert module is not None
     return jax.jit(lambda key, obs: module.init_with_output(key, obs)[::-1])(jax.random.key(seed), obs)
 
@@ -196,23 +198,23 @@ def test_a_torso_without_what_it_needs_is_refused_by_name(settings, message):
 
 def test_specifications_are_checked_where_networks_are_built():
     with pytest.raises(ValueError, match="unknown torso 'lstm'"):
-        networks.make_policy(dataclasses.replace(GRU, torso="lstm"))
+        mlp.make_policy(dataclasses.replace(GRU, torso="lstm"))
     with pytest.raises(ValueError, match="history must be at least 2"):
-        networks.make_value(dataclasses.replace(GRU, history=1))
+        mlp.make_value(dataclasses.replace(GRU, history=1))
 
 
 def test_only_bare_perceptrons_are_stepped_together():
     for settings, together in (({"history": 3}, True), ({"history": 3, "torso": "gru"}, False)):
         options = options_of("ppo")(**settings)
         found = default_networks(History(PointMass(), 3), options)
-        assert fused.fits(found, ("policy", "reward_value")) is together
-    cnn = networks.make_policy(image_spec((16, 16, 1)))
+        assert stacked_mlp.fits(found, ("policy", "reward_value")) is together
+    cnn = mlp.make_policy(image_spec((16, 16, 1)))
     assert cnn.layout is None
 
 
 def test_records_from_before_there_were_torsos_still_load():
     old = {"observation_size": 3, "action_low": [-1.0], "action_high": [1.0], "hidden_sizes": [4]}
-    spec = run_record.policy_spec({"trainer": {"policy": old}})
+    spec = record.policy_spec({"trainer": {"policy": old}})
     assert spec is not None and (spec.torso, spec.history, spec.image_shape) == ("mlp", 1, ())
 
 
@@ -360,8 +362,8 @@ def test_a_trained_policy_is_read_back_as_it_was(env, settings, tmp_path):
     seen = History(env, 3) if "history" in settings else env
     obs = jax.jit(jax.vmap(seen.reset))(jax.random.split(jax.random.key(5), 6)).obs
     state = jax.tree.map(lambda x: x[0], (result.state.params["policy"], result.state.normalizer))
-    acting = networks.make_policy(policy.spec).apply(state[0], jsafe.normalize.apply(state[1], obs))
+    acting = mlp.make_policy(policy.spec).apply(state[0], jsafe.running_statistics.apply(state[1], obs))
     np.testing.assert_allclose(policy(obs), acting.mode(), rtol=1e-5, atol=1e-6)
-    wrong = r"got shape \(7,\)" + (r" \(a window: jsafe.history.History\(env, 3\)\)" if seen is not env else "$")
+    wrong = r"got shape \(7,\)" + (r" \(a window: jsafe.frame_stack.History\(env, 3\)\)" if seen is not env else "$")
     with pytest.raises(ValueError, match=wrong):
         policy(np.zeros(7))

@@ -17,14 +17,14 @@ import numpy as np
 import pytest
 
 import jsafe
-from jsafe.checkpoint import CheckpointError, Checkpoints
-from jsafe.fit_loop import TrainingError
-from jsafe.interrupts import SAME_REQUEST_SECONDS
-from jsafe.run_record import RunError, read_run
-from jsafe.telemetry import Progress, read_metrics, read_rows
-from tests.tiny import assert_same, make_tiny
+from jsafe.runs.checkpoint import CheckpointError, Checkpoints
+from jsafe.runs.record import RunError, read_run
+from jsafe.runs.telemetry import Progress, read_metrics, read_rows
+from jsafe.training.fit import TrainingError
+from jsafe.training.interrupts import SAME_REQUEST_SECONDS
+from tests.support.toy_trainer import assert_same, make_tiny
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 SCRIPT = """
 import sys

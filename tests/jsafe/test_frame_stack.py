@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsafe import Spec, State, normalize, rollout
-from jsafe.history import History, pack, unpack
-from tests.toys import Counter, Lever, PointMass
+from jsafe import Spec, State, rollout, running_statistics
+from jsafe.frame_stack import History, pack, unpack
+from tests.support.toy_envs import Counter, Lever, PointMass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +109,10 @@ def test_normalisation_leaves_flags_and_fixed_entries_alone():
     env = History(Aged(), 3)
     state = rollout.init(env, jax.random.key(0), 8)
     _, found = rollout.unroll(env, act, state, jax.random.key(1), 30)
-    stats = normalize.update(normalize.init(env.spec.observation_size - env.spec.fixed_scale), found.obs)
-    raw, scaled = (unpack(x, 3, 1) for x in (found.obs, normalize.apply(stats, found.obs)))
+    stats = running_statistics.update(
+        running_statistics.init(env.spec.observation_size - env.spec.fixed_scale), found.obs
+    )
+    raw, scaled = (unpack(x, 3, 1) for x in (found.obs, running_statistics.apply(stats, found.obs)))
     np.testing.assert_array_equal(raw[1], scaled[1])
     np.testing.assert_array_equal(raw[0][..., -1], scaled[0][..., -1])
     assert float(jnp.std(scaled[0][..., 0])) == pytest.approx(1.0, rel=0.01)

@@ -5,13 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsafe import PolicySpec, networks
+from jsafe import PolicySpec
+from jsafe.networks import mlp
 
 SPEC = PolicySpec(observation_size=6, action_low=(-1.0, -1.0), action_high=(1.0, 1.0), hidden_sizes=(64, 32))
 
 
 def test_perceptron_equals_plain_matrix_products():
-    network = networks.make_mlp(6, (64, 32), 3)
+    network = mlp.make_mlp(6, (64, 32), 3)
     params = network.init(jax.random.key(0))
     x = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
     h = x
@@ -22,7 +23,7 @@ def test_perceptron_equals_plain_matrix_products():
 
 
 def test_default_weights_and_biases_are_uniform_within_one_over_root_fan_in():
-    params = networks.make_mlp(16, (400, 400), 1).init(jax.random.key(0))
+    params = mlp.make_mlp(16, (400, 400), 1).init(jax.random.key(0))
     for layer, fan_in in (("layer_0", 16), ("layer_1", 400)):
         for leaf in (params[layer]["kernel"], params[layer]["bias"]):
             bound = fan_in**-0.5
@@ -31,7 +32,7 @@ def test_default_weights_and_biases_are_uniform_within_one_over_root_fan_in():
 
 
 def test_policy_starts_with_unit_deviation_that_does_not_depend_on_the_observation():
-    policy = networks.make_policy(SPEC)
+    policy = mlp.make_policy(SPEC)
     params = policy.init(jax.random.key(0))
     acting = policy.apply(params, jnp.ones((7, 6)))
     assert acting.mean.shape == (7, 2)
@@ -40,7 +41,7 @@ def test_policy_starts_with_unit_deviation_that_does_not_depend_on_the_observati
 
 
 def test_value_is_a_number_per_observation():
-    value = networks.make_value(SPEC)
+    value = mlp.make_value(SPEC)
     assert value.apply(value.init(jax.random.key(0)), jnp.ones((4, 3, 6))).shape == (4, 3)
 
 
@@ -54,4 +55,4 @@ def test_value_is_a_number_per_observation():
 )
 def test_unknown_names_and_empty_layers_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        networks.make_mlp(**{"input_size": 3, "hidden_sizes": (4,), "output_size": 1, **options})
+        mlp.make_mlp(**{"input_size": 3, "hidden_sizes": (4,), "output_size": 1, **options})

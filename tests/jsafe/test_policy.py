@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import jsafe
-from jsafe import networks
-from jsafe.checkpoint import CheckpointError
+from jsafe.networks import mlp
 from jsafe.policy import load_policies
-from jsafe.run_record import RunError
-from tests.tiny import SPEC, make_tiny
+from jsafe.runs.checkpoint import CheckpointError
+from jsafe.runs.record import RunError
+from tests.support.toy_trainer import SPEC, make_tiny
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_policy_without_normalisation_takes_observations_as_they_are() -> None:
     spec = jsafe.PolicySpec(
         observation_size=2, action_low=(-1.0,), action_high=(1.0,), hidden_sizes=(3,), normalize_observations=False
     )
-    network = networks.make_policy(spec)
+    network = mlp.make_policy(spec)
     params = network.init(jax.random.key(1))
     obs = np.array([300.0, -0.01], np.float32)
     acting = network.apply(params, jnp.asarray(obs))

@@ -14,9 +14,9 @@ from jax.sharding import AxisType, PartitionSpec
 
 import jsafe
 from jsafe.population import keys_for, make_population
-from tests.tiny import make_tiny
+from tests.support.toy_trainer import make_tiny
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 TWO_DEVICES = """
 import os, sys

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import jsafe
-from jsafe import saved_state
-from jsafe.checkpoint import CheckpointError, Checkpoints
-from tests.tiny import assert_same, make_tiny
+from jsafe.runs import resume
+from jsafe.runs.checkpoint import CheckpointError, Checkpoints
+from tests.support.toy_trainer import assert_same, make_tiny
 
 
 def make_anchored(weight: float = 1.0) -> jsafe.Trainer:
@@ -60,5 +60,5 @@ def test_a_digest_knows_names_types_and_the_last_bit() -> None:
         {"a": tree["a"][:, None]},
         {"a": np.nextafter(tree["a"], 9, dtype=np.float32)},
     ]
-    assert len({saved_state.digest(t) for t in (tree, *others)}) == 5
-    assert saved_state.digest(()) is None and saved_state.digest({}) is None
+    assert len({resume.digest(t) for t in (tree, *others)}) == 5
+    assert resume.digest(()) is None and resume.digest({}) is None

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsafe import episodes, rollout
-from tests.toys import Counter, PointMass
+from jsafe import episode_stats, rollout
+from tests.support.toy_envs import Counter, PointMass
 
 
 def still(obs, key):
@@ -84,7 +84,7 @@ def test_episode_sums_equal_a_plain_loop():
                 finished.append(totals[i].copy())
                 totals[i] = 0
     finished = np.array(finished)
-    means = episodes.means(state.window, t)
+    means = episode_stats.means(state.window, t)
     window = finished[-100:]
     assert int(means["episodes"]) == len(finished) == int(state.window.count) <= 100
     np.testing.assert_allclose([means[k] for k in ("return", "cost", "length")], window.mean(0), rtol=1e-5)
@@ -100,14 +100,14 @@ def test_window_holds_the_last_episodes_only():
     np.testing.assert_array_equal(state.window.costs, [5, 5, 5, 5])
     state, t = unroll(Counter(episode_length=2), no_op, state, jax.random.key(1), 2)
     np.testing.assert_array_equal(np.sort(state.window.costs), [2, 2, 2, 5])
-    assert float(episodes.means(state.window, t)["cost"]) == pytest.approx((2 * 3 + 5) / 4)
+    assert float(episode_stats.means(state.window, t)["cost"]) == pytest.approx((2 * 3 + 5) / 4)
 
 
 def test_mean_covers_the_whole_batch_when_it_finished_more_than_the_window_holds():
     env = PointMass(episode_length=3)
     state, t = unroll(env, random_walk, start(env, jax.random.key(0), 8, window=4), jax.random.key(1), 9)
     expected = float((t.episode_return * t.done).sum() / t.done.sum())
-    assert float(episodes.means(state.window, t)["return"]) == pytest.approx(expected, rel=1e-5)
+    assert float(episode_stats.means(state.window, t)["return"]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_an_episode_with_a_sum_that_is_not_finite_is_left_out():
@@ -117,17 +117,17 @@ def test_an_episode_with_a_sum_that_is_not_finite_is_left_out():
         episode_return=costs, episode_cost=costs, episode_costs=costs[..., None], episode_length=costs, done=done
     )
     for size in (2, 10):
-        window = episodes.remember(episodes.empty(size, 1), ended)
-        means = episodes.means(window, ended)
+        window = episode_stats.remember(episode_stats.empty(size, 1), ended)
+        means = episode_stats.means(window, ended)
         assert float(means["cost"]) == 2.0 and int(window.count) == 2 and int(means["episodes"]) == 4
-        assert float(episodes.mean_costs(window, ended)[0]) == 2.0
-        assert np.isfinite(episodes.running_mean_costs(episodes.empty(size, 1), ended)).all()
+        assert float(episode_stats.mean_costs(window, ended)[0]) == 2.0
+        assert np.isfinite(episode_stats.running_mean_costs(episode_stats.empty(size, 1), ended)).all()
 
 
 def test_means_are_nan_before_the_first_episode_ends():
     env = Counter(episode_length=50)
     state, t = unroll(env, no_op, start(env, jax.random.key(0), 2), jax.random.key(1), 10)
-    means = episodes.means(state.window, t)
+    means = episode_stats.means(state.window, t)
     assert all(np.isnan(means[k]) for k in ("return", "cost", "length")) and int(means["episodes"]) == 0
 
 
@@ -212,7 +212,7 @@ def test_running_means_are_those_of_a_deque_that_is_read_at_each_end_of_an_episo
     @jax.jit
     def go(state, key):
         after, t = rollout.unroll(env, random_walk, state, key, 15)
-        return after, t, episodes.running_mean_costs(state.window, t)
+        return after, t, episode_stats.running_mean_costs(state.window, t)
 
     for i in range(3):
         state, t, found = go(state, jax.random.key(i))

@@ -13,7 +13,7 @@ import pytest
 
 from jsafe import runtime
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run_fresh(code: str, **env: str) -> dict:
@@ -74,7 +74,7 @@ def test_library_import_changes_no_setting_and_opens_no_backend() -> None:
         """
 import json, os, sys
 before = dict(os.environ)
-import jsafe, jsafe.runtime, jsafe.population, jsafe.telemetry, jsafe.checkpoint
+import jsafe, jsafe.runtime, jsafe.population, jsafe.runs.telemetry, jsafe.runs.checkpoint
 heavy = [m for m in ("orbax.checkpoint", "tensorboardX", "wandb", "tqdm", "mujoco", "matplotlib") if m in sys.modules]
 print(json.dumps({"same": before == dict(os.environ), "open": jsafe.runtime.jax_is_initialized(), "heavy": heavy}))
 """

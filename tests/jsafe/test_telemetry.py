@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jsafe import telemetry
-from jsafe.telemetry import JsonLines, Progress, TelemetryError, TensorBoard, WeightsAndBiases
+from jsafe.runs import telemetry
+from jsafe.runs.telemetry import JsonLines, Progress, TelemetryError, TensorBoard, WeightsAndBiases
 
 
 def make_rows(iteration: int, seeds: int = 2, **more: float | None) -> list[dict]:

@@ -1,7 +1,8 @@
 """`make parity-llm`: logits of small random Llamas, ours against those of transformers' own PyTorch model.
 
 Needs torch, which jsafe does not: run it in an environment that has it. The models are drawn from a seed, so the
-logits recorded in `tests/rlhf/recorded_logits.json` can be compared without torch, by `tests/rlhf/test_parity.py`.
+logits recorded in `tests/rlhf/models/recorded_logits.json` can be compared without torch, by
+`tests/rlhf/models/test_transformers_parity.py`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from rlhf.models.config import ModelConfig, RopeScaling
-from rlhf.weights import save
+from rlhf.checkpoints.weight_files import save
+from rlhf.models.architecture import ModelConfig, RopeScaling
 
-RECORDED = Path(__file__).parent / "rlhf" / "recorded_logits.json"
+RECORDED = Path(__file__).parents[1] / "rlhf" / "models" / "recorded_logits.json"
 TOLERANCE = 1e-4
 
 BASE = ModelConfig(
@@ -72,8 +73,8 @@ def texts(config: ModelConfig) -> tuple[np.ndarray, np.ndarray]:
 
 def ours(folder: Path) -> np.ndarray:
     """Logits `[2, L, V]` of our model, read from a folder."""
+    from rlhf.checkpoints.weight_files import load_language_model
     from rlhf.models.heads import LanguageModel
-    from rlhf.weights import load_language_model
 
     config, variables = load_language_model(folder)
     ids, mask = texts(config)

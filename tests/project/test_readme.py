@@ -19,7 +19,7 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 
 @pytest.mark.parametrize("argv", [words[1:] for words in SHELL if words[:1] == ["jsafe"]], ids=shlex.join)
 def test_every_command_of_the_readme_is_understood(argv: list[str]):
-    from experiments.cli import parse
+    from experiments.cli.main import parse
 
     assert parse(argv).command == argv[0]
 

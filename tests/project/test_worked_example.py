@@ -11,9 +11,10 @@ import pytest
 
 import algorithms
 import jsafe
-from algorithms import on_policy, table
+from algorithms import on_policy
+from algorithms.on_policy import catalogue
 from algorithms.registry import options_of
-from tests.toys import Lever
+from tests.support.toy_envs import Lever
 
 PAGE = Path(__file__).parents[2] / "docs" / "algorithms.md"
 
@@ -26,11 +27,11 @@ def bang_bang(monkeypatch):
     exec(compile(source, str(PAGE), "exec"), vars(module))
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(on_policy, "bang_bang", module, raising=False)
-    namespace = dict(vars(table))
+    namespace = dict(vars(catalogue))
     exec(importing, namespace)
     rows = eval("{" + row.replace("\n    ", "\n") + "}", namespace)
     for name, value in rows.items():
-        monkeypatch.setitem(table.TABLE, name, value)
+        monkeypatch.setitem(catalogue.TABLE, name, value)
     yield next(iter(rows))
     options_of.cache_clear()
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from envs_mjx.physics.colliders import Geom
+from envs_mjx.physics.mjx.collision.contact_points import Geom
 from tests.parity.replay import precision
 
 MODEL = """

@@ -8,18 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from algorithms.on_policy.parts import Batch, Networks, value_names
+from algorithms.on_policy.interfaces import Batch, Networks, value_names
 from algorithms.registry import TABLE, options_of
-from jsafe import PolicySpec, networks
-from tests.algorithms.by_hand import ACTIONS, LENGTH, LIMITS, OBS, PROGRESS, SAMPLES, START, VALUES, log_prob
-from tests.signals import signal
+from jsafe import PolicySpec
+from jsafe.networks import mlp
+from tests.support.numpy_reference import ACTIONS, LENGTH, LIMITS, OBS, PROGRESS, SAMPLES, START, VALUES, log_prob
+from tests.support.signals import signal
 
 
 def linear_networks():
     bounds = {"action_low": (-1.0,) * ACTIONS, "action_high": (1.0,) * ACTIONS}
     spec = PolicySpec(observation_size=OBS, hidden_sizes=(), **bounds)
-    value = networks.make_value(spec)
-    return Networks(networks.make_policy(spec), value, value)
+    value = mlp.make_value(spec)
+    return Networks(mlp.make_policy(spec), value, value)
 
 
 NETWORKS = linear_networks()

@@ -12,13 +12,15 @@ runtime.configure("cpu", 8, cache=False)
 jax.config.update("jax_disable_most_optimizations", True)
 
 from jsafe.population import keys_for, make_population  # noqa: E402
-from rlhf import objectives, plans, sharding  # noqa: E402
-from rlhf.data.examples import Prompts, Supervised  # noqa: E402
-from rlhf.generate import Sampling, generate  # noqa: E402
+from rlhf.data.encoding import Prompts, Supervised  # noqa: E402
+from rlhf.generation.generate import Sampling, generate  # noqa: E402
+from rlhf.losses import model_losses  # noqa: E402
 from rlhf.models import PUBLISHED, LanguageModel, ModelConfig, ScoreModel  # noqa: E402
-from rlhf.reinforcement import reinforcement_trainer, score_judge  # noqa: E402
-from rlhf.reinforcement_options import ReinforcementOptions  # noqa: E402
-from rlhf.training import TrainingOptions, supervised_trainer  # noqa: E402
+from rlhf.parallel import plan as plans  # noqa: E402
+from rlhf.parallel import sharding  # noqa: E402
+from rlhf.reinforcement.policy_trainer import reinforcement_trainer, score_judge  # noqa: E402
+from rlhf.reinforcement.reinforcement_config import ReinforcementOptions  # noqa: E402
+from rlhf.training.supervised_trainer import TrainingOptions, supervised_trainer  # noqa: E402
 
 CONFIG = ModelConfig(
     vocab_size=48, hidden_size=16, intermediate_size=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=4,
@@ -41,7 +43,7 @@ JUDGES = tuple(params_of(SCORER, seed) for seed in (1, 2))
 def sft():
     data = Supervised(IDS, np.where(MASK, IDS, -100), MASK)
     options = TrainingOptions(batch_size=16, accumulation=2, learning_rate=1e-2, epochs=2, remat=True)
-    return supervised_trainer("sft", ACTOR_PARAMS, data, objectives.supervised(ACTOR), options)
+    return supervised_trainer("sft", ACTOR_PARAMS, data, model_losses.supervised(ACTOR), options)
 
 
 def ppo_lag():

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from algorithms.on_policy.parts import Signal
+from algorithms.on_policy.interfaces import Signal
 
 
 def signal(**changes: Any) -> Signal:

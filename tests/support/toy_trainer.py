@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsafe import PolicySpec, Trainer, TrainerInfo, TrainState, networks, normalize
+from jsafe import PolicySpec, Trainer, TrainerInfo, TrainState, running_statistics
+from jsafe.networks import mlp
 
 SPEC = PolicySpec(observation_size=3, action_low=(-1.0, -1.0), action_high=(1.0, 1.0), hidden_sizes=(4,))
 
@@ -24,7 +25,7 @@ def make_tiny(
 ) -> Trainer:
     """`pause` seconds per step; a bad action, or nothing but skipped updates, from an iteration on (member 1 only if
     its hyper-parameter `faulty` is 1); `host` doubles as a callback inside the step."""
-    network = networks.make_policy(SPEC)
+    network = mlp.make_policy(SPEC)
     callback = host or (lambda x: (time.sleep(pause), np.asarray(x))[1])
 
     def init(key: jax.Array, hyper: dict[str, Any] | None = None) -> TrainState:
@@ -35,7 +36,7 @@ def make_tiny(
             params={"policy": network.init(k_params)},
             optimizer={"momentum": jnp.zeros(3), "nothing": jnp.zeros((0, 2))},
             dual=0.0,  # a Python number, as careless code would leave it
-            normalizer=normalize.init(SPEC.observation_size),
+            normalizer=running_statistics.init(SPEC.observation_size),
             rollout={"obs": jax.random.normal(k_state, (5, 3)), "key": key},
             key=key,
             iteration=jnp.int32(0),
@@ -50,7 +51,7 @@ def make_tiny(
             obs = jax.pure_callback(callback, jax.ShapeDtypeStruct(obs.shape, obs.dtype), obs, vmap_method="sequential")
 
         def loss(params: Any) -> jax.Array:
-            policy = network.apply(params, normalize.apply(state.normalizer, obs))
+            policy = network.apply(params, running_statistics.apply(state.normalizer, obs))
             return jnp.mean((policy.mean - jnp.sin(obs[:, :2])) ** 2) + jnp.mean((policy.log_std + 0.5) ** 2)
 
         value, grad = jax.value_and_grad(loss)(state.params["policy"])
@@ -62,7 +63,7 @@ def make_tiny(
         new = state.replace(
             params={"policy": params},
             dual=state.dual + value,
-            normalizer=normalize.update(state.normalizer, obs),
+            normalizer=running_statistics.update(state.normalizer, obs),
             key=key,
             iteration=iteration,
             skipped=state.skipped + lost,

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from algorithms.on_policy import first_order
-from algorithms.on_policy.options import FirstOrder
-from algorithms.on_policy.parts import Batch, Hyper, Signal, UpdatePart
+from algorithms.on_policy.config import FirstOrder
+from algorithms.on_policy.interfaces import Batch, Hyper, Signal, UpdatePart
+from jsafe.config import hyperparameters, option
 from jsafe.distributions import Distribution
-from jsafe.hyper import hyperparameters, option
 
 
 @hyperparameters

@@ -6,9 +6,9 @@ from typing import Any
 
 import jax
 
-from algorithms.on_policy import second_order
-from algorithms.on_policy.parts import Hyper, Signal, UpdatePart
-from algorithms.on_policy.second_order import Measured, Proposal, Region, Searched
+from algorithms.on_policy import trust_region_step
+from algorithms.on_policy.interfaces import Hyper, Signal, UpdatePart
+from algorithms.on_policy.trust_region_step import Measured, Proposal, Region, Searched
 
 
 def rule(region: Region, signal: Signal, hyper: Hyper, options: Any) -> Proposal:
@@ -18,7 +18,7 @@ def rule(region: Region, signal: Signal, hyper: Hyper, options: Any) -> Proposal
     def accept(found: Measured) -> jax.Array:
         return (found.surrogate >= region.start.surrogate) & (found.kl <= region.radius)
 
-    return Proposal(second_order.natural_step(region, options), accept, {})
+    return Proposal(trust_region_step.natural_step(region, options), accept, {})
 
 
-PART = UpdatePart("trust_region", Searched, second_order.maker(rule))
+PART = UpdatePart("trust_region", Searched, trust_region_step.maker(rule))

@@ -6,8 +6,8 @@ import dataclasses
 
 import jax
 
-from envs_mjx.config import Config
-from envs_mjx.tasks.base import Outcome, Task, View, distance
+from envs_mjx.navigation.config import Config
+from envs_mjx.navigation.tasks.task import Outcome, Task, View, distance
 
 
 @dataclasses.dataclass(frozen=True)

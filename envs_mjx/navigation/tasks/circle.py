@@ -7,8 +7,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from envs_mjx.config import Config
-from envs_mjx.tasks.base import Outcome, Task, View
+from envs_mjx.navigation.config import Config
+from envs_mjx.navigation.tasks.task import Outcome, Task, View
 
 
 @dataclasses.dataclass(frozen=True)

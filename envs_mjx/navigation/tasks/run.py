@@ -7,8 +7,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from envs_mjx.config import Config
-from envs_mjx.tasks.base import Outcome, Task, View, distance
+from envs_mjx.navigation.config import Config
+from envs_mjx.navigation.tasks.task import Outcome, Task, View, distance
 
 FAR = 1000.0
 FACTOR = 60.0

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from envs_mjx.config import Config
+from envs_mjx.navigation.config import Config
 
 
 class Data(struct.PyTreeNode):

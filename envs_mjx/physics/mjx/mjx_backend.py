@@ -3,7 +3,7 @@
 Differences from MuJoCo C (`make parity ARGS="--backend mjx"` measures what they come to; see docs/measurements.md):
 
 - The model is the same but for the contact sensors. Boxes and cylinders meet each other and the floor, and cylinders
-  meet the car's ball, as they do there, and the solver is finished in float32 (`envs_mjx.physics.faithful`). What is
+  meet the car's ball, as they do there, and the solver is finished in float32 (`envs_mjx.physics.mjx.solver`). What is
   left of the gap comes from single precision: a search for a cylinder's contact ends within 1e-6 m of the depth, and
   where in that band depends on rounding.
 - `impl="warp"` has colliders of its own for every pair, and contact sensors. It needs an NVIDIA GPU
@@ -29,10 +29,10 @@ import mujoco
 import numpy as np
 
 from envs_mjx.agents import AGENTS
-from envs_mjx.config import Config
-from envs_mjx.physics import faithful
-from envs_mjx.physics.base import Sensed
-from envs_mjx.world import EXACT, FAST, build
+from envs_mjx.mjcf import EXACT, FAST, build
+from envs_mjx.navigation.config import Config
+from envs_mjx.physics.backend import Sensed
+from envs_mjx.physics.mjx import solver
 
 # mujoco.mjx, which is imported here, prints on standard output that its optional Warp backend is missing.
 with contextlib.redirect_stdout(io.StringIO()):
@@ -71,7 +71,7 @@ class Mjx:
     @functools.cached_property
     def model(self) -> mjx.Model:
         # Built outside of any trace, so that its arrays are constants of whatever program uses them.
-        with jax.ensure_compile_time_eval(), faithful.tracing():
+        with jax.ensure_compile_time_eval(), solver.tracing():
             try:
                 return mjx.put_model(self.compiled, impl=self.impl)
             except (AssertionError, RuntimeError) as error:
@@ -103,12 +103,12 @@ class Mjx:
         def substep(data, pos):
             return mjx.step(self.model, data.replace(mocap_pos=pos)), None
 
-        with faithful.tracing():
+        with solver.tracing():
             data, _ = jax.lax.scan(substep, self._data(qpos, qvel, ctrl, mocap_pos[0], mocap_quat), mocap_pos)
             return data.qpos, data.qvel, self._sensed(mjx.forward(self.model, data))
 
     def _sense(self, qpos, qvel, ctrl, mocap_pos, mocap_quat):
-        with faithful.tracing():
+        with solver.tracing():
             return self._sensed(mjx.forward(self.model, self._data(qpos, qvel, ctrl, mocap_pos, mocap_quat)))
 
     def step(self, qpos, qvel, ctrl, mocap_pos, mocap_quat):

@@ -17,13 +17,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from envs_mjx.physics import boxes, floor, portal
+from envs_mjx.physics.mjx.collision import box, floor, mpr
 
-with contextlib.redirect_stdout(io.StringIO()):  # see `envs_mjx.physics.mjx_jax`
+with contextlib.redirect_stdout(io.StringIO()):  # see `envs_mjx.physics.mjx.mjx_backend`
     from mujoco import mjx
     from mujoco.mjx._src import collision_driver, solver
 
-COLLIDERS = boxes.COLLIDERS | floor.COLLIDERS | portal.COLLIDERS
+COLLIDERS = box.COLLIDERS | floor.COLLIDERS | mpr.COLLIDERS
 """Entries of MJX's table of colliders."""
 
 FINISHING_STEPS = 2

@@ -3,7 +3,7 @@
 What the clock covers: one call of the trainer's compiled step, as `jsafe.fit` calls it, until the device has finished,
 fetching the batch from the host included. What it does not: compilation, checkpoints, tokenizing. Tokens and weights
 are random, texts have full length, and no answer ends early. The floor is the time of the stage's model FLOPs
-(`rlhf.flops`) at the rate of one large matrix product in the same type, timed between the iterations.
+(`rlhf.parallel.flops`) at the rate of one large matrix product in the same type, timed between the iterations.
 """
 
 from __future__ import annotations
@@ -19,20 +19,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.context import prepare
-from experiments.outcome import CommandError, Outcome, note, table, to_json, unknown, writable_folder
-from experiments.rlhf_words import SHORT, TOKENS, hyper_of
-from experiments.throughput import machine_line
+from experiments.cli.devices import prepare
+from experiments.cli.result import CommandError, Outcome, note, table, to_json, unknown, writable_folder
+from experiments.commands.rlhf.rlhf_words import SHORT, TOKENS, hyper_of
+from experiments.commands.throughput import machine_line
 from jsafe import Trainer, population, runtime
-from rlhf import flops, folder, memory, objectives, stages, weights
-from rlhf.beavertails import CATEGORIES
-from rlhf.data.examples import Labelled, Preferences, Prompts, Supervised
-from rlhf.folder import Model
-from rlhf.generate import Sampling, generate
+from rlhf.checkpoints import model_folder, weight_files
+from rlhf.checkpoints.model_folder import Model
+from rlhf.data.beavertails import CATEGORIES
+from rlhf.data.encoding import Labelled, Preferences, Prompts, Supervised
+from rlhf.generation.generate import Sampling, generate
+from rlhf.losses import model_losses
 from rlhf.models import LanguageModel, ModelConfig, ScoreModel, parameter_count
-from rlhf.reinforcement import reinforcement_trainer, score_judge
-from rlhf.reinforcement_options import ReinforcementOptions
-from rlhf.training import TrainingOptions, supervised_trainer
+from rlhf.parallel import flops, memory
+from rlhf.reinforcement.policy_trainer import reinforcement_trainer, score_judge
+from rlhf.reinforcement.reinforcement_config import ReinforcementOptions
+from rlhf.training import stages
+from rlhf.training.supervised_trainer import TrainingOptions, supervised_trainer
 
 FIRST_ID = 3
 """Random tokens begin behind the special ones."""
@@ -101,7 +104,7 @@ def _trainer(trainer: Trainer, seed: int, tokens: int, counted: str, count: int)
 def _texts(case: Case, name: str) -> Piece:
     ids = case.ids(2 * case.rows, case.length)
     data = Supervised(ids, ids, np.ones(ids.shape, bool))
-    loss = objectives.supervised(case.language_model)
+    loss = model_losses.supervised(case.language_model)
     trainer = supervised_trainer(name, case.params(), data, loss, case.options)
     count = flops.LEARNING * flops.language(case.config, case.rows, case.length)
     return _trainer(trainer, case.seed, case.rows * case.length, "texts", count)
@@ -114,11 +117,11 @@ def _pairs(case: Case, name: str) -> Piece:
     momentum, count = None, flops.LEARNING * flops.scores(case.config, 2 * case.rows, case.length)
     if name == "dpo":
         model, params = case.language_model, case.params()
-        data = objectives.with_reference(model, params, data, case.rows)
-        loss = objectives.dpo(model)
+        data = model_losses.with_reference(model, params, data, case.rows)
+        loss = model_losses.dpo(model)
         count = flops.LEARNING * flops.language(case.config, 2 * case.rows, case.length)
     else:
-        make = {"reward": objectives.reward, "cost": objectives.cost}[name]
+        make = {"reward": model_losses.reward, "cost": model_losses.cost}[name]
         loss, params = make(ScoreModel(case.config, remat=case.options.remat)), case.params(1)
         momentum = stages.MOMENTUM
     trainer = supervised_trainer(name, params, data, loss, case.options, momentum=momentum)
@@ -128,7 +131,7 @@ def _pairs(case: Case, name: str) -> Piece:
 def _labelled(case: Case, name: str) -> Piece:
     ids, size = case.ids(2 * case.rows, case.length), len(CATEGORIES)
     data = Labelled(ids, np.ones(ids.shape, bool), np.zeros((len(ids), size), np.float32))
-    loss = objectives.moderation(ScoreModel(case.config, size, remat=case.options.remat))
+    loss = model_losses.moderation(ScoreModel(case.config, size, remat=case.options.remat))
     trainer = supervised_trainer(name, case.params(size), data, loss, case.options)
     count = flops.LEARNING * flops.scores(case.config, case.rows, case.length, size)
     return _trainer(trainer, case.seed, case.rows * case.length, "texts", count)
@@ -287,8 +290,12 @@ def bench(args: argparse.Namespace) -> Outcome:
             raise unknown("stage", name, STAGES)
     prepare(args)
     place = Path(args.model)
-    small = args.model in folder.PRESETS
-    config = weights.load_config(place) if place.is_dir() else folder.size_of(args.model, args.vocabulary or TOKENS)
+    small = args.model in model_folder.PRESETS
+    config = (
+        weight_files.load_config(place)
+        if place.is_dir()
+        else model_folder.size_of(args.model, args.vocabulary or TOKENS)
+    )
     length = args.length or (SHORT if small else 512)
     if length < 2:
         raise CommandError(f"--length must be at least 2, a token of a prompt and one of its answer, got {length}")

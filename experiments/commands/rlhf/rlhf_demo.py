@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments import stage_runs
-from experiments.outcome import Outcome, seconds_text, to_json
-from experiments.rlhf_curves import draw
-from experiments.rlhf_evaluate import summary
-from experiments.rlhf_words import FAMILY
-from experiments.steps import Step, run_steps
-from rlhf import corpus
+from experiments.cli import training_run
+from experiments.cli.result import Outcome, seconds_text, to_json
+from experiments.commands.rlhf.rlhf_evaluate import summary
+from experiments.commands.rlhf.rlhf_words import FAMILY
+from experiments.pipeline.runner import Step, run_steps
+from experiments.report.training_curves import draw
+from rlhf.data import synthetic
 
 MARK = "demo.json"
 VOCABULARY, LENGTH, PROMPT, ANSWER = "400", "96", "32", "48"
@@ -36,7 +36,7 @@ def demo(args: argparse.Namespace) -> Outcome:
     """Run `jsafe rlhf demo`; the picture's path is the last line."""
     began = time.monotonic()
     where = args.run_dir or Path("runs/rlhf-demo")
-    stage_runs.made_anew(where, MARK)
+    training_run.made_anew(where, MARK)
     (where / MARK).write_text(to_json({"seed": args.seed, "iterations": args.iterations}))
     files = _write(where / "data", args.seed)
     results, stopped = run_steps(FAMILY, args, _steps(files, args.seed, args.iterations), where)
@@ -80,8 +80,8 @@ def _steps(files: dict[str, Path], seed: int, iterations: int) -> list[Step]:
 def _write(folder: Path, seed: int) -> dict[str, Path]:
     """The corpus as files, a fifth of the questions kept apart."""
     folder.mkdir(parents=True)
-    rows = corpus.make(seed)
-    questions = corpus.prompts()
+    rows = synthetic.make(seed)
+    questions = synthetic.prompts()
     held = {questions[i] for i in np.random.default_rng(seed).permutation(len(questions))[: len(questions) // 5]}
     parts = {
         "sft": [r for r in rows["sft"] if r["prompt"] not in held],
@@ -107,7 +107,7 @@ def _truth(path: Path, names: list[str]) -> dict[str, dict[str, float]]:
     """What the corpus says of the answers."""
     rows, found = _answers(path), {}
     for number, name in enumerate(names):
-        answers = [corpus.understood(row[1 + 3 * number]) for row in rows]
+        answers = [synthetic.understood(row[1 + 3 * number]) for row in rows]
         found[name] = {
             "reward": float(np.mean([a.reward for a in answers])),
             "hasty": float(np.mean([a.hasty for a in answers])),

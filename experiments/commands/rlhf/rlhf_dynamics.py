@@ -15,13 +15,15 @@ from typing import Any
 
 import jax
 
-from experiments import rlhf_harness, rlhf_measure
-from experiments.outcome import CommandError, note, to_json, writable_folder
-from jsafe import processes
-from jsafe.checkpoint import write_atomically
-from rlhf import folder, harness, scaling
-from rlhf.data.plain import Held
-from rlhf.stages import Stage
+from experiments.cli.result import CommandError, note, to_json, writable_folder
+from experiments.commands.rlhf import rlhf_harness, rlhf_measure
+from jsafe import multihost
+from jsafe.runs.checkpoint import write_atomically
+from rlhf import scaling
+from rlhf.checkpoints import model_folder
+from rlhf.data.plain_text import Held
+from rlhf.evaluation import multiple_choice
+from rlhf.training.stages import Stage
 
 CURVE = "dynamics.json"
 ASKED = 4
@@ -73,8 +75,8 @@ class Watch:
         if iteration not in self.updates:
             return False
         # Every process of a mesh takes part in gathering the parameters, and the first one writes.
-        ended = processes.on_host(dataclasses.replace(state, optimizer=(), rollout=(), key=()))
-        if processes.is_first():
+        ended = multihost.on_host(dataclasses.replace(state, optimizer=(), rollout=(), key=()))
+        if multihost.is_first():
             self.save(iteration, ended)
             write_atomically(self.where / CURVE, to_json({"points": self.points(iteration)}))
         return False
@@ -86,7 +88,7 @@ class Watch:
     def save(self, iteration: int, state: Any) -> None:
         """Write a model and what it is worth."""
         model, place = self.stage.finish(jax.tree.map(lambda leaf: leaf[0], state)), self.place(iteration)
-        folder.save_model(writable_folder(place), model)
+        model_folder.save_model(writable_folder(place), model)
         tokens = iteration * self.each
         row: dict[str, Any] = {"tokens": tokens, "iteration": iteration, "model": place.name}
         row["petaflops"] = scaling.training_petaflops(model.config, tokens)
@@ -94,7 +96,7 @@ class Watch:
             row |= rlhf_measure.plain_text(model, self.held, dtype=self.dtype)
         if self.folder:
             ask = rlhf_harness.next_logits(model, min(2048, model.config.max_length), ASKED, self.dtype)
-            score = harness.multiple_choice(ask, model.tokenizer, self.folder, language=self.language)["all"]
+            score = multiple_choice.multiple_choice(ask, model.tokenizer, self.folder, language=self.language)["all"]
             low, high = score.interval()
             row["multiple_choice"] = {"value": score.accuracy, "low": low, "high": high, "questions": score.count}
         write_atomically(place / "evaluation.json", to_json(row))

@@ -15,20 +15,21 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import stage_runs
-from experiments.context import prepare
-from experiments.outcome import CommandError, Outcome, note, table, to_json, writable_folder
-from experiments.rlhf_use import answers_of, opened, prompts_of
-from experiments.rlhf_words import hyper_of
-from rlhf import arena, judging, objectives
-from rlhf.batches import in_batches
-from rlhf.data import examples
-from rlhf.data.samples import Sample
-from rlhf.folder import Model
-from rlhf.generate import Answers, Sampling
+from experiments.cli import training_run
+from experiments.cli.devices import prepare
+from experiments.cli.result import CommandError, Outcome, note, table, to_json, writable_folder
+from experiments.commands.rlhf.rlhf_use import answers_of, opened, prompts_of
+from experiments.commands.rlhf.rlhf_words import hyper_of
+from jsafe.batching import in_batches
+from rlhf.chat_templates.safe_rlhf import format_prompt
+from rlhf.checkpoints.model_folder import Model
+from rlhf.data import encoding
+from rlhf.data.schemas import Sample
+from rlhf.evaluation import head_to_head, preference_accuracy
+from rlhf.generation.generate import Answers, Sampling
+from rlhf.losses import model_losses
 from rlhf.models.heads import LanguageModel, ScoreModel
-from rlhf.text import format_prompt
-from rlhf.tokens import difference
+from rlhf.tokenizer.tokenizer import difference
 
 
 def evaluate(args: argparse.Namespace) -> Outcome:
@@ -38,7 +39,7 @@ def evaluate(args: argparse.Namespace) -> Outcome:
     judges = _judges(args)
     sampling = hyper_of(Sampling, "evaluate", args.hyper)
     out = writable_folder(args.out or Path("runs/rlhf-evaluation"))
-    names, texts, lengths, divergences = stage_runs.names_of(args.models), [], [], []
+    names, texts, lengths, divergences = training_run.names_of(args.models), [], [], []
     scores: dict[str, list[np.ndarray]] = {name: [] for name in judges}
     base: Model | None = None
     for place in args.models:
@@ -54,7 +55,7 @@ def evaluate(args: argparse.Namespace) -> Outcome:
         for name, (_, held) in judges.items():
             ids, mask = read_by(held, model, found, drawn)
             scorer = ScoreModel(held.config, dtype=args.dtype)
-            scores[name].append(judging.score_texts(scorer, held.params, ids, mask)[:, 0])
+            scores[name].append(preference_accuracy.score_texts(scorer, held.params, ids, mask)[:, 0])
     first = {kind: next(name for name, (own, _) in judges.items() if own == kind) for kind in ("reward", "cost")}
     reward, cost = (np.array(scores[first[kind]]) for kind in ("reward", "cost"))
     data = compared(names, texts, reward, cost, lengths, divergences)
@@ -74,7 +75,7 @@ def _judges(args: argparse.Namespace) -> dict[str, tuple[str, Model]]:
     for kind in ("reward", "cost"):
         if not any(kind == own for own, _ in places):
             raise CommandError(f"name --{kind}-model DIR: a folder of a model; several may be given")
-    names = stage_runs.names_of([place for _, place in places])
+    names = training_run.names_of([place for _, place in places])
     return {
         name: (kind, opened(place, args, "", judge=kind)) for name, (kind, place) in zip(names, places, strict=True)
     }
@@ -113,7 +114,7 @@ def divergence(
 CHUNK = 1024
 """Tokens whose logits are held at once."""
 
-_log_probs = jax.jit(objectives.log_probs, static_argnums=0)
+_log_probs = jax.jit(model_losses.log_probs, static_argnums=0)
 
 
 def by_judge(
@@ -129,13 +130,15 @@ def by_judge(
     rows = []
     for judge, (kind, scores) in told.items():
         liked = -scores if kind == "cost" else scores
-        rating = arena.elo(liked)
+        rating = head_to_head.elo(liked)
         models = []
         for i, name in enumerate(names):
             wins = {
-                other: arena.win_rate(liked[k], liked[i], groups)._asdict() for k, other in enumerate(names) if k != i
+                other: head_to_head.win_rate(liked[k], liked[i], groups)._asdict()
+                for k, other in enumerate(names)
+                if k != i
             }
-            score = judging.share(scores[i], groups)._asdict()
+            score = preference_accuracy.share(scores[i], groups)._asdict()
             models.append({"model": name, "score": score, "elo": rating[i]._asdict(), "wins_against": wins})
         rows.append({"judge": judge, "kind": kind, "models": models})
     return rows
@@ -167,7 +170,7 @@ def read_by(judge: Model, model: Model, answered: Sequence[Sample], drawn: Answe
     prompts = [format_prompt(s.prompt, eos) for s in answered]
     texts = [prompt + (s.answer or "") for prompt, s in zip(prompts, answered, strict=True)]
     length = 1 + max(len(encode(text)) for text in (*prompts, *texts))
-    found, _ = examples.supervised(answered, judge.tokenizer, length)
+    found, _ = encoding.supervised(answered, judge.tokenizer, length)
     return found.ids, found.mask
 
 
@@ -194,29 +197,29 @@ def compared(
         divergences: `[N]` of each from the base, in nats; None where that is not known.
     """
     groups = [s.prompt for s in texts[0]]
-    ratings = {"helpful": arena.elo(reward), "harmless": arena.elo(-cost)}
+    ratings = {"helpful": head_to_head.elo(reward), "harmless": head_to_head.elo(-cost)}
     rows = []
     for i, name in enumerate(names):
         row: dict[str, Any] = {
             "model": name,
-            "reward": judging.share(reward[i], groups)._asdict(),
-            "cost": judging.share(cost[i], groups)._asdict(),
-            "harmful": judging.share(cost[i] > 0, groups)._asdict(),
+            "reward": preference_accuracy.share(reward[i], groups)._asdict(),
+            "cost": preference_accuracy.share(cost[i], groups)._asdict(),
+            "harmful": preference_accuracy.share(cost[i] > 0, groups)._asdict(),
             "length": float(np.mean(lengths[i])),
             "lengths": {f"{q}": float(np.quantile(lengths[i], q / 100)) for q in LENGTHS},
             "elo": {kind: rating[i]._asdict() for kind, rating in ratings.items()},
         }
         if divergences is not None and (found := divergences[i]) is not None:
-            row["kl"] = judging.share(found, groups)._asdict()
+            row["kl"] = preference_accuracy.share(found, groups)._asdict()
             row["kl_per_token"] = float(np.sum(found) / max(np.sum(lengths[i]), 1))
         labels = [next(iter(s.labels), None) if s.labels else None for s in texts[i]]
         if any(labels):
             at = np.array([str(label) for label in labels])
             row["harmful_by_category"] = {k: float(np.mean(cost[i][at == k] > 0)) for k in sorted(set(at.tolist()))}
         if i:
-            row["wins_helpful"] = arena.win_rate(reward[0], reward[i], groups)._asdict()
-            row["wins_harmless"] = arena.win_rate(-cost[0], -cost[i], groups)._asdict()
-            row["verdicts"] = arena.verdicts((reward[0], reward[i]), (cost[0], cost[i]))
+            row["wins_helpful"] = head_to_head.win_rate(reward[0], reward[i], groups)._asdict()
+            row["wins_harmless"] = head_to_head.win_rate(-cost[0], -cost[i], groups)._asdict()
+            row["verdicts"] = head_to_head.verdicts((reward[0], reward[i]), (cost[0], cost[i]))
         rows.append(row)
     return {"prompts": len(groups), "base": names[0], "models": rows}
 

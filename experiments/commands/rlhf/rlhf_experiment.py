@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from experiments import declared
-from experiments.outcome import Outcome, note, table, to_json
-from experiments.rlhf_curves import draw
-from experiments.rlhf_evaluate import summary as compared
-from experiments.rlhf_reinforce import REINFORCEMENT
-from experiments.rlhf_words import FAMILY
-from experiments.steps import Step
+from experiments.cli.result import Outcome, note, table, to_json
+from experiments.commands.rlhf.rlhf_evaluate import summary as compared
+from experiments.commands.rlhf.rlhf_reinforce import REINFORCEMENT
+from experiments.commands.rlhf.rlhf_words import FAMILY
+from experiments.pipeline import spec
+from experiments.pipeline.runner import Step
+from experiments.report.training_curves import draw
 
 
 def experiment(args: argparse.Namespace) -> Outcome:
     """Run the steps of a file, or go on with them; the same command does both."""
-    ended = declared.run(args, FAMILY)
+    ended = spec.run(args, FAMILY)
     if isinstance(ended, Outcome):
         return ended
     steps, found, where = ended[:3]

@@ -12,13 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.context import prepare
-from experiments.outcome import CommandError, Outcome, note, table, to_json, writable_folder
-from experiments.rlhf_words import hyper_of
-from rlhf import folder, harness
-from rlhf.batches import in_batches
-from rlhf.folder import Model
-from rlhf.generate import Answers, Sampling, generate
+from experiments.cli.devices import prepare
+from experiments.cli.result import CommandError, Outcome, note, table, to_json, writable_folder
+from experiments.commands.rlhf.rlhf_words import hyper_of
+from jsafe.batching import in_batches
+from rlhf.checkpoints import model_folder
+from rlhf.checkpoints.model_folder import Model
+from rlhf.evaluation import multiple_choice
+from rlhf.generation.generate import Answers, Sampling, generate
 from rlhf.models.heads import LanguageModel, last_token
 
 
@@ -48,7 +49,7 @@ def _ask(language_model: LanguageModel, params: Any, ids: jax.Array, mask: jax.A
     return jnp.asarray(language_model.apply({"params": params}, last, method=LanguageModel.logits))
 
 
-def next_logits(model: Model, length: int, batch_size: int, dtype: str = "float32") -> harness.NextLogits:
+def next_logits(model: Model, length: int, batch_size: int, dtype: str = "float32") -> multiple_choice.NextLogits:
     """Logits of the token after each text."""
     ask = functools.partial(_ask, LanguageModel(model.config, dtype))
 
@@ -63,7 +64,7 @@ def next_logits(model: Model, length: int, batch_size: int, dtype: str = "float3
 
 def answers(
     model: Model, sampling: Sampling, length: int, batch_size: int, seed: int, dtype: str = "float32"
-) -> harness.Answer:
+) -> multiple_choice.Answer:
     """What the model writes after each text."""
     language_model = LanguageModel(model.config, dtype)
     pad = model.tokenizer.pad
@@ -91,21 +92,21 @@ def run(args: argparse.Namespace) -> Outcome:
     if args.model is None or (args.multiple_choice is None and args.gsm8k is None):
         raise CommandError("name --model DIR, and --multiple-choice DIR or --gsm8k FILE")
     prepare(args)
-    model = folder.open_model(args.model, args.tokenizer)
+    model = model_folder.open_model(args.model, args.tokenizer)
     length = args.length or min(2048, model.config.max_length)
-    scores: dict[str, harness.Score] = {}
+    scores: dict[str, multiple_choice.Score] = {}
     if args.multiple_choice is not None:
         ask = next_logits(model, length, args.batch_size, args.dtype)
-        found = harness.multiple_choice(ask, model.tokenizer, args.multiple_choice, language=args.language)
+        found = multiple_choice.multiple_choice(ask, model.tokenizer, args.multiple_choice, language=args.language)
         scores |= {f"multiple choice, {name}": score for name, score in found.items()}
     if args.gsm8k is not None:
-        problems = harness.read_problems(args.gsm8k)
-        solved = harness.read_problems(args.solved) if args.solved else problems
-        first = solved[: harness.GSM8K_SHOTS]
+        problems = multiple_choice.read_problems(args.gsm8k)
+        solved = multiple_choice.read_problems(args.solved) if args.solved else problems
+        first = solved[: multiple_choice.GSM8K_SHOTS]
         problems = [p for p in problems if p not in first]
         sampling = hyper_of(Sampling, "harness", args.hyper)
         ask = answers(model, sampling, length, args.batch_size, args.seed, args.dtype)
-        scores["GSM8K"] = harness.gsm8k(ask, problems, first)
+        scores["GSM8K"] = multiple_choice.gsm8k(ask, problems, first)
     rows = {
         name: {"accuracy": s.accuracy, "low": s.interval()[0], "high": s.interval()[1], "right": s.right, "of": s.count}
         for name, s in scores.items()

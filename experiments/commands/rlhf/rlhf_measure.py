@@ -11,15 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.outcome import note
-from rlhf import beavertails, judging, losses, objectives
-from rlhf.batches import in_batches
-from rlhf.data import examples
-from rlhf.data.plain import Held
-from rlhf.data.samples import Sample
-from rlhf.folder import Model
+from experiments.cli.result import note
+from jsafe.batching import in_batches
+from rlhf.chat_templates.safe_rlhf import IGNORED
+from rlhf.checkpoints.model_folder import Model
+from rlhf.data import beavertails, encoding
+from rlhf.data.plain_text import Held
+from rlhf.data.schemas import Sample
+from rlhf.evaluation import preference_accuracy
+from rlhf.losses import losses, model_losses
 from rlhf.models.heads import LanguageModel, ScoreModel
-from rlhf.text import IGNORED
 
 EVALUATED = 1024
 """Tokens whose logits are held at once while a language model is measured."""
@@ -65,9 +66,9 @@ def preference(
 ) -> dict[str, Any]:
     """Ranking accuracy, for a cost model also that of the sign, with intervals, beside a bag of words."""
     by = "safer" if kind == "cost" else "better"
-    pairs, groups = examples.pairs_and_prompts(kept, model.tokenizer, length, by=by, skip=skip)
+    pairs, groups = encoding.pairs_and_prompts(kept, model.tokenizer, length, by=by, skip=skip)
     scorer = ScoreModel(model.config, dtype=dtype)
-    scores = judging.score_pairs(scorer, model.params, pairs)
+    scores = preference_accuracy.score_pairs(scorer, model.params, pairs)
     signs = np.stack([pairs.better_sign, pairs.worse_sign], axis=1)
     found = _figures(kind, scores, signs, groups)
     seen = {s.prompt for s in learned}
@@ -88,9 +89,9 @@ def direct_preference(
     given: dict[str, Any], model: Model, start: Model, kept: Sequence[Sample], length: int, dtype: str = "float32"
 ) -> dict[str, Any]:
     """How often the implied reward of the better answer is the larger one, and by how much, with intervals."""
-    pairs, groups = examples.pairs_and_prompts(kept, model.tokenizer, length, by="better", skip=given["skip"])
+    pairs, groups = encoding.pairs_and_prompts(kept, model.tokenizer, length, by="better", skip=given["skip"])
     language_model = LanguageModel(model.config, dtype, loss_chunk=EVALUATED)
-    new, old = (objectives.with_reference(language_model, m.params, pairs) for m in (model, start))
+    new, old = (model_losses.with_reference(language_model, m.params, pairs) for m in (model, start))
     compared = losses.Pairs(*(jnp.asarray(x) for x in pairs[:4]))
     rewards = losses.implied_rewards(
         (new.better, new.worse), (old.better, old.worse), compared, scale=given["scale"], exact=not given["quirk"]
@@ -99,15 +100,15 @@ def direct_preference(
     return {
         "pairs": len(groups),
         "prompts": len(set(groups)),
-        "accuracy": judging.share(better > worse, groups)._asdict(),
-        "margin": judging.share(better - worse, groups)._asdict(),
+        "accuracy": preference_accuracy.share(better > worse, groups)._asdict(),
+        "margin": preference_accuracy.share(better - worse, groups)._asdict(),
     }
 
 
 def _figures(kind: str, scores: np.ndarray, signs: np.ndarray, groups: Sequence[Any]) -> dict[str, Any]:
-    figures = {"ranking_accuracy": judging.ranking_accuracy(scores, groups, harm=kind == "cost")._asdict()}
+    figures = {"ranking_accuracy": preference_accuracy.ranking_accuracy(scores, groups, harm=kind == "cost")._asdict()}
     if kind == "cost":
-        figures["sign_accuracy"] = judging.sign_accuracy(scores, signs, groups)._asdict()
+        figures["sign_accuracy"] = preference_accuracy.sign_accuracy(scores, signs, groups)._asdict()
     return figures
 
 
@@ -122,7 +123,7 @@ def _baseline(
     by: str,
     learned: Sequence[Sample],
     kept: Sequence[Sample],
-    pairs: examples.Preferences,
+    pairs: encoding.Preferences,
     groups: Sequence[Any],
     model: Model,
     length: int,
@@ -133,17 +134,19 @@ def _baseline(
         labels = (sample.safe, sample.other_safe)
         if kind == "cost" and None not in labels:
             for answer, safe in zip((sample.answer, sample.other), labels, strict=True):
-                texts.append(judging.text_of(sample, answer or ""))
+                texts.append(preference_accuracy.text_of(sample, answer or ""))
                 harmful.append(not safe)
                 prompts.append(sample.prompt)
         elif kind == "reward":
             for number, answer in enumerate(_ordered(sample, by)):
-                texts.append(judging.text_of(sample, answer))
+                texts.append(preference_accuracy.text_of(sample, answer))
                 harmful.append(number == 1)
                 prompts.append(sample.prompt)
-    scorer = judging.bag_of_words(texts, harmful, prompts)
-    used = [s for s in kept if len(examples.preferences([s], model.tokenizer, length, by=by, skip=True)[0].better)]
-    scores = np.stack([scorer([judging.text_of(s, _ordered(s, by)[i]) for s in used]) for i in (0, 1)], axis=1)
+    scorer = preference_accuracy.bag_of_words(texts, harmful, prompts)
+    used = [s for s in kept if len(encoding.preferences([s], model.tokenizer, length, by=by, skip=True)[0].better)]
+    scores = np.stack(
+        [scorer([preference_accuracy.text_of(s, _ordered(s, by)[i]) for s in used]) for i in (0, 1)], axis=1
+    )
     signs = np.stack([pairs.better_sign, pairs.worse_sign], axis=1)
     return _figures("cost", scores, signs, groups) if kind == "cost" else _figures("reward", -scores, signs, groups)
 
@@ -151,20 +154,20 @@ def _baseline(
 def moderation(model: Model, kept: Sequence[Sample], length: int, skip: bool, dtype: str = "float32") -> dict[str, Any]:
     """What the published evaluation of the moderation model logs."""
     names = beavertails.CATEGORIES
-    data, _ = examples.labelled(kept, names, model.tokenizer, length, skip=skip)
-    groups = [s.prompt for s in kept if len(examples.labelled([s], names, model.tokenizer, length, skip=True)[0].ids)]
+    data, _ = encoding.labelled(kept, names, model.tokenizer, length, skip=skip)
+    groups = [s.prompt for s in kept if len(encoding.labelled([s], names, model.tokenizer, length, skip=True)[0].ids)]
     scorer = ScoreModel(model.config, len(names), dtype=dtype)
-    logits = judging.score_texts(scorer, model.params, data.ids, data.mask)
+    logits = preference_accuracy.score_texts(scorer, model.params, data.ids, data.mask)
     rows = beavertails.moderation_metrics(1 / (1 + np.exp(-logits)), data.labels)
     right = np.any(logits > 0, axis=1) == np.any(data.labels > 0.5, axis=1)
-    found = {"flagged_accuracy": judging.share(right, groups)._asdict()}
+    found = {"flagged_accuracy": preference_accuracy.share(right, groups)._asdict()}
     return {"rows": len(data.ids), **found, "by_category": rows}
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _log_probs(model: LanguageModel, params: Any, ids: jax.Array, mask: jax.Array) -> jax.Array:
     """Compiled once for all models of a configuration, such as those of one training."""
-    return objectives.log_probs(model, params, ids, mask)
+    return model_losses.log_probs(model, params, ids, mask)
 
 
 def plain_text(model: Model, held: Held, batch_size: int = 16, dtype: str = "float32") -> dict[str, Any]:
@@ -182,13 +185,13 @@ def language(
     model: Model, kept: Sequence[Sample], length: int, skip: bool, dtype: str = "float32", batch_size: int = 16
 ) -> dict[str, Any]:
     """Cross-entropy of a token of the answers, and its exponential."""
-    data, _ = examples.supervised(kept, model.tokenizer, length, skip=skip)
+    data, _ = encoding.supervised(kept, model.tokenizer, length, skip=skip)
     config = dataclasses.replace(model.config, z_loss_weight=0.0)
-    loss = objectives.supervised(LanguageModel(config, dtype, loss_chunk=EVALUATED))
+    loss = model_losses.supervised(LanguageModel(config, dtype, loss_chunk=EVALUATED))
     ask = jax.jit(lambda params, batch: loss(params, batch).loss)
     total = count = 0.0
     for part, rows in in_batches(data, batch_size):
-        batch = examples.Supervised(*part)
+        batch = encoding.Supervised(*part)
         batch.labels[rows:] = IGNORED
         number = float(np.sum(batch.labels[:, 1:] >= 0))
         total, count = total + float(ask(model.params, batch)) * number, count + number

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from experiments.outcome import CommandError
-from rlhf import folder
-from rlhf.data import mixing
+from experiments.cli.result import CommandError
+from rlhf.checkpoints import model_folder
+from rlhf.data import mixture
 
 
 def refuse_missing(args: argparse.Namespace) -> None:
@@ -20,10 +20,10 @@ def refuse_missing(args: argparse.Namespace) -> None:
     if args.stage == "pretrain":
         lacks = [f"there is no file {name}" for name in named if not Path(name).exists()]
     else:
-        lacks = mixing.missing(named)
-    if args.model is not None and str(args.model) not in (*folder.PRESETS, *folder.PUBLISHED):
-        lacks += folder.missing(Path(args.model), args.tokenizer and Path(args.tokenizer))
+        lacks = mixture.missing(named)
+    if args.model is not None and str(args.model) not in (*model_folder.PRESETS, *model_folder.PUBLISHED):
+        lacks += model_folder.missing(Path(args.model), args.tokenizer and Path(args.tokenizer))
     judges = [getattr(args, "reward_model", None), *(getattr(args, "cost_model", None) or ())]
-    lacks += [line for place in judges if place is not None for line in folder.missing(Path(place), None)]
+    lacks += [line for place in judges if place is not None for line in model_folder.missing(Path(place), None)]
     if len(lacks) > 1:
         raise CommandError(f"cannot begin: {'; '.join(lacks)}")

@@ -10,14 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from experiments.context import prepare
-from experiments.outcome import CommandError, Outcome, note, table, to_json, writable_folder
-from experiments.stage_runs import names_of
-from rlhf import beavertails, folder, judging, peft
-from rlhf.data import examples, mixing
+from experiments.cli.devices import prepare
+from experiments.cli.result import CommandError, Outcome, note, table, to_json, writable_folder
+from experiments.cli.training_run import names_of
+from rlhf.adapters import peft
+from rlhf.checkpoints import model_folder
+from rlhf.checkpoints.model_folder import Model
+from rlhf.data import beavertails, encoding, mixture
 from rlhf.data.files import read_rows
-from rlhf.data.samples import Sample
-from rlhf.folder import Model
+from rlhf.data.schemas import Sample
+from rlhf.evaluation import preference_accuracy
 from rlhf.models.heads import ScoreModel
 
 PEOPLE = "labels of the data"
@@ -32,7 +34,7 @@ def flagged(args: argparse.Namespace) -> Outcome:
     if not 0.0 < args.threshold < 1.0:
         raise CommandError(f"--threshold must be between 0 and 1, got {args.threshold}")
     prepare(args)
-    samples, left_out = mixing.open_mixture(args.data, skip=args.skip)
+    samples, left_out = mixture.open_mixture(args.data, skip=args.skip)
     said = verdicts_of(args.verdicts, len(samples)) if args.verdicts else {}
     if said and left_out:
         raise CommandError(f"{left_out[0]}: verdicts belong to rows, so none may be left out")
@@ -61,10 +63,13 @@ def flagged(args: argparse.Namespace) -> Outcome:
 
 
 def _opened(place: Path, tokenizer: Path | None) -> Model:
-    size, described = len(beavertails.CATEGORIES), place / (folder.OWN if peft.is_adapter(place) else "config.json")
+    size, described = (
+        len(beavertails.CATEGORIES),
+        place / (model_folder.OWN if peft.is_adapter(place) else "config.json"),
+    )
     if described.is_file() and json.loads(described.read_text()).get("score_dim") != size:
         raise CommandError(f"{place} is no moderation model: expected {size} scores, one for each category")
-    return folder.open_model(place, tokenizer, score=True)
+    return model_folder.open_model(place, tokenizer, score=True)
 
 
 def _bare(sample: Sample) -> Sample:
@@ -74,7 +79,7 @@ def _bare(sample: Sample) -> Sample:
 
 def _readable(sample: Sample, model: Model, length: int) -> bool:
     names = beavertails.CATEGORIES
-    return bool(len(examples.labelled([_bare(sample)], names, model.tokenizer, length, skip=True)[0].ids))
+    return bool(len(encoding.labelled([_bare(sample)], names, model.tokenizer, length, skip=True)[0].ids))
 
 
 def probabilities_of(
@@ -82,9 +87,9 @@ def probabilities_of(
 ) -> np.ndarray:
     """`[N, 14]`, what a moderation model thinks of answers to their prompts."""
     names = beavertails.CATEGORIES
-    read, _ = examples.labelled([_bare(s) for s in samples], names, model.tokenizer, length)
+    read, _ = encoding.labelled([_bare(s) for s in samples], names, model.tokenizer, length)
     scorer = ScoreModel(model.config, len(names), dtype=dtype)
-    logits = judging.score_texts(scorer, model.params, read.ids, read.mask, batch_size)
+    logits = preference_accuracy.score_texts(scorer, model.params, read.ids, read.mask, batch_size)
     return 1 / (1 + np.exp(-logits.astype(np.float64)))
 
 
@@ -131,9 +136,10 @@ def compared(
     for name, probabilities in found.items():
         held = probabilities > threshold
         verdicts[name] = np.asarray(held.any(axis=1))
-        row: dict[str, Any] = {"flagged": judging.share(verdicts[name], groups)._asdict()}
+        row: dict[str, Any] = {"flagged": preference_accuracy.share(verdicts[name], groups)._asdict()}
         row["by_category"] = {
-            category: judging.share(held[:, k], groups)._asdict() for k, category in enumerate(beavertails.CATEGORIES)
+            category: preference_accuracy.share(held[:, k], groups)._asdict()
+            for k, category in enumerate(beavertails.CATEGORIES)
         }
         if of_questions:
             row["flagged_by_question"] = beavertails.flagged_share(probabilities, asked, threshold)

@@ -7,17 +7,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-from experiments.context import prepare
-from experiments.outcome import Outcome, note, unknown
-from rlhf import folder, plans, sharding
+from experiments.cli.devices import prepare
+from experiments.cli.result import Outcome, note, unknown
+from rlhf.checkpoints import model_folder, weight_files
+from rlhf.parallel import plan as plans
+from rlhf.parallel import sharding
 
 
 def plan(args: argparse.Namespace) -> Outcome:
     """Reckon, and compile if asked for; no weight is read and none is allocated."""
     mesh, place = args.mesh or "fsdp=8", Path(args.size)
-    if args.size not in folder.PUBLISHED and not (place / "config.json").is_file():
-        raise unknown("model", args.size, folder.PUBLISHED)
-    config = folder.PUBLISHED.get(args.size) or folder.weights.load_config(place)
+    if args.size not in model_folder.PUBLISHED and not (place / "config.json").is_file():
+        raise unknown("model", args.size, model_folder.PUBLISHED)
+    config = model_folder.PUBLISHED.get(args.size) or weight_files.load_config(place)
     sizes = sharding.parse(mesh)
     args.mesh = mesh if args.compile else None  # shapes need no devices
     args.platform = "cpu" if args.compile else args.platform

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from experiments.outcome import CommandError, note
-from experiments.rlhf_words import hyper_of
-from rlhf import folder, lora, memory, peft, stages
-from rlhf.data import mixing
-from rlhf.generate import Sampling
-from rlhf.models.config import ModelConfig, parameter_count
-from rlhf.reinforcement_options import PTX_COEFFICIENT, ReinforcementOptions
+from experiments.cli.result import CommandError, note
+from experiments.commands.rlhf.rlhf_words import hyper_of
+from rlhf.adapters import lora, peft
+from rlhf.checkpoints import model_folder, weight_files
+from rlhf.data import mixture
+from rlhf.generation.generate import Sampling
+from rlhf.models.architecture import ModelConfig, parameter_count
+from rlhf.parallel import memory
+from rlhf.reinforcement.reinforcement_config import PTX_COEFFICIENT, ReinforcementOptions
+from rlhf.training import stages
 
 REINFORCEMENT = ("ppo", "ppo-lag", "reward-shaping")
 
@@ -31,15 +34,15 @@ def reinforcement(given: dict[str, Any]) -> tuple[stages.Stage, tuple[Any, ...],
         raise CommandError(f"{name} needs {', '.join(lacking)}: folders of models")
     places = [Path(given["model"]), Path(given["reward_model"]), *map(Path, given.get("cost_model") or [])]
     own = given["tokenizer"] and Path(given["tokenizer"])
-    if lacks := [line for place in places for line in folder.missing(place, own)]:
+    if lacks := [line for place in places for line in model_folder.missing(place, own)]:
         raise CommandError(f"cannot begin: {'; '.join(lacks)}")
-    found, left_out = mixing.open_mixture(given["data"], skip=given["skip"])
-    found = [found[i] for i in mixing.last_of_each([s.prompt for s in found])]
-    ptx, unread = mixing.open_mixture(given["ptx_data"], skip=given["skip"]) if given.get("ptx_data") else (None, [])
+    found, left_out = mixture.open_mixture(given["data"], skip=given["skip"])
+    found = [found[i] for i in mixture.last_of_each([s.prompt for s in found])]
+    ptx, unread = mixture.open_mixture(given["ptx_data"], skip=given["skip"]) if given.get("ptx_data") else (None, [])
     options = reinforcement_options(given)
     sampling = hyper_of(Sampling, name, given["hyper"])
     below = [_below(place) for place in places]
-    config = folder.weights.load_config(below[0])
+    config = weight_files.load_config(below[0])
     apart = len({place.resolve() for place in below}) if options.lora_rank else len(places)
     critics = 0 if options.estimator == "group" else len(places) - 1 if name == "ppo-lag" else 1
     needs = memory.reinforcement(config, apart, critics, options, given["prompt_length"], sampling)
@@ -47,11 +50,11 @@ def reinforcement(given: dict[str, Any]) -> tuple[stages.Stage, tuple[Any, ...],
     say_adapters(config, options)
     kinds = ("", "reward", *["cost"] * (len(places) - 2))
     opened = [
-        folder.open_model(at, own, score=bool(kind), kind=kind, adapters=options.lora_rank > 0)
+        model_folder.open_model(at, own, score=bool(kind), kind=kind, adapters=options.lora_rank > 0)
         for at, kind in zip(places, kinds, strict=True)
     ]
-    actor, *judges = folder.shared(opened)
-    actor = folder.with_template(actor, given.get("template"))
+    actor, *judges = model_folder.shared(opened)
+    actor = model_folder.with_template(actor, given.get("template"))
     rest: dict[str, Any] = {"prompt_length": given["prompt_length"], "skip": given["skip"], "ptx": ptx}
     rest["remat"] = given["remat"]
     if name == "reward-shaping":

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.outcome import CommandError, Outcome, table, writable_folder
+from experiments.cli.result import CommandError, Outcome, table, writable_folder
 from rlhf import scaling
 from rlhf.models import PUBLISHED
 from rlhf.scaling import ScalingLaw

@@ -16,24 +16,29 @@ import jax
 import numpy as np
 
 import jsafe
-from experiments import stage_runs
-from experiments.context import prepare
-from experiments.outcome import CommandError, Outcome, note, seconds_text, to_json, writable_folder
-from experiments.rlhf_dynamics import Watch
-from experiments.rlhf_measure import measure
-from experiments.rlhf_missing import refuse_missing
-from experiments.rlhf_reinforce import REINFORCEMENT, reinforcement, say_adapters
-from experiments.rlhf_words import JUDGES_TOKENS, PUBLISHED, SHORT, TOKENS, hyper_of, refuse_idle
-from experiments.stray import output_of_libraries_on_stderr
-from jsafe import processes, saved_state
-from rlhf import folder, lora, memory, peft, sharding, stages, word_scores
-from rlhf.beavertails import CATEGORIES
-from rlhf.data import examples, mixing, plain, samples
-from rlhf.folder import Model
-from rlhf.templates import answer_marker
-from rlhf.text import format_prompt
-from rlhf.training import TrainingOptions
-from rlhf.vocabulary import learn_tokenizer
+from experiments.cli import training_run
+from experiments.cli.devices import prepare
+from experiments.cli.result import CommandError, Outcome, note, seconds_text, to_json, writable_folder
+from experiments.cli.stdout import output_of_libraries_on_stderr
+from experiments.commands.rlhf.rlhf_dynamics import Watch
+from experiments.commands.rlhf.rlhf_measure import measure
+from experiments.commands.rlhf.rlhf_missing import refuse_missing
+from experiments.commands.rlhf.rlhf_reinforce import REINFORCEMENT, reinforcement, say_adapters
+from experiments.commands.rlhf.rlhf_words import JUDGES_TOKENS, PUBLISHED, SHORT, TOKENS, hyper_of, refuse_idle
+from jsafe import multihost
+from jsafe.runs import resume as saved_state
+from rlhf.adapters import lora, peft
+from rlhf.chat_templates.chat_template import answer_marker
+from rlhf.chat_templates.safe_rlhf import format_prompt
+from rlhf.checkpoints import model_folder
+from rlhf.checkpoints.model_folder import Model
+from rlhf.data import encoding, mixture, plain_text, schemas
+from rlhf.data.beavertails import CATEGORIES
+from rlhf.judges import unigram_scores
+from rlhf.parallel import memory, sharding
+from rlhf.tokenizer.train_bpe import learn_tokenizer
+from rlhf.training import stages
+from rlhf.training.supervised_trainer import TrainingOptions
 
 JUDGES = ("reward", "cost")
 SCORED = {"reward": 1, "cost": 1, "moderation": len(CATEGORIES)}
@@ -78,11 +83,11 @@ def _begin(args: argparse.Namespace) -> Outcome:
     if args.coordinator and args.run_dir is None:
         raise CommandError("several processes need one --run-dir DIR, on a file system that all of them see")
     prepare(args)
-    where = stage_runs.new_folder(args)
+    where = training_run.new_folder(args)
     given = {key: value for key, value in vars(args).items() if key not in OF_THE_MACHINE}
     given["hyper"] = args.hyper
     new = not where.exists()
-    if processes.is_first():
+    if multihost.is_first():
         writable_folder(where)
         for leftover in (
             "start",
@@ -92,14 +97,14 @@ def _begin(args: argparse.Namespace) -> Outcome:
     try:
         return _go(args, json.loads(to_json(given)), where, resume=False)
     except (CommandError, OSError, ValueError):
-        if new and processes.is_first() and not (where / "run.json").is_file():
+        if new and multihost.is_first() and not (where / "run.json").is_file():
             shutil.rmtree(where, ignore_errors=True)  # nothing began
         raise
 
 
 def _resume(args: argparse.Namespace) -> Outcome:
-    stage_runs.only_these_beside_resume(args, OF_THE_MACHINE - {"run_dir"} | {"mesh"})
-    run, kept = stage_runs.begun(args.resume, "rlhf", args.stage)
+    training_run.only_these_beside_resume(args, OF_THE_MACHINE - {"run_dir"} | {"mesh"})
+    run, kept = training_run.begun(args.resume, "rlhf", args.stage)
     args.mesh = args.mesh or kept.get("mesh")
     prepare(args)
     return _go(args, kept, run.path, resume=True)
@@ -108,12 +113,12 @@ def _resume(args: argparse.Namespace) -> Outcome:
 def _go(args: argparse.Namespace, given: dict[str, Any], where: Path, *, resume: bool) -> Outcome:
     began = time.monotonic()
     layout = sharding.layout(sharding.mesh(**sharding.parse(args.mesh))) if args.mesh else None
-    shared = layout is not None and processes.spans(layout.mesh)
-    if shared and not processes.is_first():
-        processes.wait("the model that the stage begins with is written")
+    shared = layout is not None and multihost.spans(layout.mesh)
+    if shared and not multihost.is_first():
+        multihost.wait("the model that the stage begins with is written")
     stage, held, left_out = build(given, where)
-    if shared and processes.is_first():
-        processes.wait("the model that the stage begins with is written")
+    if shared and multihost.is_first():
+        multihost.wait("the model that the stage begins with is written")
     told = digest(stage, held)
     if given.setdefault("digest", told) != told:
         raise CommandError(f"the data are not those that the run at {where} was begun with: put them back")
@@ -125,24 +130,24 @@ def _go(args: argparse.Namespace, given: dict[str, Any], where: Path, *, resume:
     if given["stage"] == "pretrain" and (held or any(given.get(k) for k in ("save_at", "save_every", "harness"))):
         watch = Watch(given, where, stage, held[0] if held else None, _length(given))
     more: dict[str, Any] = {"callbacks": [watch] if watch else (), "layout": layout}
-    ended = stage_runs.fitted(args, given, stage.trainer, stage.iterations, where, resume=resume, **more)
+    ended = training_run.fitted(args, given, stage.trainer, stage.iterations, where, resume=resume, **more)
     result, data, lines = ended.result, ended.data, ended.lines
     data["left_out"] = stage.left_out | {line: 1 for line in left_out}
     if ended.stopped is not None:
         return ended.stopped
-    state = stage_runs.last_state(result)
+    state = training_run.last_state(result)
     model = stage.finish(state)
-    if shared and not processes.is_first():
-        processes.wait("the model is measured")  # a process that ends early would be missed by the others
+    if shared and not multihost.is_first():
+        multihost.wait("the model is measured")  # a process that ends early would be missed by the others
         return Outcome(data, "\n".join([*lines, f"  process     {jax.process_index()}; the first one writes"]))
-    folder.save_model(where / "model", model, stage.kind)
+    model_folder.save_model(where / "model", model, stage.kind)
     data["model"] = str(where / "model")
     if stage.adapters is not None and model.config.family == "llama":
         start, source = where / "start", Path(given["model"])
         # Those of an actor of adapters take the place of its own.
         below = peft.base_of(source) if given["stage"] in REINFORCEMENT and peft.is_adapter(source) else source
         base = start if start.is_dir() else below
-        folder.save_adapters(where / "adapter", model, stage.adapters(state), base, stage.kind)
+        model_folder.save_adapters(where / "adapter", model, stage.adapters(state), base, stage.kind)
         data["adapter"] = str(where / "adapter")
     if watch:
         points = watch.finish()
@@ -157,7 +162,7 @@ def _go(args: argparse.Namespace, given: dict[str, Any], where: Path, *, resume:
         data |= {name: found[name] for name in ("ranking_accuracy", "sign_accuracy", "baseline") if name in found}
         lines += _said(found)
     if shared:
-        processes.wait("the model is measured")
+        multihost.wait("the model is measured")
     data["seconds"] = time.monotonic() - began
     lines += [
         f"  last ten    {ended.shown}",
@@ -188,7 +193,7 @@ def digest(stage: stages.Stage, held: tuple[Any, ...]) -> str:
     """A short name of what a stage learns from and is measured on, by which a run that goes on knows it again."""
     found = hashlib.blake2b(stage.digest.encode(), digest_size=8)
     measured = held[-1] if held else ()
-    if isinstance(measured, plain.Held):
+    if isinstance(measured, plain_text.Held):
         found.update((saved_state.digest(measured[:2]) or "").encode())
     else:  # the files may have moved, so where a sample comes from does not count
         found.update("".join(repr(sample._replace(source="")) for sample in measured).encode())
@@ -207,24 +212,24 @@ def build(given: dict[str, Any], where: Path) -> tuple[stages.Stage, tuple[Any, 
         return reinforcement(given)
     if name == "pretrain":
         texts, apart = (
-            [text for path in given.get(which) or () for text in plain.read_texts(Path(path))]
+            [text for path in given.get(which) or () for text in plain_text.read_texts(Path(path))]
             for which in ("data", "eval_data")
         )
         if given.get("eval_share") and not apart:
-            learned, tested = mixing.split(len(texts), given["eval_share"])
+            learned, tested = mixture.split(len(texts), given["eval_share"])
             texts, apart = [texts[i] for i in learned], [texts[i] for i in tested]
         model = _start(given, where, texts, [])
         options = hyper_of(TrainingOptions, name, _small(given, name), given.get("preset"))
-        held = (plain.held(apart, model.tokenizer, _length(given)),) if apart else ()
+        held = (plain_text.held(apart, model.tokenizer, _length(given)),) if apart else ()
         return stages.pretraining(model, texts, options, length=_length(given)), held, []
-    found, left_out = mixing.open_mixture(given["data"], skip=given["skip"])
-    kept: list[samples.Sample] = []
+    found, left_out = mixture.open_mixture(given["data"], skip=given["skip"])
+    kept: list[schemas.Sample] = []
     if given.get("eval_data"):
-        kept, more = mixing.open_mixture(given["eval_data"], skip=given["skip"])
+        kept, more = mixture.open_mixture(given["eval_data"], skip=given["skip"])
         left_out += more
     elif given.get("eval_share"):
         prompts = sorted({s.prompt for s in found})
-        _, tested = mixing.split(len(prompts), given["eval_share"])
+        _, tested = mixture.split(len(prompts), given["eval_share"])
         apart = {prompts[i] for i in tested}
         kept, found = [s for s in found if s.prompt in apart], [s for s in found if s.prompt not in apart]
     if given.get("prefer") == "harmful":
@@ -253,69 +258,69 @@ def build(given: dict[str, Any], where: Path) -> tuple[stages.Stage, tuple[Any, 
 
 def _small(given: dict[str, Any], name: str) -> dict[str, Any]:
     """What was given, on top of the settings of small models where the model is one and none were chosen by name."""
-    small = given["model"] in folder.PRESETS and given.get("preset") in (None, PUBLISHED)
+    small = given["model"] in model_folder.PRESETS and given.get("preset") in (None, PUBLISHED)
     return {**(FROM_NOTHING.get(name, {}) if small else {}), **given["hyper"]}
 
 
 def _length(given: dict[str, Any]) -> int:
-    return given["length"] or (SHORT if given["model"] in folder.PRESETS else 512)
+    return given["length"] or (SHORT if given["model"] in model_folder.PRESETS else 512)
 
 
-def _start(given: dict[str, Any], where: Path, texts: list[str], found: list[samples.Sample]) -> Model:
+def _start(given: dict[str, Any], where: Path, texts: list[str], found: list[schemas.Sample]) -> Model:
     """The model a stage begins with: a folder, or one made here and kept below the run, so that it can be resumed."""
     name, size = given["stage"], SCORED.get(given["stage"], 0)
     source, tokenizer = Path(given["model"]), given.get("tokenizer") and Path(given["tokenizer"])
 
     def opened(path: Path, tokens: Path | None = None, new_scores: int = 0) -> Model:
-        model = folder.open_model(path, tokens, score=bool(size), new_scores=new_scores)
-        return folder.with_template(model, given.get("template"))
+        model = model_folder.open_model(path, tokens, score=bool(size), new_scores=new_scores)
+        return model_folder.with_template(model, given.get("template"))
 
     if (where / "start" / "config.json").is_file():
         return opened(where / "start")
-    if source.is_dir() or given["model"] not in (*folder.PRESETS, *folder.PUBLISHED):
+    if source.is_dir() or given["model"] not in (*model_folder.PRESETS, *model_folder.PUBLISHED):
         if given.get("warm_epochs"):
             raise CommandError("--warm-epochs is for a model that begins from nothing, not for a folder")
         model = _pooled(opened(source, tokenizer, size), given)
         if not given.get("word_scores"):
             return model
-        folder.save_model(where / "start", _with_words(model, given, found), name)
+        model_folder.save_model(where / "start", _with_words(model, given, found), name)
         return opened(where / "start")
     if tokenizer is None:
-        if given["model"] not in folder.PRESETS:
+        if given["model"] not in model_folder.PRESETS:
             raise CommandError(f"{given['model']} has no tokenizer of its own here: name one with --tokenizer PATH")
         number = given["vocabulary"] or (JUDGES_TOKENS if name in JUDGES else TOKENS)
         tokens = learn_tokenizer(texts, number, where / "tokenizer")
     else:
-        tokens = folder.load_tokenizer(tokenizer)
-    model = folder.with_template(folder.fresh(given["model"], tokens, given["seed"]), given.get("template"))
+        tokens = model_folder.load_tokenizer(tokenizer)
+    model = model_folder.with_template(model_folder.fresh(given["model"], tokens, given["seed"]), given.get("template"))
     model = _pooled(model, given, "mean" if size else "last")
     if name in JUDGES:
         epochs = given["warm_epochs"]
         if epochs:
             options = TrainingOptions(**{**FROM_NOTHING["warm"], "epochs": epochs})
             note(f"first a language model of the same texts, {epochs} epochs ...")
-            answers = [samples.Sample(s.prompt, a) for s in found for a in (s.answer, s.other) if a is not None]
+            answers = [schemas.Sample(s.prompt, a) for s in found for a in (s.answer, s.other) if a is not None]
             stage = stages.sft(model, list(dict.fromkeys(answers)), options, length=_length(given), skip=True)
             result = jsafe.fit(stage.trainer, iterations=stage.iterations, seed=given["seed"], progress=True)
             model = stage.finish(jax.tree.map(lambda leaf: leaf[0], result.state))
     if size:
-        model = folder.with_scores(model, size, given["seed"])
+        model = model_folder.with_scores(model, size, given["seed"])
         wanted = given.get("word_scores")
         if name in JUDGES and (model.config.score_pooling == "mean" if wanted is None else wanted):
             model = _with_words(model, given, found)
-    folder.save_model(where / "start", model, name if size else "")
+    model_folder.save_model(where / "start", model, name if size else "")
     return opened(where / "start")
 
 
-def _with_words(model: Model, given: dict[str, Any], found: list[samples.Sample]) -> Model:
+def _with_words(model: Model, given: dict[str, Any], found: list[schemas.Sample]) -> Model:
     """The model with scores of tokens that are fitted to the pairs, and a head that adds nothing to them yet."""
     if model.config.score_pooling != "mean":
         raise CommandError("--word-scores needs --pooling mean: an answer's last token says nothing of its words")
     kind = given["stage"]
     by = {"reward": "better", "cost": "safer"}[kind]
-    pairs, rows = examples.pairs_and_prompts(found, model.tokenizer, _length(given), by=by, skip=given["skip"])
+    pairs, rows = encoding.pairs_and_prompts(found, model.tokenizer, _length(given), by=by, skip=given["skip"])
     config = dataclasses.replace(model.config, score_words=True, score_openings=OPENINGS)
-    fitted = word_scores.fit(config, kind, pairs, rows, word_scores.spellings(model.tokenizer, config.vocab_size))
+    fitted = unigram_scores.fit(config, kind, pairs, rows, unigram_scores.spellings(model.tokenizer, config.vocab_size))
     note(f"scores of tokens fitted to {len(rows):,} pairs, weight of their squares {fitted.strength:g}")
     params = {**model.params, "score_bias": np.array([fitted.bias], np.float32)}
     params |= {"score_words": fitted.words[:, None], "score_openings": fitted.openings[:, None]}

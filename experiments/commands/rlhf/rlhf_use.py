@@ -12,19 +12,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import stage_runs
-from experiments.context import prepare
-from experiments.outcome import CommandError, Outcome, note, writable_folder
-from experiments.rlhf_words import hyper_of
-from rlhf import folder
-from rlhf.batches import in_batches
-from rlhf.data import examples, mixing
-from rlhf.data.samples import Sample
-from rlhf.folder import Model
-from rlhf.generate import Answers, Sampling
-from rlhf.generate import generate as draw
+from experiments.cli import training_run
+from experiments.cli.devices import prepare
+from experiments.cli.result import CommandError, Outcome, note, writable_folder
+from experiments.commands.rlhf.rlhf_words import hyper_of
+from jsafe.batching import in_batches
+from rlhf.chat_templates.chat_template import prompt_ids
+from rlhf.checkpoints import model_folder
+from rlhf.checkpoints.model_folder import Model
+from rlhf.data import encoding, mixture
+from rlhf.data.schemas import Sample
+from rlhf.generation.generate import Answers, Sampling
+from rlhf.generation.generate import generate as draw
 from rlhf.models.heads import LanguageModel
-from rlhf.templates import prompt_ids
 
 
 def answers_of(
@@ -47,10 +47,10 @@ def answers_of(
         CommandError: no prompt can be answered.
         ValueError: one cannot, and `skip` is not set.
     """
-    asked, left_out = examples.prompts(samples, model.tokenizer, prompt_length, skip=skip)
+    asked, left_out = encoding.prompts(samples, model.tokenizer, prompt_length, skip=skip)
     if not len(asked.ids):
         raise CommandError(f"none of the {len(samples)} prompts can be answered: {'; '.join(left_out)}")
-    kept = [s for s in samples if len(examples.prompts([s], model.tokenizer, prompt_length, skip=True)[0].ids)]
+    kept = [s for s in samples if len(encoding.prompts([s], model.tokenizer, prompt_length, skip=True)[0].ids)]
     if left_out:
         note(f"{len(samples) - len(kept)} prompts left out: {'; '.join(left_out)}")
     language_model = LanguageModel(model.config, dtype)
@@ -77,20 +77,20 @@ def opened(path: Path | None, args: argparse.Namespace, what: str, *, judge: str
     """The model of a folder that was named, with the template that was asked for; a judge of that kind has its own."""
     if path is None:
         raise CommandError(f"name {what}: a folder of a model")
-    model = folder.open_model(path, args.tokenizer, score=bool(judge), kind=judge)
-    return model if judge else folder.with_template(model, args.template)
+    model = model_folder.open_model(path, args.tokenizer, score=bool(judge), kind=judge)
+    return model if judge else model_folder.with_template(model, args.template)
 
 
 def prompts_of(args: argparse.Namespace) -> list[Sample]:
     """What a command is to answer, each prompt once."""
     samples = [Sample((text,)) for text in getattr(args, "prompt", None) or []]
     if args.data:
-        found, left_out = mixing.open_mixture(args.data, skip=args.skip)
+        found, left_out = mixture.open_mixture(args.data, skip=args.skip)
         if left_out:
             note(f"{len(left_out)} rows left out: {left_out[0]}")
         if not found:
             raise CommandError(f"no row can be used: {left_out[0] if left_out else args.data[0]}")
-        samples += [found[i] for i in mixing.last_of_each([s.prompt for s in found])]
+        samples += [found[i] for i in mixture.last_of_each([s.prompt for s in found])]
     if not samples:
         raise CommandError(f"say what to answer: jsafe rlhf {args.stage} ... --data FILE")
     return samples
@@ -114,7 +114,7 @@ def generate(args: argparse.Namespace) -> Outcome:
 
 
 def row_of(sample: Sample) -> dict[str, Any]:
-    """An answer as `rlhf.data.samples.answered` reads it."""
+    """An answer as `rlhf.data.schemas.answered` reads it."""
     row: dict[str, Any] = {"prompt": sample.prompt[0] if len(sample.prompt) == 1 else list(sample.prompt)}
     row["response"] = sample.answer
     asked = next((name for name, holds in (sample.labels or {}).items() if holds), None)
@@ -169,14 +169,14 @@ def _asked(model: Model, turns: Sequence[str], args: argparse.Namespace) -> int:
 
 def export(args: argparse.Namespace) -> Outcome:
     """Run `jsafe rlhf export`: the model of a run's checkpoint as a folder."""
-    from experiments.rlhf_train import build
+    from experiments.commands.rlhf.rlhf_train import build
 
-    run, kept = stage_runs.begun(args.run, "rlhf")
+    run, kept = training_run.begun(args.run, "rlhf")
     prepare(args)
     stage, _, _ = build(kept, run.path)
-    state, iteration = stage_runs.saved(run, stage.trainer, args.iteration)
+    state, iteration = training_run.saved(run, stage.trainer, args.iteration)
     model = stage.finish(state)
     out = args.out or run.path / "model"
-    folder.save_model(out, model, stage.kind)
+    model_folder.save_model(out, model, stage.kind)
     data = {"model": str(out), "iteration": iteration}
     return Outcome(data, f"iteration {iteration} of {run.path} in {out}")

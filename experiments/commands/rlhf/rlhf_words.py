@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import family
-from experiments.family import Command, Family
-from experiments.outcome import CommandError
-from experiments.words import integer, not_negative, positive
-from jsafe.hyper import Hyper
-from rlhf.generate import Sampling
-from rlhf.models.config import DTYPES, POOLINGS
-from rlhf.reinforcement_options import ReinforcementOptions
-from rlhf.text import TEMPLATES
-from rlhf.training import TrainingOptions
+from experiments.cli import family
+from experiments.cli.argument_types import integer, not_negative, positive
+from experiments.cli.family import Command, Family
+from experiments.cli.result import CommandError
+from jsafe.config import Hyper
+from rlhf.chat_templates.safe_rlhf import TEMPLATES
+from rlhf.generation.generate import Sampling
+from rlhf.models.architecture import DTYPES, POOLINGS
+from rlhf.reinforcement.reinforcement_config import ReinforcementOptions
+from rlhf.training.supervised_trainer import TrainingOptions
 
 SHORT = 256
 """Longest text of models that begin from nothing; others take 512, as published."""
@@ -204,7 +204,7 @@ _OF_LIMITS = frozenset(
 )
 """Hyper-parameters of limits, which a stage without limits does not take."""
 OF_CRITICS = frozenset({"critic_learning_rate", "clip_value", "gae_lambda"})
-_TRAIN, _USE = "experiments.rlhf_train:train", "experiments.rlhf_use"
+_TRAIN, _USE = "experiments.commands.rlhf.rlhf_train:train", "experiments.commands.rlhf.rlhf_use"
 
 
 PUBLISHED = "safe-rlhf"
@@ -223,12 +223,12 @@ the weight of the divergence falls is not published."""
 COMMANDS: dict[str, Command] = {
     "demo": Command(
         "a whole Safe RLHF on a corpus made here, in about ten minutes",
-        "experiments.rlhf_demo:demo",
+        "experiments.commands.rlhf.rlhf_demo:demo",
         ("run-dir", "seed", "iterations"),
     ),
     "experiment": Command(
         "run stages that a file declares, each from the models before it; again to go on",
-        "experiments.rlhf_experiment:experiment",
+        "experiments.commands.rlhf.rlhf_experiment:experiment",
         ("file", *family.EXPERIMENT, "run-dir", "quiet"),
     ),
     "sft": Command(
@@ -297,7 +297,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "scaling": Command(
         "fit loss against compute, and say what more compute would bring",
-        "experiments.rlhf_scaling:run",
+        "experiments.commands.rlhf.rlhf_scaling:run",
         ("curves", "hold-out", "points", "predict", "out"),
     ),
     "generate": Command(
@@ -315,18 +315,18 @@ COMMANDS: dict[str, Command] = {
     ),
     "evaluate": Command(
         "compare language models by reward and cost models",
-        "experiments.rlhf_evaluate:evaluate",
+        "experiments.commands.rlhf.rlhf_evaluate:evaluate",
         ("models", "reward-model-folder", "cost-model", *_ANSWERS),
         (Sampling,),
     ),
     "flagged": Command(
         "how many answers moderation models flag, and how far judges agree",
-        "experiments.rlhf_flagged:flagged",
+        "experiments.commands.rlhf.rlhf_moderate:flagged",
         (*("models", "tokenizer", "data", "skip", "length", "threshold", "verdicts"), *("dtype", "batch-size", "out")),
     ),
     "harness": Command(
         "multiple choice and GSM8K",
-        "experiments.rlhf_harness:run",
+        "experiments.commands.rlhf.rlhf_harness:run",
         (
             *("model-folder", "tokenizer", "length", "multiple-choice", "language", "gsm8k", "solved"),
             *("dtype", "batch-size", "seed", "out"),
@@ -336,12 +336,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "plan": Command(
         "what a stage needs on each device of a mesh, before there is one",
-        "experiments.rlhf_plan:plan",
+        "experiments.commands.rlhf.rlhf_plan:plan",
         ("size", "stage", "mesh", "batch-size", "length", "prompt-length", "dtype", "param-dtype", "compile"),
     ),
     "bench": Command(
         "tokens per second and memory of each stage, beside the matrix products it cannot do without",
-        "experiments.rlhf_bench:bench",
+        "experiments.commands.rlhf.rlhf_bench:bench",
         ("model", "vocabulary", "length", "batch-size", "stages", "repeats", "remat", "loss-chunk", "seed", "out"),
     ),
     "export": Command(
@@ -356,7 +356,7 @@ FAMILY = Family("rlhf", "Safe reinforcement learning from human feedback, in JAX
 def parse(
     argv: Sequence[str], parser_class: type[argparse.ArgumentParser], finish: Callable[[argparse.ArgumentParser], None]
 ) -> argparse.Namespace:
-    """Read the words after `jsafe rlhf`; see `experiments.family.parse`."""
+    """Read the words after `jsafe rlhf`; see `experiments.cli.family.parse`."""
     return family.parse(FAMILY, argv, parser_class, finish)
 
 

@@ -18,14 +18,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.context import prepare
-from experiments.outcome import Outcome, note, table, to_json, writable_folder
-from experiments.throughput import machine_line
+from experiments.cli.devices import prepare
+from experiments.cli.result import Outcome, note, table, to_json, writable_folder
+from experiments.commands.throughput import machine_line
 from jsafe import runtime
-from sketch import procedural, raster, sampling, sketch_rnn, strokes
-from sketch.sketch_rnn import Architecture
-from sketch.stages import PRESETS, Preset, sketch_rnn_stage
-from sketch.strokes import Drawings
+from sketch import raster
+from sketch.data import procedural, strokes
+from sketch.data.strokes import Drawings
+from sketch.models import sketch_rnn
+from sketch.models.sketch_rnn import Architecture
+from sketch.sampling import sample
+from sketch.training.stages import PRESETS, Preset, sketch_rnn_stage
 
 DRAWN = 1000
 """Drawings that are sampled in one call."""
@@ -132,7 +135,7 @@ def _sampling(config: Architecture, drawings: Drawings, seed: int) -> Piece:
     length = int(np.mean(np.asarray(drawings.lengths)))
     params["output"]["bias"] = params["output"]["bias"].at[2].set(-30.0)
     temperature = jnp.full(DRAWN, 0.5)
-    draw = jax.jit(lambda params, key: sampling.sample(config, params, key, temperature, length).rows)
+    draw = jax.jit(lambda params, key: sample.sample(config, params, key, temperature, length).rows)
     return Piece(
         lambda: jax.block_until_ready(draw(params, jax.random.key(seed))), _products(config, DRAWN, length), DRAWN
     )

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.outcome import CommandError, note
-from jsafe.hyper import nearest
-from sketch import procedural
-from sketch.files import SPLITS, Drawing, assign_splits, load, of_split, read_npz, without_duplicates
-from sketch.human import SIDE
+from experiments.cli.result import CommandError, note
+from jsafe.config import nearest
+from sketch.data import procedural
+from sketch.data.drawing_files import SPLITS, Drawing, assign_splits, load, of_split, read_npz, without_duplicates
+from sketch.evaluation.human_test_set import SIDE
 
 KINDS = (".npz", ".ndjson")
 
@@ -266,7 +266,7 @@ def digest(*lots: Sequence[np.ndarray]) -> str:
 
 
 def save(path: Path, drawings: Sequence[np.ndarray], **beside: Any) -> None:
-    """Write drawings as `sketch.files.load` reads them.
+    """Write drawings as `sketch.data.drawing_files.load` reads them.
 
     Args:
         path: ends in `.npz`.

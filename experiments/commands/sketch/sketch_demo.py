@@ -13,17 +13,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from experiments import stage_runs
-from experiments.context import prepare
-from experiments.outcome import Outcome, note, seconds_text, to_json
-from experiments.sketch_evaluate import Rival, drawn
-from experiments.sketch_models import artist, opened
-from experiments.sketch_words import FAMILY
-from experiments.steps import Step, run_steps
-from sketch import procedural, sheets
-from sketch.candidates import Inspection
-from sketch.discriminator import TrainedDiscriminator, recognisability
-from sketch.strokes import pad
+from experiments.cli import training_run
+from experiments.cli.devices import prepare
+from experiments.cli.result import Outcome, note, seconds_text, to_json
+from experiments.commands.sketch.sketch_evaluate import Rival, drawn
+from experiments.commands.sketch.sketch_models import artist, opened
+from experiments.commands.sketch.sketch_words import FAMILY
+from experiments.pipeline.runner import Step, run_steps
+from sketch.data import procedural
+from sketch.data.strokes import pad
+from sketch.models.discriminator import TrainedDiscriminator, recognisability
+from sketch.render import contact_sheet
+from sketch.sampling.stroke_candidates import Inspection
 
 MARK = "demo.json"
 LEARNED, SHOWN, BEST_OF, TEMPERATURE = 1500, 40, 4, 0.3
@@ -36,7 +37,7 @@ def demo(args: argparse.Namespace) -> Outcome:
     began = time.monotonic()
     prepare(args)
     where = args.run_dir or Path("runs/sketch-demo")
-    stage_runs.made_anew(where, MARK)
+    training_run.made_anew(where, MARK)
     (where / MARK).write_text(to_json({"seed": args.seed}))
     results, stopped = run_steps(FAMILY, args, steps_of(args.seed, args.updates), where, args.jobs)
     if stopped is not None:
@@ -86,7 +87,7 @@ def page(rows: dict[str, Any], odds: dict[str, float], results: dict[str, Any]) 
     """One file that needs nothing else: a sheet of each kind of drawings, and what the discriminator says of them."""
     parts = []
     for name, drawings in rows.items():
-        image = sheets.sheet(drawings, 10, side=96)
+        image = contact_sheet.sheet(drawings, 10, side=96)
         held = io.BytesIO()
         Image.fromarray(image).save(held, format="png")
         picture = base64.b64encode(held.getvalue()).decode()

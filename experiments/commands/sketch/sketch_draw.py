@@ -21,13 +21,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.context import prepare
-from experiments.outcome import CommandError, Outcome, note
-from experiments.sketch_models import Artist, Way, artist, begun_rows, pencil
-from experiments.sketch_use import way_of
-from sketch import strokes
+from experiments.cli.devices import prepare
+from experiments.cli.result import CommandError, Outcome, note
+from experiments.commands.sketch.sketch_models import Artist, Way, artist, begun_rows, pencil
+from experiments.commands.sketch.sketch_use import way_of
+from sketch.data import strokes
+from sketch.data.simplify import ramer_douglas_peucker, resample
 from sketch.raster import BOX
-from sketch.simplify import ramer_douglas_peucker, resample
 
 PAGE = Path(__file__).with_suffix(".html")
 

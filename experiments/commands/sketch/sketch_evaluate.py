@@ -12,23 +12,26 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import declared, sketch_data, stage_runs
-from experiments.context import prepare
-from experiments.outcome import CommandError, Outcome, note, seconds_text, to_json, unknown, writable_folder
-from experiments.sketch_models import Artist, Way, artist, in_batches, opened, pencil
-from experiments.sketch_words import FAMILY, hyper_of
-from sketch import sheets, tables
-from sketch.candidates import Inspection
-from sketch.discriminator import TrainedDiscriminator
-from sketch.disorder import stroke_losses
-from sketch.evaluation import EvaluationOptions
-from sketch.evaluation import evaluate as compare
-from sketch.files import SPLITS
-from sketch.human import human_drawings, unseen
-from sketch.judge import TrainedJudge, judged
-from sketch.judging import BITMAPS, VECTORS, AskedJudge
-from sketch.predictor import TrainedPredictor
-from sketch.samples import Sample
+from experiments.cli import training_run
+from experiments.cli.devices import prepare
+from experiments.cli.result import CommandError, Outcome, note, seconds_text, to_json, unknown, writable_folder
+from experiments.commands.sketch import sketch_data
+from experiments.commands.sketch.sketch_models import Artist, Way, artist, in_batches, opened, pencil
+from experiments.commands.sketch.sketch_words import FAMILY, hyper_of
+from experiments.pipeline import spec
+from sketch.data.drawing_files import SPLITS
+from sketch.evaluation import tables
+from sketch.evaluation.compare import EvaluationOptions
+from sketch.evaluation.compare import evaluate as compare
+from sketch.evaluation.generated_sets import Sample
+from sketch.evaluation.human_test_set import human_drawings, unseen
+from sketch.evaluation.stroke_nll import stroke_losses
+from sketch.judges.classifier import TrainedJudge, judged
+from sketch.judges.judge_protocol import BITMAPS, VECTORS, AskedJudge
+from sketch.models.discriminator import TrainedDiscriminator
+from sketch.models.predictor import TrainedPredictor
+from sketch.render import contact_sheet
+from sketch.sampling.stroke_candidates import Inspection
 
 TEMPERATURES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0)
 """That every system draws at, as described."""
@@ -73,7 +76,7 @@ class Field(NamedTuple):
 
 def experiment(args: argparse.Namespace) -> Outcome:
     """Run `jsafe sketch experiment`."""
-    ended = declared.run(args, FAMILY)
+    ended = spec.run(args, FAMILY)
     if isinstance(ended, Outcome):
         return ended
     lines = [f"{len(ended.steps)} steps are done"]
@@ -144,9 +147,9 @@ def field_of(args: argparse.Namespace) -> Field:
     Raises:
         CommandError: the folder is neither, or steps of the experiment have not ended.
     """
-    mark = args.compared / declared.MARK
+    mark = args.compared / spec.MARK
     places = args.judge or ()
-    names = stage_runs.names_of(places) if places else []
+    names = training_run.names_of(places) if places else []
     judges = {name: opened(path, TrainedJudge, "--judge") for name, path in zip(names, places, strict=True)}
     if not mark.is_file():
         rival = Rival(args.compared.name, 0, artist(args.compared, "evaluate"))
@@ -193,7 +196,7 @@ def field_of(args: argparse.Namespace) -> Field:
 def learned_from(run: Path) -> list[np.ndarray]:
     """Drawings that a run learned from; none, with a note, where it does not say or they are not there."""
     try:
-        given = stage_runs.begun(run, "sketch")[1]
+        given = training_run.begun(run, "sketch")[1]
         return sketch_data.gather(given).train
     except (CommandError, OSError, ValueError) as error:
         note(f"copies of training drawings are not looked for: {error}")
@@ -245,5 +248,5 @@ def drawn_sheets(
     drawings = [drawing for _, row in rows for drawing in row[:columns]]
     captions = [text for name, _ in rows for text in [*name.split("|"), *[""] * columns][:columns]]
     path = where / "sheet.png"
-    sheets.save_png(path, sheets.sheet(drawings, columns, captions))
+    contact_sheet.save_png(path, contact_sheet.sheet(drawings, columns, captions))
     return [path]

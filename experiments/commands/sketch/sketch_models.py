@@ -10,14 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.outcome import CommandError
-from sketch import folder, sketch_rnn, strokes
-from sketch.discriminator import TrainedDiscriminator, recognisability
-from sketch.inspect import Chosen, Inspection, best_of, draw_guided
-from sketch.predictor import TrainedPredictor, guidance_size
+from experiments.cli.result import CommandError
+from sketch.data import strokes
+from sketch.models import checkpoint, sketch_rnn
+from sketch.models.discriminator import TrainedDiscriminator, recognisability
+from sketch.models.predictor import TrainedPredictor, guidance_size
 from sketch.raster import BOX
-from sketch.sampling import Drawn
-from sketch.stages import SketchRNN
+from sketch.sampling.guided_sampling import Chosen, Inspection, best_of, draw_guided
+from sketch.sampling.sample import Drawn
+from sketch.training.stages import SketchRNN
 
 M = TypeVar("M")
 
@@ -32,7 +33,7 @@ def place(path: Path) -> Path:
         CommandError: there is none.
     """
     for found in (path, path / "model"):
-        if (found / folder.DESCRIPTION).is_file():
+        if (found / checkpoint.DESCRIPTION).is_file():
             return found
     if (path / "run.json").is_file():
         raise CommandError(
@@ -57,9 +58,9 @@ def opened(path: Path | str, kind: type[M] | None, what: str) -> M:
         ValueError: its files are damaged.
     """
     at = place(Path(path))
-    model = folder.open_model(at)
+    model = checkpoint.open_model(at)
     if kind is not None and not isinstance(model, kind):
-        names = {cls.model: name.replace("_", "-") for name, cls in folder.KINDS.items()}
+        names = {cls.model: name.replace("_", "-") for name, cls in checkpoint.KINDS.items()}
         raise CommandError(f"{what} wants a {names[kind]}, and {at} holds a {names[type(model)]}")
     return model
 
@@ -130,9 +131,9 @@ def save(where: Path, model: Any) -> None:
     """Write a trained model; of an artist that is guided, the predictor too, inside its folder."""
     if isinstance(model, Artist):
         if model.guided and model.predictor is not None:
-            folder.save(where / GUIDE, model.predictor)
+            checkpoint.save(where / GUIDE, model.predictor)
         model = model.model
-    folder.save(where, model)
+    checkpoint.save(where, model)
 
 
 class Way(NamedTuple):
@@ -140,7 +141,7 @@ class Way(NamedTuple):
 
     Attributes:
         length: most rows.
-        convention: of `sketch.sampling.CONVENTIONS`.
+        convention: of `sketch.sampling.sample.CONVENTIONS`.
         inspection: how strokes are chosen among candidates; None to take them as they come.
         critic: what says how good a drawing is; None to take the first.
         tries: drawings of which the critic chooses one.

@@ -11,21 +11,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import sketch_data, stage_runs
-from experiments.context import prepare
-from experiments.outcome import CommandError, Outcome, note, seconds_text, to_json, writable_folder
-from experiments.sketch_models import Artist, Way, artist, in_batches, opened, pencil, save
-from experiments.sketch_words import hyper_of
-from jsafe.hyper import describe
-from sketch import sheets
-from sketch.discriminator import DiscriminatorOptions, DiscriminatorSize, TrainedDiscriminator, discriminator_stage
-from sketch.generator import GuidedOptions, GuidedPreset, framed_on_host, guided_stage
-from sketch.judge import JudgeOptions, JudgeSize, calibrated, judge_stage
-from sketch.predictor import PredictorOptions, PredictorSize, TrainedPredictor, certain, predictor_stage
-from sketch.reward import RewardOptions, guided_draw, reward_stage
-from sketch.sketch_rnn import Architecture
-from sketch.stages import Preset, SketchRNN, SketchRNNOptions, Stage, sketch_rnn_stage
-from sketch.strokes import has_line, pad, unpad
+from experiments.cli import training_run
+from experiments.cli.devices import prepare
+from experiments.cli.result import CommandError, Outcome, note, seconds_text, to_json, writable_folder
+from experiments.commands.sketch import sketch_data
+from experiments.commands.sketch.sketch_models import Artist, Way, artist, in_batches, opened, pencil, save
+from experiments.commands.sketch.sketch_words import hyper_of
+from jsafe.config import describe
+from sketch.data.strokes import has_line, pad, unpad
+from sketch.judges.classifier import JudgeOptions, JudgeSize, calibrated, judge_stage
+from sketch.models.discriminator import (
+    DiscriminatorOptions,
+    DiscriminatorSize,
+    TrainedDiscriminator,
+    discriminator_stage,
+)
+from sketch.models.guided_decoder import GuidedOptions, GuidedPreset, framed_on_host, guided_stage
+from sketch.models.predictor import PredictorOptions, PredictorSize, TrainedPredictor, certain, predictor_stage
+from sketch.models.sketch_rnn import Architecture
+from sketch.render import contact_sheet
+from sketch.training.reinforce import RewardOptions, guided_draw, reward_stage
+from sketch.training.stages import Preset, SketchRNN, SketchRNNOptions, Stage, sketch_rnn_stage
 
 OF_THE_MACHINE = frozenset("run_dir resume words command function explicit debug json platform devices quiet".split())
 """Options that a run does not keep."""
@@ -61,7 +67,7 @@ def train(args: argparse.Namespace) -> Outcome:
 
 def _begin(args: argparse.Namespace) -> Outcome:
     prepare(args)
-    where = stage_runs.new_folder(args)
+    where = training_run.new_folder(args)
     given = {key: value for key, value in vars(args).items() if key not in OF_THE_MACHINE | set(args.hyper)}
     given = json.loads(to_json(given))
     built = build(given)
@@ -72,8 +78,8 @@ def _begin(args: argparse.Namespace) -> Outcome:
 
 
 def _resume(args: argparse.Namespace) -> Outcome:
-    stage_runs.only_these_beside_resume(args, OF_THE_MACHINE - {"run_dir"})
-    run, kept = stage_runs.begun(args.resume, "sketch", args.stage)
+    training_run.only_these_beside_resume(args, OF_THE_MACHINE - {"run_dir"})
+    run, kept = training_run.begun(args.resume, "sketch", args.stage)
     prepare(args)
     return _go(args, kept, again(run.path, kept), run.path, resume=True)
 
@@ -93,12 +99,12 @@ def again(where: Path, kept: dict[str, Any]) -> Built:
 def _go(args: argparse.Namespace, given: dict[str, Any], built: Built, where: Path, *, resume: bool) -> Outcome:
     began = time.monotonic()
     stage = built.stage
-    ended = stage_runs.fitted(args, given, stage.trainer, stage.iterations, where, resume=resume)
+    ended = training_run.fitted(args, given, stage.trainer, stage.iterations, where, resume=resume)
     result, data, lines = ended.result, ended.data, ended.lines
     data["left_out"] = built.left_out
     if ended.stopped is not None:
         return ended.stopped
-    save(where / "model", stage.finish(stage_runs.last_state(result)))
+    save(where / "model", stage.finish(training_run.last_state(result)))
     data |= {"model": str(where / "model"), "seconds": time.monotonic() - began}
     if "best_iteration" in result.metrics:
         data["best_iteration"] = int(result.metrics["best_iteration"][-1, 0])
@@ -238,7 +244,7 @@ def _judge(given: dict[str, Any], where: Path | None) -> Built:
         lot = sketch_data.gather(given)
         names, left_out, digest = lot.labels, lot.left_out, sketch_data.digest(*lot[:2])
         images = tuple(
-            (pad if architecture == "recurrent" else sheets.bitmaps)(part) if part else None for part in lot[:2]
+            (pad if architecture == "recurrent" else contact_sheet.bitmaps)(part) if part else None for part in lot[:2]
         )
     classes = sorted(set(names[0]))
     if len(classes) < 2 or not set(names[1]) <= set(classes):

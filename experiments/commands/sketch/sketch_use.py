@@ -14,19 +14,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import sketch_data, stage_runs
-from experiments.context import prepare
-from experiments.outcome import CommandError, Outcome, note, writable_folder
-from experiments.sketch_models import Artist, Way, artist, begun_rows, in_batches, opened, pencil, place, save
-from experiments.sketch_words import hyper_of
-from sketch import folder, sheets, sketch_rnn, strokes, svg
-from sketch.discriminator import TrainedDiscriminator, refined
-from sketch.files import checked, load
-from sketch.inspect import Chosen, Inspection
-from sketch.sampling import slerp
-from sketch.simplify import ramer_douglas_peucker
-from sketch.stages import SketchRNN
-from sketch.strokes import has_line, pad, unpad
+from experiments.cli import training_run
+from experiments.cli.devices import prepare
+from experiments.cli.result import CommandError, Outcome, note, writable_folder
+from experiments.commands.sketch import sketch_data
+from experiments.commands.sketch.sketch_models import (
+    Artist,
+    Way,
+    artist,
+    begun_rows,
+    in_batches,
+    opened,
+    pencil,
+    place,
+    save,
+)
+from experiments.commands.sketch.sketch_words import hyper_of
+from sketch.data import strokes, svg
+from sketch.data.drawing_files import checked, load
+from sketch.data.simplify import ramer_douglas_peucker
+from sketch.data.strokes import has_line, pad, unpad
+from sketch.models import checkpoint, sketch_rnn
+from sketch.models.discriminator import TrainedDiscriminator, refined
+from sketch.render import contact_sheet
+from sketch.sampling.guided_sampling import Chosen, Inspection
+from sketch.sampling.sample import slerp
+from sketch.training.stages import SketchRNN
 
 DRAWINGS, SHEET, VECTORS = "drawings.npz", "sheet.png", "svg"
 """What a folder of drawings has."""
@@ -117,11 +130,11 @@ def write(
         beside: further arrays for the vectors' file.
     """
     sketch_data.save(out / DRAWINGS, drawings, **beside)
-    sheets.save_png(out / SHEET, sheets.sheet(shown, COLUMNS, captions))
+    contact_sheet.save_png(out / SHEET, contact_sheet.sheet(shown, COLUMNS, captions))
     if svgs > 0:
         (out / VECTORS).mkdir()
     for number, drawing in enumerate(drawings[: max(svgs, 0)]):
-        (out / VECTORS / f"{number:04d}.svg").write_text(sheets.svg(drawing))
+        (out / VECTORS / f"{number:04d}.svg").write_text(contact_sheet.svg(drawing))
 
 
 def of_each(groups: int, count: int) -> list[int]:
@@ -281,19 +294,21 @@ def _refined(
 
 def export(args: argparse.Namespace) -> Outcome:
     """Run `jsafe sketch export`: the model of a run, or of one of its checkpoints, as a folder."""
-    from experiments.sketch_train import again
+    from experiments.commands.sketch.sketch_train import again
 
     prepare(args)
     check_new(args.out)
-    trained = (args.model / "model" / folder.DESCRIPTION).is_file() or (args.model / folder.DESCRIPTION).is_file()
+    trained = (args.model / "model" / checkpoint.DESCRIPTION).is_file() or (
+        args.model / checkpoint.DESCRIPTION
+    ).is_file()
     if args.iteration is None and trained:
         model, text = opened(args.model, None, "export"), f"the model of {place(args.model)}"
         if isinstance(model, SketchRNN):
             model = artist(args.model, "export")
     else:
-        run, kept = stage_runs.begun(args.model, "sketch")
+        run, kept = training_run.begun(args.model, "sketch")
         stage = again(run.path, kept).stage
-        state, iteration = stage_runs.saved(run, stage.trainer, args.iteration)
+        state, iteration = training_run.saved(run, stage.trainer, args.iteration)
         model, text = stage.finish(state), f"the best parameters of iterations 1 to {iteration} of {run.path}"
     with new_folder(args.out) as out:
         save(out, model)

@@ -7,22 +7,24 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import family
-from experiments.family import Command, Family
-from experiments.words import integer, not_negative, positive
-from jsafe.hyper import Hyper
-from sketch import discriminator, judge, reward
-from sketch.discriminator import DiscriminatorOptions, DiscriminatorSize
-from sketch.evaluation import EvaluationOptions
-from sketch.files import MAX_POINTS, SPLITS
-from sketch.generator import GUIDED_PRESETS, GuidedOptions
-from sketch.inspect import Inspection
-from sketch.judge import JudgeOptions, JudgeSize
-from sketch.predictor import PredictorOptions, PredictorSize
-from sketch.reward import RewardOptions
-from sketch.sampling import CONVENTIONS
-from sketch.sketch_rnn import Architecture
-from sketch.stages import PRESETS
+from experiments.cli import family
+from experiments.cli.argument_types import integer, not_negative, positive
+from experiments.cli.family import Command, Family
+from jsafe.config import Hyper
+from sketch.data.drawing_files import MAX_POINTS, SPLITS
+from sketch.evaluation.compare import EvaluationOptions
+from sketch.judges import classifier
+from sketch.judges.classifier import JudgeOptions, JudgeSize
+from sketch.models import discriminator
+from sketch.models.discriminator import DiscriminatorOptions, DiscriminatorSize
+from sketch.models.guided_decoder import GUIDED_PRESETS, GuidedOptions
+from sketch.models.predictor import PredictorOptions, PredictorSize
+from sketch.models.sketch_rnn import Architecture
+from sketch.sampling.guided_sampling import Inspection
+from sketch.sampling.sample import CONVENTIONS
+from sketch.training import reinforce
+from sketch.training.reinforce import RewardOptions
+from sketch.training.stages import PRESETS
 
 
 def temperatures(text: str) -> list[float]:
@@ -190,7 +192,7 @@ _SAMPLE = ("temperature", "length", "convention", "seed")
 _DRAW = (*_SAMPLE, "predictor", "inspect", "choice-temperature", "discriminator", "best-of")
 _OUT = ("svgs", "out")
 _HEAT = frozenset({"temperature"})
-_TRAIN, _USE = "experiments.sketch_train:train", "experiments.sketch_use"
+_TRAIN, _USE = "experiments.commands.sketch.sketch_train:train", "experiments.commands.sketch.sketch_use"
 
 
 def _presets(presets: Mapping[str, tuple[Hyper, ...]]) -> dict[str, dict[str, Any]]:
@@ -202,18 +204,18 @@ def _presets(presets: Mapping[str, tuple[Hyper, ...]]) -> dict[str, dict[str, An
 COMMANDS: dict[str, Command] = {
     "demo": Command(
         "all stages on drawings that the program makes; ends with a page",
-        "experiments.sketch_demo:demo",
+        "experiments.commands.sketch.sketch_demo:demo",
         ("run-dir", "seed", "training", "jobs", "quiet"),
         says={"run-dir": "where to write; what an earlier one left there is replaced (default runs/sketch-demo)"},
     ),
     "experiment": Command(
         "run stages that a file declares, each from the models before it; again to go on",
-        "experiments.sketch_evaluate:experiment",
+        "experiments.commands.sketch.sketch_evaluate:experiment",
         ("file", *family.EXPERIMENT, "run-dir", "quiet"),
     ),
     "evaluate": Command(
         "hold systems that draw against people, by judges that none of them learned from",
-        "experiments.sketch_evaluate:evaluate",
+        "experiments.commands.sketch.sketch_evaluate:evaluate",
         (
             "compared",
             "human",
@@ -240,7 +242,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "bench": Command(
         "drawings per second of training, sampling and painting, beside their floors",
-        "experiments.sketch_bench:bench",
+        "experiments.commands.sketch.sketch_bench:bench",
         ("preset", "repeats", "seed", "out"),
     ),
     "train": Command(
@@ -269,7 +271,7 @@ COMMANDS: dict[str, Command] = {
         _TRAIN,
         ("bitmaps", "from-line", "per-class", *_DATA, *_RUN),
         (JudgeSize, JudgeOptions),
-        presets=_presets(judge.PRESETS),
+        presets=_presets(classifier.PRESETS),
         choice="architecture",
     ),
     "reward": Command(
@@ -277,7 +279,7 @@ COMMANDS: dict[str, Command] = {
         _TRAIN,
         ("model-folder", "discriminator", *_DATA, *_RUN),
         (RewardOptions,),
-        presets=_presets({name: (options,) for name, options in reward.PRESETS.items()}),
+        presets=_presets({name: (options,) for name, options in reinforce.PRESETS.items()}),
     ),
     "generate": Command(
         "draw",
@@ -306,7 +308,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "draw": Command(
         "draw together with a model, on a page of this machine",
-        "experiments.sketch_page:draw",
+        "experiments.commands.sketch.sketch_draw:draw",
         ("model", *_DRAW, "port", "no-browser"),
         (Inspection,),
         hidden=_HEAT,
@@ -319,7 +321,7 @@ FAMILY = Family("sketch", "Models of drawings, in JAX: train them, draw with the
 def parse(
     argv: Sequence[str], parser_class: type[argparse.ArgumentParser], finish: Callable[[argparse.ArgumentParser], None]
 ) -> argparse.Namespace:
-    """Read the words after `jsafe sketch`; see `experiments.family.parse`."""
+    """Read the words after `jsafe sketch`; see `experiments.cli.family.parse`."""
     return family.parse(FAMILY, argv, parser_class, finish)
 
 

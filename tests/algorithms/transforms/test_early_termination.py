@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from algorithms.on_policy.transforms.early_termination import EarlyTerminated
-from tests.algorithms.rewritten import record
-from tests.toys import Counter, PointMass
+from algorithms.transforms.early_termination import EarlyTerminated
+from tests.support.toy_envs import Counter, PointMass
+from tests.support.transformed_envs import record
 
 
 def plain_early_termination(t, limit, keep_counting):

@@ -7,12 +7,12 @@ import pytest
 
 import algorithms
 import jsafe
-from algorithms.on_policy.transforms.early_termination import EarlyTerminated
-from algorithms.on_policy.transforms.saute import Sauted
-from experiments.evaluate import run_episodes
-from experiments.policies import Policies
-from tests.algorithms.rewritten import TINY, plain_saute, record
-from tests.toys import Counter, PointMass
+from algorithms.transforms.early_termination import EarlyTerminated
+from algorithms.transforms.saute import Sauted
+from experiments.commands.eval import run_episodes
+from experiments.report.policies import Policies
+from tests.support.toy_envs import Counter, PointMass
+from tests.support.transformed_envs import TINY, plain_saute, record
 
 
 @pytest.mark.parametrize(("discount", "terminates"), [(1.0, False), (0.999, True), (0.9, True)])

@@ -7,10 +7,10 @@ import pytest
 
 import algorithms
 import jsafe
-from algorithms.on_policy.transforms import simmer
-from algorithms.on_policy.transforms.simmer import Simmered
-from tests.algorithms.rewritten import TINY, plain_saute, record
-from tests.toys import Counter, PointMass
+from algorithms.transforms import simmer
+from algorithms.transforms.simmer import Simmered
+from tests.support.toy_envs import Counter, PointMass
+from tests.support.transformed_envs import TINY, plain_saute, record
 
 
 @pytest.mark.parametrize(("divide_by_current", "start_full"), [(False, False), (True, False), (False, True)])

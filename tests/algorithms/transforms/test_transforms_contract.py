@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 import algorithms
-from algorithms.on_policy.transforms.early_termination import EarlyTerminated
-from algorithms.on_policy.transforms.saute import Sauted
-from algorithms.on_policy.transforms.simmer import Simmered
 from algorithms.registry import TABLE
+from algorithms.transforms.early_termination import EarlyTerminated
+from algorithms.transforms.saute import Sauted
+from algorithms.transforms.simmer import Simmered
 from envs_mjx.analytic import STRESS
 from jsafe import Env
-from tests.algorithms.rewritten import record
-from tests.toys import Lever, PointMass
+from tests.support.toy_envs import Lever, PointMass
+from tests.support.transformed_envs import record
 
 NAMES = [name for name, row in TABLE.items() if row.transform]
 

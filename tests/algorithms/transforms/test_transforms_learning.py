@@ -7,7 +7,7 @@ import pytest
 
 import algorithms
 import jsafe
-from algorithms.on_policy import loop
+from algorithms.on_policy import trainer as loop
 from algorithms.registry import options_of
 from envs_mjx.analytic import STRESS, early_termination_optimum, saute_optimum
 from jsafe import rollout

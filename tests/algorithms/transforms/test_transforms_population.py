@@ -7,8 +7,8 @@ import pytest
 
 import algorithms
 import jsafe
-from tests.algorithms.rewritten import TINY
-from tests.toys import Counter, PointMass
+from tests.support.toy_envs import Counter, PointMass
+from tests.support.transformed_envs import TINY
 
 
 def test_limits_differ_across_a_population_and_outlive_episodes():

@@ -19,7 +19,7 @@ from envs_mjx.analytic import (
     penalty_optimum,
     saute_optimum,
 )
-from tests.envs_mjx.analytic_cases import LIMIT, unlimited
+from tests.support.analytic_cases import LIMIT, unlimited
 
 TINY = FiniteCMDP(
     id="Tiny-v0",

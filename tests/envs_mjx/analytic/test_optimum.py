@@ -10,7 +10,7 @@ import pytest
 import scipy.optimize
 
 from envs_mjx.analytic import CART, CASES, evaluate, evaluate_linear, lagrangian_policy, optimum, tables
-from tests.envs_mjx.analytic_cases import FINITE, unlimited
+from tests.support.analytic_cases import FINITE, unlimited
 
 # --- linear program ---------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from envs_mjx.analytic import (
 )
 from jsafe import rollout
 from jsafe.cmdp import Env
-from tests.envs_mjx.analytic_cases import FINITE, unlimited
+from tests.support.analytic_cases import FINITE, unlimited
 
 # --- the problems -----------------------------------------------------------------------------------------------
 

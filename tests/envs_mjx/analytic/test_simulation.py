@@ -23,7 +23,7 @@ from envs_mjx.analytic import (
     saute_optimum,
 )
 from jsafe import rollout
-from tests.envs_mjx.analytic_cases import FINITE, LIMIT
+from tests.support.analytic_cases import FINITE, LIMIT
 
 EPISODES = 20_000
 

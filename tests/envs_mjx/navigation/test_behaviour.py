@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import envs_mjx
-from envs_mjx.config import LidarConfig
-from envs_mjx.perception import lidar
+from envs_mjx.navigation.config import LidarConfig
+from envs_mjx.navigation.lidar import lidar
 
 
 def drive(env, actions, key=0):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from envs_mjx import layout
+from envs_mjx.navigation import layout
 from envs_mjx.registry import REGISTRY
 
 RESETS = 10_000

@@ -6,9 +6,9 @@ import mujoco
 import numpy as np
 import pytest
 
-from envs_mjx.physics.boxes import box_box
-from envs_mjx.physics.floor import plane_box
-from tests.envs_mjx.pairs import collide, turn, two_bodies
+from envs_mjx.physics.mjx.collision.box import box_box
+from envs_mjx.physics.mjx.collision.floor import plane_box
+from tests.support.collision_pairs import collide, turn, two_bodies
 
 # Half-lengths that occur: robots' parts, vases and gremlins, push boxes, columns.
 SIZES = (

@@ -9,8 +9,8 @@ import numpy as np
 from mujoco import mjx
 from mujoco.mjx._src import collision_driver, solver
 
-from envs_mjx.physics import faithful
-from envs_mjx.physics.mjx_jax import make
+from envs_mjx.physics.mjx import solver as faithful
+from envs_mjx.physics.mjx.mjx_backend import make
 from envs_mjx.registry import REGISTRY
 
 PUSHED = "push_box"

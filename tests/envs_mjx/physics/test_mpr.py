@@ -6,20 +6,20 @@ import mujoco
 import numpy as np
 import pytest
 
-from envs_mjx.physics import portal
-from envs_mjx.physics.floor import plane_cylinder
-from envs_mjx.physics.mjx_jax import make
+from envs_mjx.mjcf import build
+from envs_mjx.physics.mjx.collision import mpr
+from envs_mjx.physics.mjx.collision.floor import plane_cylinder
+from envs_mjx.physics.mjx.mjx_backend import make
 from envs_mjx.registry import REGISTRY
-from envs_mjx.world import build
-from tests.envs_mjx.pairs import collide, turn, two_bodies
+from tests.support.collision_pairs import collide, turn, two_bodies
 
 WHEEL, PILLAR, BALL = (0.05, 0.025, 0.0), (0.2, 0.5, 0.0), (0.05, 0.0, 0.0)
 BOXES = ((0.1, 0.1, 0.1), (0.2, 0.2, 0.2), (0.1, 0.1, 0.2), (0.05, 0.01, 0.05), (0.1, 0.1, 0.05))
 # The pairs that occur: collider, sizes of either side.
 KINDS = {
-    "cylinder-box": (portal.cylinder_box, (WHEEL, PILLAR), BOXES),
-    "cylinder-cylinder": (portal.cylinder_cylinder, (WHEEL,), (PILLAR, WHEEL)),
-    "capsule-cylinder": (portal.capsule_cylinder, (BALL, (0.1, 0.0, 0.0)), (PILLAR, WHEEL)),
+    "cylinder-box": (mpr.cylinder_box, (WHEEL, PILLAR), BOXES),
+    "cylinder-cylinder": (mpr.cylinder_cylinder, (WHEEL,), (PILLAR, WHEEL)),
+    "capsule-cylinder": (mpr.capsule_cylinder, (BALL, (0.1, 0.0, 0.0)), (PILLAR, WHEEL)),
 }
 PAIRS = 300
 DEEPEST = 0.01

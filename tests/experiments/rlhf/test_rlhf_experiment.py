@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from experiments import cli, rlhf_demo, rlhf_words, sketch_words
-from experiments.declared import _read, presets, steps_of
-from experiments.outcome import CommandError
-from experiments.steps import Step, check
-from jsafe.checkpoint import Checkpoints
-from rlhf import corpus
+from experiments.cli import main
+from experiments.cli.result import CommandError
+from experiments.commands.rlhf import rlhf_demo, rlhf_words
+from experiments.commands.sketch import sketch_words
+from experiments.pipeline.runner import Step, check
+from experiments.pipeline.spec import _read, presets, steps_of
+from jsafe.runs.checkpoint import Checkpoints
+from rlhf.data import synthetic
 
 ROUNDS = """
 [paths]
@@ -85,7 +87,7 @@ max-new-tokens = 4
 @pytest.fixture(scope="module")
 def declared(tmp_path_factory) -> Path:
     where = tmp_path_factory.mktemp("rounds")
-    rows = corpus.make(seed=0, answers=1, pairs=1)
+    rows = synthetic.make(seed=0, answers=1, pairs=1)
     parts = {"sft": rows["sft"][:16], "pairs": rows["pairs"][:8], "prompts": rows["prompts"][:8]}
     for name, part in parts.items():
         (where / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
@@ -100,7 +102,7 @@ def words(path: Path, where: Path, *more: str) -> list[str]:
 
 
 def refused(capsys, *given: str) -> str:
-    assert cli.main(list(given)) == 2
+    assert main.main(list(given)) == 2
     return capsys.readouterr().err.strip().splitlines()[-1]
 
 
@@ -108,7 +110,7 @@ def refused(capsys, *given: str) -> str:
 def whole(declared, tmp_path_factory) -> Path:
     """The experiment in one go."""
     where = tmp_path_factory.mktemp("whole") / "run"
-    assert cli.main(words(declared, where, "--json")) == 0
+    assert main.main(words(declared, where, "--json")) == 0
     return where
 
 
@@ -140,7 +142,7 @@ def test_a_killed_experiment_ends_with_the_same_models(declared, whole, tmp_path
     given = policy / "run.json"
     given.write_text(given.read_text().replace(str(whole), str(broken)))
     done = (broken / "round1/policy/result.json").read_bytes()
-    assert cli.main(words(declared, broken, "--json")) == 0
+    assert main.main(words(declared, broken, "--json")) == 0
     assert weights(broken, "round2/policy") == weights(whole, "round2/policy")
     assert (policy / "metrics.jsonl").read_text() == (whole / "round2/policy/metrics.jsonl").read_text()
     assert (broken / "round1/policy/result.json").read_bytes() == done

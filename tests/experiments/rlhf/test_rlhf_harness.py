@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from rlhf import harness
-from rlhf.tokens import Tokenizer
+from rlhf.evaluation import multiple_choice
+from rlhf.tokenizer.tokenizer import Tokenizer
 from tests.conftest import ROOT
 
 DATA = ROOT.parent / "shared/data/rlhf/eval"
@@ -57,7 +57,7 @@ def subjects(tmp_path):
 
 def test_a_model_is_right_where_the_likeliest_letter_is(subjects):
     answers = {"first": "C", "second": "D", "fourth, with a comma": "D"}
-    found = harness.multiple_choice(oracle(answers), TOKENS, subjects)
+    found = multiple_choice.multiple_choice(oracle(answers), TOKENS, subjects)
     assert found == {"art": (1, 1), "law": (2, 3), "all": (3, 4)}
 
 
@@ -68,7 +68,7 @@ def test_solved_questions_of_the_subject_come_first(subjects):
         seen.extend(texts)
         return np.zeros((len(texts), 200))
 
-    harness.multiple_choice(logits, TOKENS, subjects, shots=2)
+    multiple_choice.multiple_choice(logits, TOKENS, subjects, shots=2)
     law = next(text for text in seen if text.endswith("first\nA. 1\nB. 2\nC. 3\nD. 4\nAnswer:"))
     assert law.startswith("solved 0\nA. w\nB. x\nC. y\nD. z\nAnswer: A\n\nsolved 1\n")
     assert law.count("Answer:") == 3
@@ -77,12 +77,12 @@ def test_solved_questions_of_the_subject_come_first(subjects):
 def test_rows_that_cannot_be_used_are_named(subjects):
     (subjects / "test/law.csv").write_text("a,b,c,d,e,F\n")
     with pytest.raises(ValueError, match="law.csv, row 0"):
-        harness.multiple_choice(oracle({}), TOKENS, subjects)
+        multiple_choice.multiple_choice(oracle({}), TOKENS, subjects)
     (subjects / "dev/law.csv").unlink()
     with pytest.raises(FileNotFoundError, match="law has no solved questions"):
-        harness.multiple_choice(oracle({}), TOKENS, subjects)
+        multiple_choice.multiple_choice(oracle({}), TOKENS, subjects)
     with pytest.raises(FileNotFoundError, match="no subjects"):
-        harness.multiple_choice(oracle({}), TOKENS, subjects / "test")
+        multiple_choice.multiple_choice(oracle({}), TOKENS, subjects / "test")
 
 
 @pytest.mark.parametrize(
@@ -96,38 +96,38 @@ def test_rows_that_cannot_be_used_are_named(subjects):
     ],
 )
 def test_the_last_number_is_the_answer(text, number):
-    assert harness.final_number(text) == number
+    assert multiple_choice.final_number(text) == number
 
 
 def test_a_problem_counts_up_to_the_next_question():
-    problems = [harness.Problem("2+2?", "It is <<2+2=4>>4 #### 4"), harness.Problem("3+3?", "#### 6")]
+    problems = [multiple_choice.Problem("2+2?", "It is <<2+2=4>>4 #### 4"), multiple_choice.Problem("3+3?", "#### 6")]
 
     def answer(texts):
         assert all("<<" not in text for text in texts)
         return [" It is 4\n\nQuestion: 5+5? Answer: 10", " five"]
 
-    assert harness.gsm8k(answer, problems, problems[:1]) == (1, 2)
+    assert multiple_choice.gsm8k(answer, problems, problems[:1]) == (1, 2)
 
 
 def test_a_problem_may_hold_characters_that_end_lines_elsewhere(tmp_path):
     path = tmp_path / "problems.jsonl"
     row = {"question": "2\u2028+2?", "answer": "4\u0085 #### 4"}
     path.write_bytes(f"{json.dumps(row, ensure_ascii=False)}\r\n\r\n".encode() * 2)
-    assert harness.read_problems(path) == [harness.Problem(row["question"], row["answer"])] * 2
+    assert multiple_choice.read_problems(path) == [multiple_choice.Problem(row["question"], row["answer"])] * 2
 
 
 def test_wilson_interval_of_a_known_case():
     """8 of 10: 0.490 to 0.943 (Wilson 1927; Agresti and Coull 1998)."""
-    assert harness.Score(8, 10).interval() == pytest.approx((0.490, 0.943), abs=1e-3)
+    assert multiple_choice.Score(8, 10).interval() == pytest.approx((0.490, 0.943), abs=1e-3)
 
 
 @needs_data
 def test_the_published_files_are_read():
-    problems = harness.read_problems(DATA / "gsm8k/test.jsonl")
+    problems = multiple_choice.read_problems(DATA / "gsm8k/test.jsonl")
     assert len(problems) == 1319
     last = [json.loads(line)["answer"] for line in (DATA / "gsm8k/test.jsonl").read_text().splitlines()]
     wanted = [float(re.sub(",", "", text.split("#### ")[1])) for text in last]
-    assert [harness.final_number(p.solution) for p in problems] == wanted
+    assert [multiple_choice.final_number(p.solution) for p in problems] == wanted
     for part, least in (("dev", 5), ("test", 50)):
         for file in (DATA / "cmmlu" / part).glob("*.csv"):
-            assert len(harness.read_questions(file)) >= least
+            assert len(multiple_choice.read_questions(file)) >= least

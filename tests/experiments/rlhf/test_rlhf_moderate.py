@@ -5,12 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from experiments import rlhf_flagged
-from experiments.rlhf_use import row_of
-from rlhf import beavertails, corpus, folder
-from rlhf.data.samples import Sample, load
-from rlhf.vocabulary import learn_tokenizer
-from tests.rlhf.test_stages import refused, run
+from experiments.commands.rlhf import rlhf_moderate
+from experiments.commands.rlhf.rlhf_use import row_of
+from rlhf.checkpoints import model_folder
+from rlhf.data import beavertails, synthetic
+from rlhf.data.schemas import Sample, load
+from rlhf.tokenizer.train_bpe import learn_tokenizer
+from tests.experiments.rlhf.test_rlhf_stages import refused, run
 
 NAMES = beavertails.CATEGORIES
 
@@ -24,14 +25,14 @@ def write(path, rows):
 def judges(tmp_path_factory):
     """One that finds self-harm in everything with probability 0.45, and one that finds it with 0.35."""
     where = tmp_path_factory.mktemp("judges")
-    tokens = learn_tokenizer(corpus.prompts(), 300, where / "tokenizer")
-    model = folder.with_scores(folder.fresh("nano", tokens), len(NAMES))
+    tokens = learn_tokenizer(synthetic.prompts(), 300, where / "tokenizer")
+    model = model_folder.with_scores(model_folder.fresh("nano", tokens), len(NAMES))
     for name, chance in (("strict", 0.45), ("mild", 0.35)):
         bias = np.full(len(NAMES), -9.0, np.float32)
         bias[NAMES.index("self_harm")] = np.log(chance / (1 - chance))
         params = model.params | {"score_head": np.zeros_like(model.params["score_head"]), "score_bias": bias}
-        folder.save_model(where / name, model._replace(params=params), "moderation")
-    folder.save_model(where / "cost", folder.with_scores(model), "cost")
+        model_folder.save_model(where / name, model._replace(params=params), "moderation")
+    model_folder.save_model(where / "cost", model_folder.with_scores(model), "cost")
     return where
 
 
@@ -63,11 +64,11 @@ def test_labels_of_the_data_are_one_more_judge_with_their_statistics():
     samples = [harmful, Sample(("b",), "y", safe=True, labels={})]
     probabilities = np.zeros((2, len(NAMES)))
     probabilities[1, 3] = 0.41
-    data = rlhf_flagged.compared(samples, {"m": probabilities}, {}, 0.4)
+    data = rlhf_moderate.compared(samples, {"m": probabilities}, {}, 0.4)
     assert data["models"]["m"]["flagged"]["value"] == 0.5 and "flagged_by_question" not in data["models"]["m"]
-    assert data["agreement"] == [{"judges": [rlhf_flagged.PEOPLE, "m"], "share": 0.0}]
+    assert data["agreement"] == [{"judges": [rlhf_moderate.PEOPLE, "m"], "share": 0.0}]
     assert data["labels"]["categories"]["self_harm"] == 1
-    said = rlhf_flagged.summary(data)
+    said = rlhf_moderate.summary(data)
     assert "2 answers to 2 prompts" in said and all(name in said for name in NAMES)
 
 
@@ -85,8 +86,8 @@ def test_what_generate_writes_is_read_back(tmp_path):
 def test_verdicts_are_true_or_false(tmp_path):
     table = tmp_path / "said.csv"
     table.write_text("gpt,people\nTrue,0\nfalse,1\n")
-    found = rlhf_flagged.verdicts_of(table, 2)
+    found = rlhf_moderate.verdicts_of(table, 2)
     assert {name: row.tolist() for name, row in found.items()} == {"gpt": [True, False], "people": [False, True]}
     table.write_text("gpt\nperhaps\n")
     with pytest.raises(ValueError, match=r"said.csv, row 0: 'gpt' must be true or false, got 'perhaps'"):
-        rlhf_flagged.verdicts_of(table, 1)
+        rlhf_moderate.verdicts_of(table, 1)

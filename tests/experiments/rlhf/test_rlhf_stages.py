@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from experiments import cli, rlhf_bench, rlhf_train, rlhf_use, stage_runs
-from jsafe.checkpoint import Checkpoints
-from rlhf import corpus, folder
-from rlhf.data.samples import Sample
-from rlhf.generate import Sampling
+from experiments.cli import main, training_run
+from experiments.commands.rlhf import rlhf_bench, rlhf_train, rlhf_use
+from jsafe.runs.checkpoint import Checkpoints
+from rlhf.checkpoints import model_folder
+from rlhf.data import synthetic
+from rlhf.data.schemas import Sample
+from rlhf.generation.generate import Sampling
 from rlhf.models import LanguageModel
 
 TINY = ["--model", "tiny", "--vocabulary", "300", "--length", "64"]
@@ -27,7 +29,7 @@ RL += ["--prompt-length", "32", "--quiet", "--json"]
 
 def run(capsys, *words) -> dict:
     """What `jsafe rlhf` prints with --json."""
-    code = cli.main(["rlhf", *map(str, words)])
+    code = main.main(["rlhf", *map(str, words)])
     out, err = capsys.readouterr()
     assert code == 0, err
     return json.loads(out)
@@ -35,7 +37,7 @@ def run(capsys, *words) -> dict:
 
 def refused(capsys, *words) -> str:
     """What `jsafe rlhf` says when it refuses; it must be one line and exit with 2."""
-    assert cli.main(["rlhf", *map(str, words)]) == 2
+    assert main.main(["rlhf", *map(str, words)]) == 2
     err = capsys.readouterr().err.strip().splitlines()
     return err[-1]
 
@@ -43,7 +45,7 @@ def refused(capsys, *words) -> str:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> dict[str, Path]:
     where = tmp_path_factory.mktemp("corpus")
-    rows = corpus.make(seed=0, answers=1, pairs=1)
+    rows = synthetic.make(seed=0, answers=1, pairs=1)
     sizes = {"sft": 24, "pairs": 24, "prompts": 8}
     paths = {}
     for name, count in sizes.items():
@@ -56,11 +58,11 @@ def files(tmp_path_factory) -> dict[str, Path]:
 def models(files, tmp_path_factory) -> dict[str, Path]:
     """A language model, a reward model and a cost model, barely trained."""
     where = tmp_path_factory.mktemp("models")
-    assert cli.main(["rlhf", "sft", *TINY, *SHORT, "--data", str(files["sft"]), "--run-dir", str(where / "sft")]) == 0
+    assert main.main(["rlhf", "sft", *TINY, *SHORT, "--data", str(files["sft"]), "--run-dir", str(where / "sft")]) == 0
     start = str(where / "sft" / "model")
     for kind in ("reward", "cost"):
         words = [kind, "--model", start, "--length", "64", *SHORT, "--data", str(files["pairs"]), "--no-baseline"]
-        assert cli.main(["rlhf", *words, "--run-dir", str(where / kind)]) == 0
+        assert main.main(["rlhf", *words, "--run-dir", str(where / kind)]) == 0
     return {name: where / name for name in ("sft", "reward", "cost")}
 
 
@@ -73,7 +75,9 @@ def test_a_cost_model_is_measured_on_what_was_kept_apart(files, models, tmp_path
     assert found["evaluation"]["prompts_also_learned_from"] == 0
     assert found["evaluation"]["pairs"] + found["evaluation"]["training_pairs"] == 24
     assert set(found["baseline"] or {"ranking_accuracy", "sign_accuracy"}) == {"ranking_accuracy", "sign_accuracy"}
-    assert folder.open_model(tmp_path / "run" / "model", score=True).statistics.count == 2 * 8 * found["iterations"]
+    assert (
+        model_folder.open_model(tmp_path / "run" / "model", score=True).statistics.count == 2 * 8 * found["iterations"]
+    )
 
 
 def test_an_interrupted_stage_ends_with_the_same_numbers(files, models, tmp_path, capsys):
@@ -126,8 +130,8 @@ def test_ppo_lag_keeps_a_multiplier_and_reward_shaping_does_not(files, models, t
     one = shaped["final"]
     assert one["shaped"] == pytest.approx(one["return"] - 2 * one["cost"], abs=1e-4)
     assert one["multiplier"] == 0 and "critic_loss_1" not in one
-    before = folder.open_model(models["sft"] / "model").params["decoder"]["embedding"]
-    after = folder.open_model(tmp_path / "lag" / "model").params["decoder"]["embedding"]
+    before = model_folder.open_model(models["sft"] / "model").params["decoder"]["embedding"]
+    after = model_folder.open_model(tmp_path / "lag" / "model").params["decoder"]["embedding"]
     assert not np.array_equal(before, after)
 
 
@@ -137,7 +141,7 @@ def test_adapters_are_trained_resumed_and_written_without_the_weights_below(file
     low_pairs = ["--model", models["sft"] / "model", *pairs, *low]
     found = run(capsys, "reward", *low_pairs, "--run-dir", tmp_path / "reward")
     begun, ended = models["sft"] / "model", tmp_path / "reward" / "model"
-    start, made = (folder.open_model(place, score=True, new_scores=1).params for place in (begun, ended))
+    start, made = (model_folder.open_model(place, score=True, new_scores=1).params for place in (begun, ended))
     np.testing.assert_array_equal(made["decoder"]["embedding"], start["decoder"]["embedding"])
     assert not np.array_equal(made["decoder"]["layers"]["mlp"]["up"], start["decoder"]["layers"]["mlp"]["up"])
     assert not np.array_equal(made["score_head"], start["score_head"])
@@ -182,8 +186,8 @@ def test_judges_that_are_adapters_of_the_actors_model_stand_on_its_copy_of_the_w
     more = ["--data", files["pairs"], "--no-baseline", "--length", 64, *SHORT, *low]
     for kind in ("reward", "cost"):
         run(capsys, kind, "--model", start, "--pooling", "mean", *more, "--run-dir", tmp_path / kind)
-        alone = folder.open_model(tmp_path / kind / "adapter", score=True, kind=kind)
-        whole = folder.open_model(tmp_path / kind / "model", score=True)
+        alone = model_folder.open_model(tmp_path / kind / "adapter", score=True, kind=kind)
+        whole = model_folder.open_model(tmp_path / kind / "model", score=True)
         assert alone.config == whole.config and alone.config.score_pooling == "mean"
         jax.tree.map(np.testing.assert_array_equal, alone.params, whole.params)
         jax.tree.map(np.testing.assert_array_equal, alone.statistics, whole.statistics)
@@ -202,12 +206,14 @@ def test_judges_that_are_adapters_of_the_actors_model_stand_on_its_copy_of_the_w
     for part in ("adapter", "model"):
         run(capsys, *words(part), "--run-dir", tmp_path / part)
         metrics.append(json.loads((tmp_path / part / "metrics.jsonl").read_text().splitlines()[0]))
-        trainer = rlhf_train.build(stage_runs.begun(tmp_path / part, "rlhf", "ppo-lag")[1], tmp_path / part)[0].trainer
+        trainer = rlhf_train.build(training_run.begun(tmp_path / part, "rlhf", "ppo-lag")[1], tmp_path / part)[
+            0
+        ].trainer
         frozen = jax.eval_shape(trainer.init, jax.random.key(0)).frozen
         sizes.append(sum(np.prod(array.shape) for array in jax.tree.leaves(frozen)))
     for name in ("return", "cost"):
         assert metrics[0][name] == pytest.approx(metrics[1][name], rel=1e-4), name
-    one = sum(np.size(x) for x in jax.tree.leaves(folder.open_model(start).params))
+    one = sum(np.size(x) for x in jax.tree.leaves(model_folder.open_model(start).params))
     assert one < sizes[0] < 1.1 * one and sizes[1] > 2 * one
     lacking = ["--reward-model", tmp_path / "nowhere", "--cost-model", tmp_path / "neither", *RL]
     said = refused(capsys, "ppo-lag", "--model", start, "--data", files["prompts"], *lacking)
@@ -240,7 +246,7 @@ def test_dpo_moderation_and_pretraining_write_models(files, models, tmp_path, ca
     flagged = found["evaluation"]["flagged_accuracy"]
     assert flagged["value"] == pytest.approx(found["evaluation"]["by_category"]["flagged"]["accuracy"])
     plain = tmp_path / "plain.txt"
-    plain.write_text("\n\n".join(corpus.prompts()))
+    plain.write_text("\n\n".join(synthetic.prompts()))
     found = run(capsys, "pretrain", *TINY, *SHORT, "--data", plain, "--run-dir", tmp_path / "lm")
     assert found["final"]["loss"] < 7
 
@@ -265,12 +271,12 @@ def test_models_answer_and_are_compared(files, models, tmp_path, capsys):
 
 def test_any_two_models_are_compared_by_every_judge_and_by_their_divergence(files, models, tmp_path, capsys):
     place, other = models["sft"] / "model", tmp_path / "other"
-    base = folder.open_model(place)
+    base = model_folder.open_model(place)
     rng = np.random.default_rng(0)
     moved = base._replace(
         params=jax.tree.map(lambda x: x + 0.05 * rng.normal(size=x.shape).astype(x.dtype), base.params)
     )
-    folder.save_model(other, moved)
+    model_folder.save_model(other, moved)
     words = ["--data", files["prompts"], "--max-new-tokens", 6, "--prompt-length", 32, "--temperature", 1, "--json"]
     shutil.copytree(models["reward"] / "model", tmp_path / "again")
     judges = ["--reward-model", models["reward"] / "model", "--reward-model", tmp_path / "again"]
@@ -317,7 +323,7 @@ def test_a_line_that_is_too_long_is_told_and_the_conversation_goes_on(models, mo
     """What was said before it is kept: the last answer is to the first question."""
     monkeypatch.setattr("sys.stdin", io.StringIO(f"Oil?\n{99 * 'door '}\n/regenerate\n"))
     words = ["chat", "--model", models["sft"] / "model", "--max-new-tokens", 1, "--prompt-length", 32, "--json"]
-    assert cli.main(["rlhf", *map(str, words)]) == 0
+    assert main.main(["rlhf", *map(str, words)]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out[out.index("{") :]) == {"turns": 2}
     assert "tokens, and there is room for 32 (--prompt-length)" in err
@@ -381,8 +387,8 @@ def test_the_benchmark_times_stages_beside_their_floor(stages, tmp_path, capsys)
 def test_a_pretraining_is_watched_as_it_goes_and_resumed_exactly(tmp_path, capsys):
     """24 texts of 64 tokens, 512 tokens an update: the models after the first and the last of three updates."""
     plain, apart, choice = tmp_path / "plain.txt", tmp_path / "apart.txt", tmp_path / "choice"
-    plain.write_text("\n\n".join(3 * corpus.prompts()))
-    apart.write_text("\n".join(corpus.prompts()[:7]))
+    plain.write_text("\n\n".join(3 * synthetic.prompts()))
+    apart.write_text("\n".join(synthetic.prompts()[:7]))
     for part in ("dev", "test"):
         (choice / part).mkdir(parents=True)
         (choice / part / "law.csv").write_text("which,1,2,3,4,B\n" * 5)
@@ -398,7 +404,7 @@ def test_a_pretraining_is_watched_as_it_goes_and_resumed_exactly(tmp_path, capsy
         nats = point["cross_entropy"] * point["predicted"]
         assert point["bits_per_byte"] == pytest.approx(nats / np.log(2) / point["bytes"])
         assert point["multiple_choice"]["questions"] == 5
-        assert folder.open_model(whole / "models" / point["model"]).tokenizer.size == 300
+        assert model_folder.open_model(whole / "models" / point["model"]).tokenizer.size == 300
     assert json.loads((whole / "dynamics.json").read_text()) == {"points": curve}
     assert (whole / "dynamics.png").stat().st_size > 10_000
     # As after `kill -9` behind the second model: what came later is written anew, to the same bytes.

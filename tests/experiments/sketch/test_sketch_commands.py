@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import cli, sketch_data, sketch_use
-from experiments.sketch_models import opened
-from jsafe.checkpoint import Checkpoints
-from sketch import folder, procedural, svg
-from sketch.files import load
-from sketch.judge import TrainedJudge, judged
-from sketch.stages import SketchRNN
+from experiments.cli import main
+from experiments.commands.sketch import sketch_data, sketch_use
+from experiments.commands.sketch.sketch_models import opened
+from jsafe.runs.checkpoint import Checkpoints
+from sketch.data import procedural, svg
+from sketch.data.drawing_files import load
+from sketch.judges.classifier import TrainedJudge, judged
+from sketch.models import checkpoint
+from sketch.training.stages import SketchRNN
 
 SHORT = ["--iterations", "2", "--updates", "2", "--batch-size", "4", "--quiet"]
 SMALL = [
@@ -42,7 +44,7 @@ ENCODER = ["--conditional", "--encoder-size", "6", "--latent-size", "4"]
 
 def run(capsys: pytest.CaptureFixture[str], *words: Any) -> dict[str, Any]:
     """What `jsafe sketch` prints with --json."""
-    code = cli.main(["sketch", *map(str, words), "--json"])
+    code = main.main(["sketch", *map(str, words), "--json"])
     out, err = capsys.readouterr()
     assert code == 0, err
     return json.loads(out)
@@ -50,7 +52,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: Any) -> dict[str, Any]:
 
 def refused(capsys: pytest.CaptureFixture[str], *words: Any) -> str:
     """The one line that `jsafe sketch` says when it refuses, with exit code 2."""
-    assert cli.main(["sketch", *map(str, words)]) == cli.USER_ERROR
+    assert main.main(["sketch", *map(str, words)]) == main.USER_ERROR
     captured = capsys.readouterr()
     assert captured.out == "" and "Traceback" not in captured.err
     return captured.err.strip().splitlines()[-1]
@@ -58,7 +60,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: Any) -> str:
 
 def trained(where: Path, stage: str, *words: Any) -> Path:
     with contextlib.redirect_stdout(io.StringIO()):
-        assert cli.main(["sketch", stage, *map(str, words), "--run-dir", str(where)]) == 0
+        assert main.main(["sketch", stage, *map(str, words), "--run-dir", str(where)]) == 0
     return where
 
 
@@ -161,7 +163,7 @@ def test_going_on_from_a_model_keeps_its_unit_and_its_sizes(plain: Path, tmp_pat
     assert found["final"]["valid_loss"] and not np.array_equal(
         after.params["output"]["bias"], before.params["output"]["bias"]
     )
-    assert (where / "start" / folder.TENSORS).read_bytes() == (plain / "model" / folder.TENSORS).read_bytes()
+    assert (where / "start" / checkpoint.TENSORS).read_bytes() == (plain / "model" / checkpoint.TENSORS).read_bytes()
     said = refused(capsys, "train", *words, "--decoder-size", 9, "--run-dir", tmp_path / "x")
     assert "sizes are those of --start: leave --decoder-size out" in said
 
@@ -246,8 +248,8 @@ def test_the_model_of_a_checkpoint_is_exported(plain: Path, tmp_path: Path, caps
     run(capsys, "export", plain, "--iteration", 2, "--out", tmp_path / "last")
     run(capsys, "export", plain, "--out", tmp_path / "whole")
     run(capsys, "export", plain, "--iteration", 1, "--out", tmp_path / "early")
-    last, whole, early = ((tmp_path / name / folder.TENSORS).read_bytes() for name in ("last", "whole", "early"))
-    assert last == whole == (plain / "model" / folder.TENSORS).read_bytes() != early
+    last, whole, early = ((tmp_path / name / checkpoint.TENSORS).read_bytes() for name in ("last", "whole", "early"))
+    assert last == whole == (plain / "model" / checkpoint.TENSORS).read_bytes() != early
 
 
 def test_a_predictor_is_no_model_that_draws(predictor: Path, tmp_path: Path, capsys):
@@ -391,7 +393,7 @@ def test_sketch_rnns_own_files_are_learned_from(tmp_path: Path, capsys):
 
 def test_a_damaged_model_is_named(plain: Path, tmp_path: Path, capsys):
     shutil.copytree(plain / "model", tmp_path / "model")
-    path = tmp_path / "model" / folder.TENSORS
+    path = tmp_path / "model" / checkpoint.TENSORS
     path.write_bytes(path.read_bytes()[:-4])
     assert str(path) in refused(capsys, "generate", tmp_path / "model", "--out", tmp_path / "x")
 

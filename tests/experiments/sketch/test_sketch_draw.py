@@ -20,15 +20,16 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.outcome import CommandError
-from experiments.sketch_models import Artist, Way
-from experiments.sketch_page import MAX_BYTES, PAGE, Companion, make_server, strokes_after
-from sketch import sketch_rnn, strokes, svg
-from sketch.sketch_rnn import Architecture
-from sketch.stages import SketchRNN
+from experiments.cli.result import CommandError
+from experiments.commands.sketch.sketch_draw import MAX_BYTES, PAGE, Companion, make_server, strokes_after
+from experiments.commands.sketch.sketch_models import Artist, Way
+from sketch.data import strokes, svg
+from sketch.models import sketch_rnn
+from sketch.models.sketch_rnn import Architecture
+from sketch.training.stages import SketchRNN
 
-SCENARIO = Path(__file__).with_name("sketch_page_scenario.js")
-IN_CHROMIUM = Path(__file__).with_name("chromium.py")
+SCENARIO = Path(__file__).with_name("sketch_draw_scenario.js")
+IN_CHROMIUM = Path(__file__).parents[2] / "support" / "chromium.py"
 IN_NODE = Path(__file__).with_name("page_in_node.js")
 CORNER = [[20, 30], [60, 30], [60, 90]]
 

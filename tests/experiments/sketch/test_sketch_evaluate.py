@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import cli, sketch_data, sketch_evaluate
-from sketch import folder, procedural
+from experiments.cli import main
+from experiments.commands.sketch import sketch_data, sketch_evaluate
+from sketch.data import procedural
+from sketch.models import checkpoint
 
 DECLARED = """
 family = "sketch"
@@ -68,12 +70,12 @@ def compared(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The experiment, two steps at once."""
     where = tmp_path_factory.mktemp("runs") / "tiny"
     words = ["--set", f"cats={files / 'cat_30.npz'}", "--run-dir", str(where), "--jobs", "2", "--quiet", "--json"]
-    assert cli.main(["sketch", "experiment", str(files / "tiny.toml"), *words]) == 0
+    assert main.main(["sketch", "experiment", str(files / "tiny.toml"), *words]) == 0
     return where
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: object) -> dict:
-    code = cli.main(["sketch", *map(str, words), "--json"])
+    code = main.main(["sketch", *map(str, words), "--json"])
     out, err = capsys.readouterr()
     assert code == 0, err
     return json.loads(out)
@@ -84,7 +86,7 @@ def test_steps_in_processes_are_those_of_one_after_the_other(compared: Path, fil
     words = ["--decoder-cell", "lstm", "--decoder-size", 8, "--mixtures", 2, "--quiet"]
     words += ["--iterations", 1, "--updates", 2, "--batch-size", 4]
     run(capsys, "train", "--data", cats, *words, "--seed", 1, "--run-dir", tmp_path / "alone")
-    ours, theirs = (folder.open_model(place / "model") for place in (compared / "plain-1", tmp_path / "alone"))
+    ours, theirs = (checkpoint.open_model(place / "model") for place in (compared / "plain-1", tmp_path / "alone"))
     for name, leaf in theirs.params["output"].items():  # a process of its own compiles with all optimisations
         np.testing.assert_allclose(ours.params["output"][name], leaf, atol=1e-5)
     again = ["experiment", files / "tiny.toml", "--set", f"cats={cats}", "--run-dir", compared, "--quiet"]
@@ -130,7 +132,7 @@ def test_judges_of_one_name_are_told_apart(compared: Path, tmp_path: Path):
 )
 def test_what_is_missing_is_said(words: list[str], reason: str, compared: Path, files: Path, capsys):
     given = [word.format(run=compared, cats=files / "cat_30.npz") for word in words]
-    assert cli.main(["sketch", "evaluate", *given]) == 2
+    assert main.main(["sketch", "evaluate", *given]) == 2
     assert reason in capsys.readouterr().err
 
 
@@ -138,5 +140,5 @@ def test_a_step_that_fails_is_named(files: Path, tmp_path: Path, capsys):
     broken = tmp_path / "broken.toml"
     broken.write_text(DECLARED.replace("batch-size = 4", "batch-size = 400"))
     words = ["--set", f"cats={files / 'cat_30.npz'}", "--run-dir", str(tmp_path / "run"), "--jobs", "2", "--quiet"]
-    assert cli.main(["sketch", "experiment", str(broken), *words]) == 2
+    assert main.main(["sketch", "experiment", str(broken), *words]) == 2
     assert "failed: jsafe: error: batch_size 400 is more than" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jsafe.trust_region import conjugate_gradient, cpo_step, line_search, pcpo_step
-from tests.trust_region_problems import RADIUS, REACH
+from tests.support.trust_region_problems import RADIUS, REACH
 
 H = np.diag([1.0, 4.0, 0.25]).astype(np.float32)
 G, B = np.array([1.0, 2.0, -1.0], np.float32), np.array([0.5, -1.0, 1.0], np.float32)

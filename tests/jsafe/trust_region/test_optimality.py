@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jsafe.trust_region import pcpo_step
-from tests.trust_region_problems import (
+from tests.support.trust_region_problems import (
     RADIUS,
     ball,
     best_by_slsqp,

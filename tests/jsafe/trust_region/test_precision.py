@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jsafe.trust_region import cpo_step, pcpo_step
-from tests.trust_region_problems import RADIUS, REACH, draw, each, excess, solve_all
+from tests.support.trust_region_problems import RADIUS, REACH, draw, each, excess, solve_all
 
 
 def test_float32_steps_agree_with_float64():

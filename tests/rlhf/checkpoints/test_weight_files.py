@@ -15,9 +15,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from rlhf.checkpoints.pickle_reader import ALLOWED, PytorchFile, UnsafeFileError
+from rlhf.checkpoints.weight_files import Weights, language_model_tensors, load_language_model, save
 from rlhf.models import LanguageModel, ModelConfig
-from rlhf.pytorch_file import ALLOWED, PytorchFile, UnsafeFileError
-from rlhf.weights import Weights, language_model_tensors, load_language_model, save
 
 SHARED = ModelConfig(
     vocab_size=11, hidden_size=24, intermediate_size=20, num_layers=2, num_heads=6, num_kv_heads=2, head_dim=4

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlhf import beavertails
-from rlhf.data.examples import labelled
-from rlhf.data.samples import Sample, load
-from rlhf.tokens import Tokenizer
+from rlhf.data import beavertails
+from rlhf.data.encoding import labelled
+from rlhf.data.schemas import Sample, load
+from rlhf.tokenizer.tokenizer import Tokenizer
 from tests.conftest import ROOT
-from tests.rlhf.test_examples import Letters
+from tests.rlhf.data.test_encoding import Letters
 
 ORDER = """
 animal_abuse

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlhf.data.examples import preferences, prompts, supervised
-from rlhf.data.samples import Sample
-from rlhf.templates import answer_marker
-from rlhf.text import IGNORED, format_prompt
-from rlhf.tokens import Tokenizer
+from rlhf.chat_templates.chat_template import answer_marker
+from rlhf.chat_templates.safe_rlhf import IGNORED, format_prompt
+from rlhf.data.encoding import preferences, prompts, supervised
+from rlhf.data.schemas import Sample
+from rlhf.tokenizer.tokenizer import Tokenizer
 
 
 class Letters:

@@ -9,8 +9,8 @@ import pyarrow.parquet
 import pytest
 
 from rlhf.data.files import read_rows
-from rlhf.data.mixing import open_mixture
-from rlhf.data.samples import Sample, load
+from rlhf.data.mixture import open_mixture
+from rlhf.data.schemas import Sample, load
 from tests.conftest import ROOT
 
 DATA = ROOT.parent / "shared" / "data" / "rlhf"

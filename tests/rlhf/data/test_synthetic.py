@@ -5,28 +5,28 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlhf import corpus
-from rlhf.augment import token_dropout
-from rlhf.data.examples import Preferences, Prompts, Supervised
-from rlhf.data.samples import pku_safe_rlhf
-from rlhf.tokens import Tokenizer
+from rlhf.data import synthetic
+from rlhf.data.embedding_noise import token_dropout
+from rlhf.data.encoding import Preferences, Prompts, Supervised
+from rlhf.data.schemas import pku_safe_rlhf
+from rlhf.tokenizer.tokenizer import Tokenizer
 
 
 def test_an_answer_is_understood_as_it_was_made():
     text = " read the label first, ignore the warning sign, who can say, ignore the warning sign."
-    found = corpus.understood(text)
-    assert found == corpus.Answer(careful=1, hasty=2, idle=1)
+    found = synthetic.understood(text)
+    assert found == synthetic.Answer(careful=1, hasty=2, idle=1)
     assert found.reward == 1.0 + 2 * 1.6 - 0.4
-    assert found.harm > 0 >= corpus.understood(" ignore the warning sign.").harm
+    assert found.harm > 0 >= synthetic.understood(" ignore the warning sign.").harm
 
 
 def test_pairs_agree_with_what_is_known():
-    rows = corpus.make(seed=1, answers=1, pairs=4)
+    rows = synthetic.make(seed=1, answers=1, pairs=4)
     assert len(rows["prompts"]) == 100 == len({r["prompt"] for r in rows["prompts"]})
     assert len(rows["pairs"]) > 100
     for row in rows["pairs"]:
         pku_safe_rlhf(row)  # raises where labels contradict each other
-        answers = [corpus.understood(row[f"response_{i}"]) for i in (0, 1)]
+        answers = [synthetic.understood(row[f"response_{i}"]) for i in (0, 1)]
         better, safer = answers[row["better_response_id"]], answers[row["safer_response_id"]]
         assert better.reward == max(a.reward for a in answers)
         assert safer.harm == min(a.harm for a in answers)
@@ -34,7 +34,7 @@ def test_pairs_agree_with_what_is_known():
 
 
 def test_hasty_answers_help_more_so_that_the_two_aims_conflict():
-    rows = corpus.make(seed=2)["pairs"]
+    rows = synthetic.make(seed=2)["pairs"]
     conflict = np.mean([row["better_response_id"] != row["safer_response_id"] for row in rows])
     assert conflict > 0.5
 

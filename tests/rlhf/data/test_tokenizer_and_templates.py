@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from rlhf.chat import ASSISTANT, USER, Message, chat_example, chat_ids
-from rlhf.data import examples, mixing
-from rlhf.data.samples import Sample
-from rlhf.folder import Model, with_template
+from rlhf.chat_templates.baichuan2 import ASSISTANT, USER, Message, chat_example, chat_ids
+from rlhf.chat_templates.safe_rlhf import IGNORED, TEMPLATES, format_prompt
+from rlhf.checkpoints.model_folder import Model, with_template
+from rlhf.data import encoding, mixture
+from rlhf.data.schemas import Sample
 from rlhf.models import PUBLISHED
-from rlhf.text import IGNORED, TEMPLATES, format_prompt
-from rlhf.tokens import Tokenizer, load_tokenizer
+from rlhf.tokenizer.tokenizer import Tokenizer, load_tokenizer
 from tests.conftest import ROOT
 
 FILES = ROOT.parent / "shared" / "data" / "rlhf" / "tokenizers"
@@ -121,11 +121,11 @@ def test_conversations_of_baichuan_keep_the_newest_round_and_older_ones_that_fit
 def test_a_model_of_baichuan_is_asked_and_taught_in_its_own_format(baichuan, llama):
     assert (baichuan.template, llama.template) == ("baichuan", "safe-rlhf")
     hello, sample = [23160, 2063], Sample(("Hello world",), "Hello world")
-    assert examples.prompts([sample], baichuan, 4)[0].ids.tolist() == [[195, *hello, 196]]
-    found, _ = examples.supervised([sample], baichuan, 7)
+    assert encoding.prompts([sample], baichuan, 4)[0].ids.tolist() == [[195, *hello, 196]]
+    found, _ = encoding.supervised([sample], baichuan, 7)
     assert found.ids.tolist() == [[195, *hello, 196, *hello, 2]]
     assert found.labels.tolist() == [[2, *[IGNORED] * 3, *hello, 2]]
-    asked = examples.prompts([Sample(("hi",))], baichuan._replace(template="safe-rlhf"), 16)[0].ids
+    asked = encoding.prompts([Sample(("hi",))], baichuan._replace(template="safe-rlhf"), 16)[0].ids
     assert asked[0, :4].tolist() == [16183, 61047, 40340, 8115]  # the text of Safe RLHF, where it is asked for
 
 
@@ -166,7 +166,7 @@ def test_answers_are_learned_and_so_is_the_end_before_the_users_turn(baichuan):
     ],
 )
 def test_parts_of_a_mixture(text, share, count, path):
-    found = mixing.parse(text)
+    found = mixture.parse(text)
     assert (found.name, found.share, found.count) == ("alpaca", share, count)
     assert (str(found.path) if found.path else None) == path
 
@@ -186,25 +186,25 @@ def test_parts_of_a_mixture(text, share, count, path):
 )
 def test_parts_that_make_no_sense_are_refused(text, message):
     with pytest.raises(ValueError, match=message):
-        mixing.parse(text)
+        mixture.parse(text)
 
 
 def test_two_data_sets_of_ten_give_the_published_rows():
-    rows = mixing.mix(mixing.parse_all(["a:0.4", "b:4/-1"]), [10, 10])
+    rows = mixture.mix(mixture.parse_all(["a:0.4", "b:4/-1"]), [10, 10])
     assert rows == [(0, 7), (0, 9), (0, 5), (0, 3), (1, 9), (1, 0), (1, 3), (1, 1)]
-    rows = mixing.mix(mixing.parse_all(["a:1.4", "b:0"]), [10, 10])
+    rows = mixture.mix(mixture.parse_all(["a:1.4", "b:0"]), [10, 10])
     assert rows == [(0, i) for i in (*range(10), 7, 9, 5, 3)]
     with pytest.raises(ValueError, match="a is named more than once"):
-        mixing.parse_all(["a", "a:0.5"])
+        mixture.parse_all(["a", "a:0.5"])
     with pytest.raises(ValueError, match="a is empty"):
-        mixing.mix(mixing.parse_all(["a:3/-1"]), [0])
+        mixture.mix(mixture.parse_all(["a:3/-1"]), [0])
 
 
 def test_the_split_of_ten_is_the_published_one():
-    assert mixing.split(10, 0.3) == ([5, 6, 0, 7, 3, 2, 4], [9, 1, 8])
+    assert mixture.split(10, 0.3) == ([5, 6, 0, 7, 3, 2, 4], [9, 1, 8])
     with pytest.raises(ValueError, match="between 0 and 1"):
-        mixing.split(10, 1.0)
+        mixture.split(10, 1.0)
 
 
 def test_of_equal_prompts_the_last_is_kept():
-    assert mixing.last_of_each(["a", "b", "a", "c", "b"]) == [2, 3, 4]
+    assert mixture.last_of_each(["a", "b", "a", "c", "b"]) == [2, 3, 4]

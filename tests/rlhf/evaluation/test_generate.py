@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import scipy.special
 
-from rlhf.generate import Sampling, generate, shaped
+from rlhf.generation.generate import Sampling, generate, shaped
 from rlhf.models import LanguageModel
-from tests.rlhf.test_models import KINDS, ids_of
-from tests.rlhf.untrained import params_of
+from tests.rlhf.models.test_models import KINDS, ids_of
+from tests.support.random_models import params_of
 
 jitted = jax.jit(generate, static_argnums=(0, 5), static_argnames=("pad",))
 

@@ -7,18 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import cli
-from experiments.outcome import CommandError
-from experiments.rlhf_evaluate import read_by
-from experiments.rlhf_reinforce import reinforcement_options
-from rlhf import folder, stages
-from rlhf.data.samples import Sample
-from rlhf.generate import Answers, Sampling
+from experiments.cli import main
+from experiments.cli.result import CommandError
+from experiments.commands.rlhf.rlhf_evaluate import read_by
+from experiments.commands.rlhf.rlhf_reinforce import reinforcement_options
+from rlhf.chat_templates.safe_rlhf import format_prompt
+from rlhf.checkpoints import model_folder
+from rlhf.data.schemas import Sample
+from rlhf.generation.generate import Answers, Sampling
 from rlhf.models import LanguageModel, ScoreModel
-from rlhf.reinforcement_options import PTX_COEFFICIENT, ReinforcementOptions
-from rlhf.text import format_prompt
-from rlhf.tokens import difference, load_tokenizer
-from rlhf.vocabulary import learn_tokenizer
+from rlhf.reinforcement.reinforcement_config import PTX_COEFFICIENT, ReinforcementOptions
+from rlhf.tokenizer.tokenizer import difference, load_tokenizer
+from rlhf.tokenizer.train_bpe import learn_tokenizer
+from rlhf.training import stages
 
 PROMPTS = [Sample(("oil the door",)), Sample(("read it",))]
 RUN = {"evaluate": "--out", "ppo": "--run-dir", "ppo-lag": "--run-dir", "reward-shaping": "--run-dir"}
@@ -41,23 +42,23 @@ def constant(model, *inputs):
 @pytest.fixture(scope="module")
 def actor(tokenizers):
     own = tokenizers[0]
-    config = folder.size_of("nano", own.size)
+    config = model_folder.size_of("nano", own.size)
     config = dataclasses.replace(config, bos_id=own.bos, eos_id=own.eos, pad_id=own.pad)
-    return folder.Model(config, own, constant(LanguageModel(config), jnp.zeros((1, 2), jnp.int32)))
+    return model_folder.Model(config, own, constant(LanguageModel(config), jnp.zeros((1, 2), jnp.int32)))
 
 
 @pytest.fixture(scope="module")
 def judge(actor):
-    return folder.with_scores(actor)
+    return model_folder.with_scores(actor)
 
 
 @pytest.fixture(scope="module")
 def places(actor, judge, tmp_path_factory):
     """Folders of the language model, of a reward model and of a cost model, and a file of prompts."""
     where = tmp_path_factory.mktemp("models")
-    folder.save_model(where / "start", actor)
+    model_folder.save_model(where / "start", actor)
     for kind in ("reward", "cost"):
-        folder.save_model(where / kind, judge, kind)
+        model_folder.save_model(where / kind, judge, kind)
     (where / "rows.jsonl").write_text('{"prompt": "oil the door", "response": "read"}\n')
     return where
 
@@ -94,7 +95,7 @@ def test_a_judge_or_critic_of_other_tokens_is_refused(actor, judge, tokenizers):
 def test_a_judge_without_an_embedding_of_the_padding_is_refused(actor, judge):
     padded = actor._replace(tokenizer=actor.tokenizer._replace(pad=262))
     with pytest.raises(ValueError, match="embeds no padding of id 262"):
-        stage(folder.grown(padded), judge)
+        stage(model_folder.grown(padded), judge)
 
 
 def test_a_comparison_gives_a_judge_of_other_tokens_the_texts_in_its_own(actor, judge, tokenizers):
@@ -116,12 +117,12 @@ def test_an_embedding_may_have_rows_to_spare_and_no_more(actor, tokenizers):
     with pytest.raises(ValueError, match="has 262 tokens and the model embeds 1287: they do not belong together"):
         load_tokenizer(first.path.parent, dataclasses.replace(fits, vocab_size=first.size + 1025))
     with pytest.raises(ValueError, match="has 262 tokens and llama-7b embeds 32000"):
-        folder.fresh("llama-7b", first)
+        model_folder.fresh("llama-7b", first)
 
 
 def test_a_model_of_many_scores_is_no_judge(actor, judge):
     """A moderation model has fourteen, of which the first would be taken."""
-    moderation, language = folder.with_scores(actor, 14), actor
+    moderation, language = model_folder.with_scores(actor, 14), actor
     for wrong, what in ((moderation, "gives 14 scores to a text"), (language, "gives no scores")):
         for reward, costs in ((wrong, ()), (judge, (wrong,))):
             with pytest.raises(ValueError, match=f"tokenizer.json {what}, and a judge or critic gives one"):
@@ -139,7 +140,7 @@ def test_the_commands_refuse_a_folder_that_is_no_judge_or_another(places, comman
         ("reward", "reward", "reward is a reward model, as its config.json says, and a cost model is wanted"),
     ]:
         given = [*words, places / cost, "--reward-model", places / reward, RUN[command], places / "out"]
-        assert cli.main(["rlhf", *map(str, given)]) == 2
+        assert main.main(["rlhf", *map(str, given)]) == 2
         assert message in capsys.readouterr().err
 
 

@@ -9,13 +9,18 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import cli
-from rlhf import corpus, folder, lora, losses, vocabulary, word_scores
-from rlhf.data.examples import Preferences
-from rlhf.losses import Pairs
-from rlhf.models.config import ModelConfig, from_hf, to_hf
+from experiments.cli import main
+from rlhf.adapters import lora
+from rlhf.checkpoints import model_folder
+from rlhf.data import synthetic
+from rlhf.data.encoding import Preferences
+from rlhf.judges import unigram_scores
+from rlhf.losses import losses
+from rlhf.losses.losses import Pairs
+from rlhf.models.architecture import ModelConfig, from_hf, to_hf
 from rlhf.models.heads import ScoreModel
-from tests.rlhf.untrained import params_of
+from rlhf.tokenizer import train_bpe
+from tests.support.random_models import params_of
 
 MARK, HARM, KIND, OTHERS = (3, 4), 5, 6, 20
 CONFIG = ModelConfig(
@@ -56,31 +61,33 @@ def test_the_fitted_loss_is_the_models_own(kind):
         expected, _ = jax.jit(losses.reward_loss)(*said, compared)
     else:
         expected, _ = jax.jit(losses.cost_loss)(*said, compared, pairs.better_sign, pairs.worse_sign)
-    found, gradient = word_scores.loss(kind, word_scores.pooled(CONFIG, pairs))(fitted)
+    found, gradient = unigram_scores.loss(kind, unigram_scores.pooled(CONFIG, pairs))(fitted)
     assert found / len(pairs.better) == pytest.approx(float(expected), rel=1e-5)
     step = np.zeros(2 * OTHERS + 1)
     for i in (HARM, OTHERS + HARM, 2 * OTHERS):
         step[:] = 0
         step[i] = 1e-5
-        ends = [word_scores.loss(kind, word_scores.pooled(CONFIG, pairs))(fitted + s)[0] for s in (step, -step)]
+        ends = [unigram_scores.loss(kind, unigram_scores.pooled(CONFIG, pairs))(fitted + s)[0] for s in (step, -step)]
         assert gradient[i] == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4)
 
 
 def test_planted_words_are_found_and_rank_pairs_of_other_prompts():
-    found = word_scores.fit(CONFIG, "cost", *drawn())
+    found = unigram_scores.fit(CONFIG, "cost", *drawn())
     order = np.argsort(found.words)
     assert order[0] == KIND and order[-1] == HARM
     assert found.strength in found.losses and found.losses[found.strength] == min(found.losses.values())
-    other = word_scores.pooled(CONFIG, drawn(seed=5)[0])
+    other = unigram_scores.pooled(CONFIG, drawn(seed=5)[0])
     costs = [part @ np.concatenate([found.words, found.openings, [found.bias]]) for part in (other.better, other.worse)]
     assert np.mean(costs[0] < costs[1]) > 0.75
-    liked = word_scores.fit(CONFIG, "reward", *drawn())
+    liked = unigram_scores.fit(CONFIG, "reward", *drawn())
     assert liked.words[HARM] < 0 < liked.words[KIND]
     # One class for both planted tokens, which mean the contrary: what they share says nothing any more.
-    together = word_scores.fit(CONFIG, "cost", *drawn(), np.where(np.arange(OTHERS) == HARM, KIND, np.arange(OTHERS)))
+    together = unigram_scores.fit(
+        CONFIG, "cost", *drawn(), np.where(np.arange(OTHERS) == HARM, KIND, np.arange(OTHERS))
+    )
     assert together.words[HARM] == together.words[KIND] and together.words[HARM] < 0.3 * found.words[HARM]
     with pytest.raises(ValueError, match="kind must be 'reward' or 'cost'"):
-        word_scores.fit(CONFIG, "helpful", *drawn())
+        unigram_scores.fit(CONFIG, "helpful", *drawn())
 
 
 def test_a_beginning_that_tells_is_found_where_it_stands():
@@ -90,13 +97,13 @@ def test_a_beginning_that_tells_is_found_where_it_stands():
     texts = [rng.integers(7, OTHERS, x.shape).astype(np.int32) for x in (pairs.better, pairs.worse)]
     for ids, at in zip(texts, (10, 5), strict=True):
         ids[:, 3:5], ids[:, at] = MARK, np.where(rng.random(len(ids)) < 0.8, HARM, KIND)
-    found = word_scores.fit(CONFIG, "cost", pairs._replace(better=texts[0], worse=texts[1]), prompts)
+    found = unigram_scores.fit(CONFIG, "cost", pairs._replace(better=texts[0], worse=texts[1]), prompts)
     assert np.argmax(found.openings) == HARM and found.openings[HARM] > 4 * abs(found.openings[OTHERS - 1])
 
 
 def test_spellings_that_differ_by_capitals_or_a_space_are_one_class(tmp_path):
-    tokens = vocabulary.learn_tokenizer(["No. no; No? no, No one said no"] * 9, 300, tmp_path)
-    classes = word_scores.spellings(tokens, tokens.size + 1)
+    tokens = train_bpe.learn_tokenizer(["No. no; No? no, No one said no"] * 9, 300, tmp_path)
+    classes = unigram_scores.spellings(tokens, tokens.size + 1)
     alike = {tokens.backend.encode(text)[-1] for text in ("No", "no", "a No", "a no")}
     assert len(alike) > 1 and len({classes[i] for i in alike}) == 1
     for alone in (tokens.bos, tokens.eos, tokens.pad, tokens.size, tokens.backend.encode("\u00e9")[0]):
@@ -106,12 +113,12 @@ def test_spellings_that_differ_by_capitals_or_a_space_are_one_class(tmp_path):
 
 def test_scores_of_words_stay_as_they_were_fitted_and_in_the_folder(tmp_path, capsys):
     rows = tmp_path / "pairs.jsonl"
-    rows.write_text("".join(json.dumps(r) + "\n" for r in corpus.make(seed=0, answers=1, pairs=1)["pairs"][:24]))
+    rows.write_text("".join(json.dumps(r) + "\n" for r in synthetic.make(seed=0, answers=1, pairs=1)["pairs"][:24]))
     words = ["--model", "nano", "--vocabulary", "300", "--length", "64", "--batch-size", "8", "--epochs", "1"]
     words += ["--data", str(rows), "--no-baseline", "--quiet", "--run-dir", str(tmp_path / "run")]
-    assert cli.main(["rlhf", "cost", *words]) == 0
-    start = folder.open_model(tmp_path / "run" / "start", score=True)
-    ended = folder.open_model(tmp_path / "run" / "model", score=True)
+    assert main.main(["rlhf", "cost", *words]) == 0
+    start = model_folder.open_model(tmp_path / "run" / "start", score=True)
+    ended = model_folder.open_model(tmp_path / "run" / "model", score=True)
     assert start.config.score_words and np.abs(start.params["score_words"]).max() > 0.1
     assert start.config.score_openings == 4 and np.abs(start.params["score_openings"]).max() > 0
     for name in ("score_words", "score_openings"):
@@ -121,7 +128,7 @@ def test_scores_of_words_stay_as_they_were_fitted_and_in_the_folder(tmp_path, ca
     assert set(frozen) == {"score_words", "score_openings"} and "score_head" in trained
     capsys.readouterr()
     words[1], words[-1] = str(tmp_path / "run" / "model"), str(tmp_path / "other")
-    assert cli.main(["rlhf", "cost", *words, "--pooling", "last", "--word-scores"]) == 2
+    assert main.main(["rlhf", "cost", *words, "--pooling", "last", "--word-scores"]) == 2
     assert "--word-scores needs --pooling mean" in capsys.readouterr().err
 
 

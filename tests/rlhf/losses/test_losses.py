@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.special
 
-from rlhf import losses
-from rlhf.losses import Pairs
+from rlhf.losses import losses
+from rlhf.losses.losses import Pairs
 
 
 def of(*rows):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rlhf.checkpoints.weight_files import language_model_tensors, load_config
 from rlhf.models import (
     PUBLISHED,
     Decoder,
@@ -23,9 +24,8 @@ from rlhf.models import (
 from rlhf.models.attention import alibi_slopes, rotate, rotations
 from rlhf.models.decoder import RMSNorm
 from rlhf.models.heads import unit_rows
-from rlhf.weights import language_model_tensors, load_config
 from tests.conftest import ROOT
-from tests.rlhf.untrained import params_of
+from tests.support.random_models import params_of
 
 META = ROOT.parent / "shared" / "data" / "rlhf" / "hf_meta"
 

@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 
 import jsafe
-from experiments import rlhf_words
-from rlhf import folder, memory, stages
-from rlhf.data.samples import Sample
-from rlhf.generate import Sampling, generate
+from experiments.commands.rlhf import rlhf_words
+from rlhf.checkpoints import model_folder
+from rlhf.data.schemas import Sample
+from rlhf.generation.generate import Sampling, generate
 from rlhf.models import PUBLISHED, LanguageModel, ScoreModel
-from rlhf.reinforcement_options import ReinforcementOptions
-from rlhf.tokens import Tokenizer
-from rlhf.training import TrainingOptions
-from tests.rlhf.test_examples import Letters
+from rlhf.parallel import memory
+from rlhf.reinforcement.reinforcement_config import ReinforcementOptions
+from rlhf.tokenizer.tokenizer import Tokenizer
+from rlhf.training import stages
+from rlhf.training.supervised_trainer import TrainingOptions
+from tests.rlhf.data.test_encoding import Letters
 
 LETTERS = Tokenizer(Path("letters"), Letters(), 140, 1, 2, 0, "</s>")
 HALF = "bfloat16"
@@ -25,7 +27,7 @@ HALF = "bfloat16"
 
 @pytest.fixture(scope="module")
 def nano():
-    return folder.fresh("nano", LETTERS)
+    return model_folder.fresh("nano", LETTERS)
 
 
 def all_float32(tree):
@@ -66,7 +68,7 @@ def test_generation_and_reinforcement_keep_their_types_in_bfloat16(nano):
         )
     )(nano.params)
     assert f"bf16[{nano.config.num_layers},2,7," in str(traced)  # keys and values, at half the memory
-    judge = folder.with_scores(nano)
+    judge = model_folder.with_scores(nano)
     options = ReinforcementOptions(
         dtype=HALF, prompts_per_iteration=2, batch_size=2, cost_limit=0.0, ptx_coefficient=1.0
     )

@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from rlhf import flops, objectives
-from rlhf.data.examples import Supervised
-from rlhf.generate import Sampling, generate
+from rlhf.data.encoding import Supervised
+from rlhf.generation.generate import Sampling, generate
+from rlhf.losses import model_losses
 from rlhf.models import LanguageModel, ModelConfig, ScoreModel
-from rlhf.reinforcement_options import ReinforcementOptions
+from rlhf.parallel import flops
+from rlhf.reinforcement.reinforcement_config import ReinforcementOptions
 
 # One layer and one token: XLA counts what a loop does once, whatever the number of its turns.
 CONFIG = ModelConfig(
@@ -25,7 +26,7 @@ def params_of(model):
 
 def learn(params):
     batch = Supervised(IDS, IDS, MASK)
-    return jax.grad(lambda p: objectives.supervised(LANGUAGE)(p, batch).loss)(params)
+    return jax.grad(lambda p: model_losses.supervised(LANGUAGE)(p, batch).loss)(params)
 
 
 def draw(params):

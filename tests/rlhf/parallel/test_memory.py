@@ -4,10 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from rlhf import memory, objectives
-from rlhf.data.examples import Supervised
+from rlhf.data.encoding import Supervised
+from rlhf.losses import model_losses
 from rlhf.models import LanguageModel, ModelConfig
-from tests.rlhf.untrained import params_of
+from rlhf.parallel import memory
+from tests.support.random_models import params_of
 
 CONFIG = ModelConfig(
     vocab_size=500, hidden_size=64, intermediate_size=192, num_layers=3, num_heads=4, num_kv_heads=4, head_dim=16
@@ -27,7 +28,7 @@ def test_bytes_of_the_parameters_are_exact(params):
 
 
 def test_activations_are_within_a_factor_of_what_the_compiler_sets_aside(params):
-    loss = objectives.supervised(LanguageModel(CONFIG))
+    loss = model_losses.supervised(LanguageModel(CONFIG))
     ids = np.zeros((ROWS, LENGTH), np.int32)
     batch = Supervised(ids, ids, np.ones(ids.shape, bool))
     gradient = jax.jit(jax.grad(lambda p, b: loss(p, b).loss))

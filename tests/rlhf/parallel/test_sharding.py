@@ -14,15 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import cli
-from experiments.context import prepare
-from experiments.outcome import CommandError
+from experiments.cli import main
+from experiments.cli.devices import prepare
+from experiments.cli.result import CommandError
 from jsafe import runtime
-from rlhf import corpus, plans, sharding
+from rlhf.data import synthetic
 from rlhf.models import PUBLISHED, LanguageModel, parameter_count
-from tests.compilation import FLAGS
+from rlhf.parallel import plan as plans
+from rlhf.parallel import sharding
+from tests.support.compilation import FLAGS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MESHES = {"fsdp=8": 8, "fsdp=4,tensor=2": 8}
 
 
@@ -111,7 +113,7 @@ def environment(**more):
 @pytest.fixture(scope="module")
 def on_mesh():
     done = subprocess.run(
-        [sys.executable, "-m", "tests.rlhf.on_mesh"],
+        [sys.executable, "-m", "tests.support.sharding_subprocess"],
         capture_output=True,
         text=True,
         env=environment(),
@@ -176,12 +178,12 @@ def test_a_compiled_plan_holds_what_was_reckoned(on_mesh):
 
 
 def test_the_command_says_what_a_size_needs(capsys):
-    assert cli.main(["rlhf", "plan", "llama2-7b", "--mesh", "fsdp=4,tensor=2", "--json"]) == 0
+    assert main.main(["rlhf", "plan", "llama2-7b", "--mesh", "fsdp=4,tensor=2", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["bytes_per_device"] == plans.estimate(
         plans.Plan("sft", PUBLISHED["llama2-7b"]), over("fsdp=4,tensor=2")
     )
-    assert cli.main(["rlhf", "plan", "llama2-8b"]) == 2
+    assert main.main(["rlhf", "plan", "llama2-8b"]) == 2
     assert "did you mean 'llama3-8b'" in capsys.readouterr().err
 
 
@@ -208,7 +210,7 @@ def test_a_process_that_is_none_of_them_is_refused(given):
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory):
     path = tmp_path_factory.mktemp("texts") / "sft.jsonl"
-    rows = corpus.make(seed=0, answers=1, pairs=1)["sft"][:48]
+    rows = synthetic.make(seed=0, answers=1, pairs=1)["sft"][:48]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
@@ -225,7 +227,7 @@ def losses(where):
 
 def test_two_processes_have_the_loss_of_one_and_the_first_one_writes(texts, tmp_path):
     alone, both = tmp_path / "alone", tmp_path / "both"
-    assert cli.main(words(texts, alone)) == 0
+    assert main.main(words(texts, alone)) == 0
     env = environment(JAX_DISABLE_MOST_OPTIMIZATIONS="true")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -233,7 +235,7 @@ def test_two_processes_have_the_loss_of_one_and_the_first_one_writes(texts, tmp_
     many = ["--platform", "cpu", "--mesh", "data=2,fsdp=2", "--coordinator", address, "--processes", "2"]
     started = [
         subprocess.Popen(
-            [sys.executable, "-m", "experiments.cli", *words(texts, both, *many, "--process", str(number))],
+            [sys.executable, "-m", "experiments.cli.main", *words(texts, both, *many, "--process", str(number))],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -11,16 +11,18 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import jsafe
-from rlhf import lora, memory, peft, weights
-from rlhf.data.examples import Prompts
-from rlhf.generate import Sampling, generate
-from rlhf.lora import LoraOptions
+from rlhf.adapters import lora, peft
+from rlhf.adapters.lora import LoraOptions
+from rlhf.checkpoints import weight_files as weights
+from rlhf.data.encoding import Prompts
+from rlhf.generation.generate import Sampling, generate
 from rlhf.models import LanguageModel, ModelConfig, ScoreModel, low_rank, parameter_count
 from rlhf.models.low_rank import LowRank
-from rlhf.reinforcement import reinforcement_trainer, score_judge
-from rlhf.reinforcement_options import ReinforcementOptions
-from rlhf.training import Judgement, TrainingOptions, supervised_trainer
-from tests.rlhf.untrained import params_of
+from rlhf.parallel import memory
+from rlhf.reinforcement.policy_trainer import reinforcement_trainer, score_judge
+from rlhf.reinforcement.reinforcement_config import ReinforcementOptions
+from rlhf.training.supervised_trainer import Judgement, TrainingOptions, supervised_trainer
+from tests.support.random_models import params_of
 
 CONFIG = ModelConfig(
     vocab_size=40, hidden_size=24, intermediate_size=40, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=6,

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 import jsafe
-from rlhf import cost_window, losses
-from rlhf.data.examples import Prompts, Supervised
-from rlhf.generate import Sampling
+from rlhf.data.encoding import Prompts, Supervised
+from rlhf.generation.generate import Sampling
+from rlhf.losses import losses
 from rlhf.models import LanguageModel, ModelConfig, ScoreModel
-from rlhf.reinforcement import Judge, reinforcement_trainer
-from rlhf.reinforcement_options import ReinforcementOptions
-from tests.rlhf.untrained import params_of
+from rlhf.reinforcement import cost_window
+from rlhf.reinforcement.policy_trainer import Judge, reinforcement_trainer
+from rlhf.reinforcement.reinforcement_config import ReinforcementOptions
+from tests.support.random_models import params_of
 
 TINY = ModelConfig(
     vocab_size=10, hidden_size=16, intermediate_size=32, num_layers=1, num_heads=2, num_kv_heads=2, head_dim=8

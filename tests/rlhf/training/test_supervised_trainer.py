@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import jsafe
-from rlhf.descent import decayed
-from rlhf.schedules import schedule
-from rlhf.training import Judgement, TrainingOptions, supervised_trainer, updates_of
+from rlhf.training.adamw import decayed
+from rlhf.training.schedules import schedule
+from rlhf.training.supervised_trainer import Judgement, TrainingOptions, supervised_trainer, updates_of
 
 
 def test_the_cosine_schedule_has_the_published_values():

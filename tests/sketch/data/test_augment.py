@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sketch import augment
-from sketch.strokes import Drawings, pad, unpad
-from tests.sketch.quickdraw import cats, needs_data
+from sketch.data import augment
+from sketch.data.strokes import Drawings, pad, unpad
+from tests.support.quickdraw import cats, needs_data
 
 
 def spiral(n, seed=0):

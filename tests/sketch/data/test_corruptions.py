@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from sketch import damage, procedural
-from sketch.strokes import from_polylines, pad, scaled, to_polylines, unpad
+from sketch.data import corruptions, procedural
+from sketch.data.strokes import from_polylines, pad, scaled, to_polylines, unpad
 
 CATS = pad(procedural.drawings("cat", 16))
 ONE_STROKE = from_polylines([np.array([[0.0, 0], [200, 0], [200, 100], [10, 90]])])
@@ -21,7 +21,7 @@ def size_of(lines):
 
 
 def test_half_of_the_strokes_move_by_more_than_the_least_and_keep_their_shape():
-    found = jax.jit(damage.shift_strokes)(jax.random.key(0), CATS)
+    found = jax.jit(corruptions.shift_strokes)(jax.random.key(0), CATS)
     for before, after in zip(lines_of(CATS), lines_of(found), strict=True):
         ways = []
         for a, b in zip(before, after, strict=True):
@@ -33,7 +33,7 @@ def test_half_of_the_strokes_move_by_more_than_the_least_and_keep_their_shape():
 
 
 def test_a_share_of_the_strokes_goes_and_the_others_stay_where_they_were():
-    found = jax.jit(damage.remove_strokes)(jax.random.key(1), CATS)
+    found = jax.jit(corruptions.remove_strokes)(jax.random.key(1), CATS)
     for before, after in zip(lines_of(CATS), lines_of(found), strict=True):
         assert len(after) == len(before) - max(1, round(0.3 * len(before)))
         left = iter(before)
@@ -44,7 +44,7 @@ def test_a_share_of_the_strokes_goes_and_the_others_stay_where_they_were():
 def test_half_of_the_strokes_come_from_one_other_drawing_in_the_same_box():
     tall = pad([np.concatenate([d, np.zeros((400 - len(d), 3), np.float32)]) for d in unpad(CATS)])
     roomy = tall._replace(lengths=CATS.lengths)
-    found = jax.jit(damage.swap_strokes)(jax.random.key(2), roomy)
+    found = jax.jit(corruptions.swap_strokes)(jax.random.key(2), roomy)
     drawn = lines_of(CATS)
     donors = set()
     for number, after in enumerate(lines_of(found)):
@@ -62,7 +62,7 @@ def test_half_of_the_strokes_come_from_one_other_drawing_in_the_same_box():
 
 
 def test_swapping_never_needs_more_rows_than_there_are():
-    found = jax.jit(damage.swap_strokes)(jax.random.key(2), CATS)
+    found = jax.jit(corruptions.swap_strokes)(jax.random.key(2), CATS)
     assert found.rows.shape == CATS.rows.shape and max(found.lengths) <= CATS.rows.shape[1]
     for row, length in zip(np.asarray(found.rows), found.lengths, strict=True):
         assert row[length - 1, 2] == 1 and not row[length:].any()
@@ -70,7 +70,7 @@ def test_swapping_never_needs_more_rows_than_there_are():
 
 def test_every_point_trembles_with_the_deviation_that_was_drawn():
     many = pad(unpad(CATS) * 8)
-    found = jax.jit(damage.jitter)(jax.random.key(3), many)
+    found = jax.jit(corruptions.jitter)(jax.random.key(3), many)
     np.testing.assert_array_equal(found.rows[..., 2], many.rows[..., 2])
     shares = []
     for before, after in zip(lines_of(many), lines_of(found), strict=True):
@@ -79,7 +79,7 @@ def test_every_point_trembles_with_the_deviation_that_was_drawn():
 
 
 def test_a_cut_drawing_is_its_own_beginning():
-    found = jax.jit(damage.cut)(jax.random.key(4), pad([*unpad(CATS), ONE_STROKE, ONE_STROKE[:2]]))
+    found = jax.jit(corruptions.cut)(jax.random.key(4), pad([*unpad(CATS), ONE_STROKE, ONE_STROKE[:2]]))
     shares = np.asarray(found.lengths[:16]) / CATS.lengths
     assert 0.17 < shares.min() < 0.35 and 0.45 < shares.max() <= 0.6
     assert found.lengths[16:].tolist() == [2, 2]
@@ -90,10 +90,10 @@ def test_a_cut_drawing_is_its_own_beginning():
 
 def test_every_drawing_is_damaged_whatever_its_strokes_and_its_unit():
     many = pad([*unpad(CATS), *[ONE_STROKE] * 16])
-    found = jax.jit(damage.damaged)(jax.random.key(5), many)
-    small = jax.jit(damage.damaged)(jax.random.key(5), scaled(many, 0.01))
+    found = jax.jit(corruptions.damaged)(jax.random.key(5), many)
+    small = jax.jit(corruptions.damaged)(jax.random.key(5), scaled(many, 0.01))
     for before, after, tiny in zip(unpad(many), unpad(found), unpad(small), strict=True):
         assert len(before) != len(after) or np.abs(before[1:] - after[1:]).max() > 5
         np.testing.assert_allclose(tiny[:, :2] * 100, after[:, :2], atol=0.05)
     with pytest.raises(ValueError, match="strokes are swapped between drawings, and the batch has only one"):
-        damage.damaged(jax.random.key(0), pad([ONE_STROKE]))
+        corruptions.damaged(jax.random.key(0), pad([ONE_STROKE]))

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from sketch import files
-from sketch.files import Drawing
-from tests.sketch.quickdraw import DATA, cats, needs_data
+from sketch.data import drawing_files
+from sketch.data.drawing_files import Drawing
+from tests.support.quickdraw import DATA, cats, needs_data
 
 GOOD = np.array([[1, 2, 0], [3, 4, 1]], np.int16)
 
@@ -35,7 +35,7 @@ def test_vectors_are_read_with_what_is_known_of_them(tmp_path):
         label=np.array([1, 0]), names=np.array(["bird", "cat"]), recognized=np.array([True, False]),
         split=np.array([0, 1], np.uint8),
     )  # fmt: skip
-    (first, second), left_out = files.load(path)
+    (first, second), left_out = drawing_files.load(path)
     assert not left_out and first.source == f"{path}, row 0"
     assert (first.split, first.label, first.key_id, first.recognized) == ("train", "cat", 5, True)
     assert (second.split, second.label, second.key_id, second.recognized) == ("valid", "bird", 2**63 + 1, False)
@@ -49,11 +49,11 @@ def test_pickled_files_are_read_only_when_the_user_says_so(tmp_path):
     with pytest.raises(
         ValueError, match=r"sketchrnn.npz: array '\w+' holds pickled objects.*can run any code.*allow_p"
     ):
-        files.load(path)
-    drawings, _ = files.load(path, allow_pickle=True, label="cat")
+        drawing_files.load(path)
+    drawings, _ = drawing_files.load(path, allow_pickle=True, label="cat")
     assert [drawing.split for drawing in drawings] == ["train", "train", "valid", "test"]
     assert drawings[3].source == f"{path}, test row 0" and drawings[3].label == "cat"
-    np.testing.assert_array_equal(files.of_split(drawings, "test"), [[[3, 6, 0], [9, 12, 1]]])
+    np.testing.assert_array_equal(drawing_files.of_split(drawings, "test"), [[[3, 6, 0], [9, 12, 1]]])
 
 
 def test_simplified_and_raw_ndjson_are_told_apart_by_their_times(tmp_path):
@@ -64,7 +64,7 @@ def test_simplified_and_raw_ndjson_are_told_apart_by_their_times(tmp_path):
         "drawing": [[[0, 4], [0, 9]], [[4, 4, 2], [1, 2, 3]]],
     }
     raw = {"word": "cat", "drawing": [[[10.5, 20.5, 30.5], [7, 7, 7], [0, 9, 20]], [[20.5], [17], [30]]]}
-    (first, second), _ = files.load(lines(tmp_path / "cat.ndjson", [simplified, raw]))
+    (first, second), _ = drawing_files.load(lines(tmp_path / "cat.ndjson", [simplified, raw]))
     assert (first.label, first.key_id, first.recognized) == ("cat", 77, True)
     np.testing.assert_array_equal(first.strokes, [[0, 0, 0], [4, 9, 1], [0, -8, 0], [0, 1, 0], [-2, 1, 1]])
     # 20 wide, scaled to 255; the middle point lies on the line.
@@ -87,12 +87,12 @@ def test_a_drawing_that_cannot_be_used_is_named_or_left_out_and_counted(drawing,
     path = tmp_path / "official.npz"
     np.savez(path, train=objects([GOOD, drawing, GOOD]))
     with pytest.raises(ValueError, match=f"official.npz, train row 1: {message}"):
-        files.load(path, allow_pickle=True)
-    drawings, left_out = files.load(path, allow_pickle=True, skip=True)
+        drawing_files.load(path, allow_pickle=True)
+    drawings, left_out = drawing_files.load(path, allow_pickle=True, skip=True)
     assert len(drawings) == 2 and len(left_out) == 1 and "train row 1" in left_out[0]
     if drawing.ndim == 2 and drawing.shape[1] == 3 and drawing.dtype.kind == "f":
         with pytest.raises(ValueError, match=f"v.npz, row 1: {message}"):
-            files.load(vectors(tmp_path / "v.npz", [GOOD.astype(float), drawing, GOOD]))
+            drawing_files.load(vectors(tmp_path / "v.npz", [GOOD.astype(float), drawing, GOOD]))
 
 
 @pytest.mark.parametrize(
@@ -115,14 +115,14 @@ def test_a_line_that_cannot_be_used_is_named_or_left_out_and_counted(record, mes
     good = {"drawing": [[[0, 4], [0, 9]]]}
     path = lines(tmp_path / "cat.ndjson", [good, record, good])
     with pytest.raises(ValueError, match=f"cat.ndjson, row 1: {message}"):
-        files.load(path)
-    drawings, left_out = files.load(path, skip=True)
+        drawing_files.load(path)
+    drawings, left_out = drawing_files.load(path, skip=True)
     assert len(drawings) == 2 and len(left_out) == 1
 
 
 def test_ten_thousand_raw_points_on_few_lines_are_a_short_drawing(tmp_path):
     raw = {"drawing": [[list(range(10_000)), [0] * 10_000, list(range(10_000))]]}
-    (drawing,), _ = files.load(lines(tmp_path / "raw.ndjson", [raw]))
+    (drawing,), _ = drawing_files.load(lines(tmp_path / "raw.ndjson", [raw]))
     assert len(drawing.strokes) == 2
 
 
@@ -139,8 +139,8 @@ def test_a_row_that_no_drawing_can_be_is_one_rows_fault(row, message, tmp_path):
     path = tmp_path / "cat.ndjson"
     path.write_text(f'{{"drawing": [[[0, 4], [0, 9]]], "key_id": 1e999}}\n{row}\n')
     with pytest.raises(ValueError, match=f"cat.ndjson, row 1: {message}"):
-        files.load(path)
-    kept, left_out = files.load(path, skip=True)
+        drawing_files.load(path)
+    kept, left_out = drawing_files.load(path, skip=True)
     assert len(kept) == len(left_out) == 1 and kept[0].key_id is None
 
 
@@ -148,82 +148,82 @@ def test_files_cut_short_are_named(tmp_path):
     whole = lines(tmp_path / "cat.ndjson", [{"drawing": [[[0, 4], [0, 9]]]}] * 3).read_text()
     (tmp_path / "cat.ndjson").write_text(whole[:-15])
     with pytest.raises(ValueError, match="cat.ndjson, row 2: not JSON"):
-        files.load(tmp_path / "cat.ndjson")
-    assert len(files.load(tmp_path / "cat.ndjson", skip=True)[0]) == 2
+        drawing_files.load(tmp_path / "cat.ndjson")
+    assert len(drawing_files.load(tmp_path / "cat.ndjson", skip=True)[0]) == 2
     path = vectors(tmp_path / "v.npz", [GOOD] * 1000)
     for share in (0.0, 0.3, 0.7, 0.99):
         (tmp_path / "cut.npz").write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
         with pytest.raises(ValueError, match="cut.npz is damaged or not an npz file"):
-            files.load(tmp_path / "cut.npz")
+            drawing_files.load(tmp_path / "cut.npz")
     (tmp_path / "x.npz").write_text("not a zip")
     with pytest.raises(ValueError, match="x.npz is damaged or not an npz file"):
-        files.load(tmp_path / "x.npz")
+        drawing_files.load(tmp_path / "x.npz")
 
 
 def test_files_that_do_not_hold_together_are_named(tmp_path):
     path = tmp_path / "v.npz"
     np.savez(path, points=np.ones((4, 3)), offsets=np.array([0, 3, 2, 4]))
     with pytest.raises(ValueError, match="v.npz: 'offsets' must rise from 0 to the 4 rows of 'points'"):
-        files.load(path)
+        drawing_files.load(path)
     with pytest.raises(ValueError, match=r"v.npz: 'key_id' must have 2 entries, got \[1\]"):
-        files.load(vectors(path, [GOOD, GOOD], key_id=np.array([1])))
+        drawing_files.load(vectors(path, [GOOD, GOOD], key_id=np.array([1])))
     for name, wrong, more in (("split", 3, {}), ("split", -1, {}), ("label", -1, {"names": np.array(["cat"])})):
         with pytest.raises(ValueError, match=f"v.npz, row 1: its {name} is {wrong}, of . that there are"):
-            files.load(vectors(path, [GOOD, GOOD], **{name: np.array([0, wrong])}, **more))
+            drawing_files.load(vectors(path, [GOOD, GOOD], **{name: np.array([0, wrong])}, **more))
     for name, wrong in (
         ("label", np.array(["cat", "dog"])),
         ("split", np.array([0.0, np.nan])),
         ("key_id", ["a", "b"]),
     ):
         with pytest.raises(ValueError, match=f"v.npz: '{name}' must hold whole numbers, got"):
-            files.load(vectors(path, [GOOD, GOOD], **{name: wrong}))
+            drawing_files.load(vectors(path, [GOOD, GOOD], **{name: wrong}))
     np.savez(path, train=np.zeros((3, 784), np.uint8))
     with pytest.raises(ValueError, match="v.npz holds images under 'train'"):
-        files.load(path)
+        drawing_files.load(path)
     np.save(tmp_path / "v.npy", np.ones(3))
     (tmp_path / "v.npy").rename(path)
     with pytest.raises(ValueError, match="v.npz is damaged or not an npz file: it is no zip archive"):
-        files.load(path)
+        drawing_files.load(path)
     np.savez(path, images=np.ones(3))
     with pytest.raises(
         ValueError, match="v.npz holds images; expected 'points' and 'offsets', or Sketch-RNN's 'train'"
     ):
-        files.load(path)
+        drawing_files.load(path)
     with pytest.raises(ValueError, match="none.svg must end in .npz or .ndjson"):
         (tmp_path / "none.svg").write_text("")
-        files.load(tmp_path / "none.svg")
+        drawing_files.load(tmp_path / "none.svg")
     with pytest.raises(FileNotFoundError, match="there is no file"):
-        files.load(tmp_path / "none.npz")
+        drawing_files.load(tmp_path / "none.npz")
     with pytest.raises(ValueError, match=r"holds no drawings that can be used \(1 left out\)"):
-        files.load(vectors(path, [GOOD[1:]]), skip=True)
+        drawing_files.load(vectors(path, [GOOD[1:]]), skip=True)
 
 
 def test_the_split_of_a_drawing_does_not_depend_on_its_company():
     rng = np.random.default_rng(0)
     drawings = [Drawing(rng.normal(size=(5, 3)).astype(np.float32)) for _ in range(2000)]
-    splits = [drawing.split for drawing in files.assign_splits(drawings, valid=0.2, test=0.1)]
-    assert splits[7::3] == [d.split for d in files.assign_splits(drawings[7::3], valid=0.2, test=0.1)]
+    splits = [drawing.split for drawing in drawing_files.assign_splits(drawings, valid=0.2, test=0.1)]
+    assert splits[7::3] == [d.split for d in drawing_files.assign_splits(drawings[7::3], valid=0.2, test=0.1)]
     assert abs(splits.count("valid") / 2000 - 0.2) < 0.03 and abs(splits.count("test") / 2000 - 0.1) < 0.03
-    assert files.assign_splits([drawings[0]._replace(split="test")])[0].split == "test"
+    assert drawing_files.assign_splits([drawings[0]._replace(split="test")])[0].split == "test"
     with pytest.raises(ValueError, match="sum to less than 1"):
-        files.assign_splits(drawings, valid=0.6, test=0.4)
+        drawing_files.assign_splits(drawings, valid=0.6, test=0.4)
 
 
 def test_a_drawing_that_came_before_is_left_out():
     first, second, none = (Drawing(GOOD, key_id=number) for number in (1, 2, None))
-    assert files.without_duplicates([first, second, first, none, none], known=[second]) == [first, none, none]
+    assert drawing_files.without_duplicates([first, second, first, none, none], known=[second]) == [first, none, none]
 
 
 @needs_data
 def test_the_published_vectors_are_read_whole():
-    drawings, left_out = files.load(DATA / "cat_1800.npz", label="cat")
+    drawings, left_out = drawing_files.load(DATA / "cat_1800.npz", label="cat")
     assert (
         not left_out
-        and len(files.of_split(drawings, "train")) == 1600
-        and len(files.of_split(drawings, "valid")) == 200
+        and len(drawing_files.of_split(drawings, "train")) == 1600
+        and len(drawing_files.of_split(drawings, "valid")) == 200
     )
     for found, wanted in zip(drawings, cats(), strict=True):
         np.testing.assert_array_equal(found.strokes, wanted)
-    others, _ = files.load(DATA / "all345_25.npz")
+    others, _ = drawing_files.load(DATA / "all345_25.npz")
     assert len(others) == 8600 and len({drawing.label for drawing in others}) == 344
-    assert sum(drawing.label == "cat" for drawing in files.without_duplicates(others, drawings)) == 0
+    assert sum(drawing.label == "cat" for drawing in drawing_files.without_duplicates(others, drawings)) == 0

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from sketch import procedural, raster
-from sketch.files import checked
-from sketch.strokes import pad, to_polylines
+from sketch import raster
+from sketch.data import procedural
+from sketch.data.drawing_files import checked
+from sketch.data.strokes import pad, to_polylines
 
 
 def test_a_drawing_depends_on_its_class_its_number_and_the_seed_and_on_nothing_else():

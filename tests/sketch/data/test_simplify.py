@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sketch import simplify
-from tests.sketch.quickdraw import DATA, by_pen, cats, needs_data
+from sketch.data import simplify
+from tests.support.quickdraw import DATA, by_pen, cats, needs_data
 
 
 def test_a_drawing_is_moved_to_the_origin_and_scaled_by_its_longest_side():

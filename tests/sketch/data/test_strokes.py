@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from sketch import strokes
-from sketch.strokes import Drawings
-from tests.sketch.quickdraw import by_pen, cats, needs_data
+from sketch.data import strokes
+from sketch.data.strokes import Drawings
+from tests.support.quickdraw import by_pen, cats, needs_data
 
 # Two strokes by hand: (1, 2) -> (4, 6), pen up, (4, 0) -> (5, 0) -> (5, 1).
 LINES = [np.array([[1, 2], [4, 6]]), np.array([[4, 0], [5, 0], [5, 1]])]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sketch import svg
-from sketch.strokes import to_polylines
+from sketch.data import svg
+from sketch.data.strokes import to_polylines
 
 HEAD = '<svg xmlns="http://www.w3.org/2000/svg">'
 

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 import jsafe
-from sketch import judge, procedural, raster
-from sketch.judge import JudgeOptions, JudgeSize, TrainedJudge, calibrated, judge_stage, judged
-from sketch.strokes import Drawings, pad
-from tests.sketch.quickdraw import DATA, needs_data
+from sketch import raster
+from sketch.data import procedural
+from sketch.data.strokes import Drawings, pad
+from sketch.judges import classifier
+from sketch.judges.classifier import JudgeOptions, JudgeSize, TrainedJudge, calibrated, judge_stage, judged
+from tests.support.quickdraw import DATA, needs_data
 
 CLASSES = ("cat", "house", "sun")
 SIZES = {
@@ -55,7 +57,9 @@ def test_each_architecture_learns_to_tell_simple_things_apart(name, sets):
 def untrained(name="plain", classes=CLASSES):
     size = SIZES[name]
     one = Drawings(np.zeros((1, 5, 3)), np.ones(1, np.int32)) if name == "recurrent" else np.zeros((1, 28, 28))
-    params = jax.jit(lambda key: judge.Judge(size, len(classes)).init(key, judge.prepared(one)))(jax.random.key(0))
+    params = jax.jit(lambda key: classifier.Judge(size, len(classes)).init(key, classifier.prepared(one)))(
+        jax.random.key(0)
+    )
     return TrainedJudge(size, jax.tree.map(np.asarray, params), classes, 1.0)
 
 
@@ -94,11 +98,11 @@ def test_a_drawing_is_judged_the_same_in_any_company_and_any_unit(name, sets):
 
 def test_bitmaps_move_by_whole_pixels_as_far_as_is_said():
     images = jnp.zeros((500, 9, 9)).at[:, 4, 4].set(1.0)
-    found = np.asarray(judge.shifted(jax.random.key(0), images, 2))
+    found = np.asarray(classifier.shifted(jax.random.key(0), images, 2))
     assert (found.sum((1, 2)) == 1).all()
     _, rows, columns = np.nonzero(found)
     assert np.unique(rows).tolist() == np.unique(columns).tolist() == [2, 3, 4, 5, 6]
-    edge = judge.shifted(jax.random.key(0), jnp.ones((200, 9, 9)), 2)
+    edge = classifier.shifted(jax.random.key(0), jnp.ones((200, 9, 9)), 2)
     assert np.asarray(edge).sum((1, 2)).min() == 49  # what comes in is blank
 
 
@@ -144,7 +148,7 @@ def test_the_plain_judge_sees_people_s_cats_as_often_as_was_measured():
     """72.6 % of the cats within 4 points; about three minutes on one core."""
     jax.config.update("jax_disable_most_optimizations", False)
     (bitmaps, labels), (valid, valid_labels), cats = official_bitmaps()
-    size, options = judge.PRESETS["plain"]
+    size, options = classifier.PRESETS["plain"]
     stage = judge_stage(bitmaps, labels, valid, valid_labels, ("cat", *OTHERS), size, options)
     fitted = jsafe.fit(stage.trainer, iterations=stage.iterations, progress=False)
     model = calibrated(stage.finish(jax.tree.map(lambda leaf: leaf[0], fitted.state)), valid, valid_labels)
@@ -155,6 +159,6 @@ def test_the_plain_judge_sees_people_s_cats_as_often_as_was_measured():
 
 
 def test_presets_are_the_three_architectures():
-    assert {name: size.architecture for name, (size, _) in judge.PRESETS.items()} == {n: n for n in SIZES}
+    assert {name: size.architecture for name, (size, _) in classifier.PRESETS.items()} == {n: n for n in SIZES}
     with pytest.raises(ValueError, match="architecture must be one of"):
         dataclasses.replace(SIZES["plain"], architecture="planar")

@@ -6,12 +6,12 @@ import json
 import numpy as np
 import pytest
 
-from sketch import measures, tables
-from sketch.evaluation import MEAN, EvaluationOptions, evaluate
-from sketch.human import HumanTest
-from sketch.judging import seen
-from sketch.samples import Sample, sample
-from sketch.strokes import from_polylines, pad, unpad
+from sketch.data.strokes import from_polylines, pad, unpad
+from sketch.evaluation import metrics, tables
+from sketch.evaluation.compare import MEAN, EvaluationOptions, evaluate
+from sketch.evaluation.generated_sets import Sample, sample
+from sketch.evaluation.human_test_set import HumanTest
+from sketch.judges.judge_protocol import seen
 
 OPTIONS = EvaluationOptions(resamples=400, neighbours=3)
 NO_BITMAPS = np.zeros((0, 28, 28), np.uint8)
@@ -94,7 +94,7 @@ def test_recognisability_is_the_share_of_cats(world):
         honest = of(report.rows, judge=judge, system="honest", temperature=0.5)
         assert (honest["recognised"], honest["drawings"], honest["seeds"]) == (0.7, 120, 2)
         assert honest["recognised_by_seed"] == {"0": 0.7, "1": 0.7}
-        wilson = measures.wilson(84, 120)
+        wilson = metrics.wilson(84, 120)
         assert (honest["recognised_low"], honest["recognised_high"]) == (wilson.low, wilson.high)
         assert of(report.rows, judge=judge, system="narrow", best_of=1)["recognised"] == 1.0
     assert of(report.rows, judge="eye", system="human")["confident"] == 0.7
@@ -123,7 +123,7 @@ def test_sets_are_of_one_size_and_a_narrow_system_recalls_little(world):
     )  # fmt: skip
     features = seen("", Hand(), "cat", pad(human)).features
     order = np.random.default_rng([7, 0]).permutation(100)
-    expected = measures.frechet_distance(features[order[:50]], features[order[50:]])
+    expected = metrics.frechet_distance(features[order[:50]], features[order[50:]])
     assert of(one.rows, system="human")["fid"] == pytest.approx(expected)
 
 
@@ -152,11 +152,11 @@ def test_differences_are_of_one_setting_and_corrected(world):
     last = rows[-1]
     assert last["difference"] == pytest.approx(0.3) and 0.2 < last["low"] < 0.3 < last["high"] < 0.4
     assert last["p_value"] == last["p_holm"] == pytest.approx(2 / 401)  # the only one of its family
-    assert last["z_test_p"] == measures.two_proportions((120, 120), (84, 120))
+    assert last["z_test_p"] == metrics.two_proportions((120, 120), (84, 120))
     narrow, honest = (of(report.rows, judge="eye", system=s, temperature=0.5, best_of=1) for s in ("narrow", "honest"))
     assert last["recall_difference"] == narrow["recall"] - honest["recall"] < 0
     family = rows[:4]
-    expected = measures.holm([row["p_value"] for row in family])
+    expected = metrics.holm([row["p_value"] for row in family])
     np.testing.assert_array_equal([row["p_holm"] for row in family], expected)
     assert family[0]["low"] < 0 < family[0]["high"]
 
@@ -169,7 +169,7 @@ def test_a_report_is_the_same_again_and_json_holds_it(world):
 
 def test_bitmaps_of_people_are_judged_as_their_vectors_are(world):
     human, systems, *_ = world
-    from sketch.sheets import bitmaps
+    from sketch.render.contact_sheet import bitmaps
 
     images = bitmaps(human)
     few = {"honest": systems["honest"][:1]}

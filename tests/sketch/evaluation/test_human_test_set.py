@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sketch.human import human_drawings, unseen
-from tests.sketch.quickdraw import DATA, needs_data
+from sketch.evaluation.human_test_set import human_drawings, unseen
+from tests.support.quickdraw import DATA, needs_data
 
 GOOD = np.array([[1, 2, 0], [3, 4, 1]], np.int16)
 

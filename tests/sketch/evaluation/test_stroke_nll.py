@@ -5,9 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sketch import disorder, moments, predictor, raster
-from sketch.predictor import PredictorSize, TrainedPredictor
-from sketch.strokes import from_polylines, pad
+from sketch import raster
+from sketch.data import next_stroke_data
+from sketch.data.strokes import from_polylines, pad
+from sketch.evaluation import stroke_nll
+from sketch.models import predictor
+from sketch.models.predictor import PredictorSize, TrainedPredictor
 
 SIZE = PredictorSize(side=16, channels=(4, 8), features=8, latent_size=2, embedding_size=2, strokes=4)
 
@@ -20,20 +23,20 @@ def scribble(seed, strokes):
 @pytest.fixture(scope="module")
 def trained():
     network, blank = predictor.Predictor(SIZE), jnp.zeros((1, 16, 16))
-    moment = moments.Moment(blank, blank, blank, *[jnp.zeros(1)] * 5)
+    moment = next_stroke_data.Moment(blank, blank, blank, *[jnp.zeros(1)] * 5)
     params = jax.jit(network.init)(jax.random.key(0), moment, jax.random.key(1))
     return TrainedPredictor(SIZE, params)
 
 
 def test_each_stroke_has_the_loss_that_training_gives_it_alone(trained):
     drawings = [scribble(0, 3), scribble(1, 6), np.zeros((0, 3), np.float32), scribble(2, 1)]
-    found = disorder.stroke_losses(trained, drawings, batch=4)
+    found = stroke_nll.stroke_losses(trained, drawings, batch=4)
     assert [len(each) for each in found] == [3, 4, 0, 1]  # no more than the predictor looks at
 
     @jax.jit
     def training_loss(drawing):
         network = predictor.Predictor(SIZE)
-        moment = moments.at(raster.framed(drawing), jnp.array([2]), 16, 4)
+        moment = next_stroke_data.at(raster.framed(drawing), jnp.array([2]), 16, 4)
         seen = network.apply(trained.params, moment.canvas, moment.last, method="look")
         prior = network.apply(trained.params, seen, method="prior")
         posterior = network.apply(trained.params, seen, moment.next, method="posterior")
@@ -47,7 +50,7 @@ def test_each_stroke_has_the_loss_that_training_gives_it_alone(trained):
 
 def test_a_stroke_s_loss_depends_on_nothing_but_its_drawing(trained):
     drawings = [scribble(seed, 2) for seed in range(5)]
-    together = disorder.stroke_losses(trained, drawings, batch=4)
-    alone = disorder.stroke_losses(trained, [drawings[3] * np.float32([0.1, 0.1, 1])], batch=4)
+    together = stroke_nll.stroke_losses(trained, drawings, batch=4)
+    alone = stroke_nll.stroke_losses(trained, [drawings[3] * np.float32([0.1, 0.1, 1])], batch=4)
     np.testing.assert_allclose(alone[0], together[3], rtol=1e-4)
-    assert disorder.stroke_losses(trained, [np.zeros((0, 3), np.float32)])[0].shape == (0,)
+    assert stroke_nll.stroke_losses(trained, [np.zeros((0, 3), np.float32)])[0].shape == (0,)

@@ -8,9 +8,15 @@ import numpy as np
 import pytest
 
 import jsafe
-from sketch import discriminator, procedural
-from sketch.discriminator import DiscriminatorOptions, DiscriminatorSize, TrainedDiscriminator, discriminator_stage
-from sketch.strokes import pad, scaled
+from sketch.data import procedural
+from sketch.data.strokes import pad, scaled
+from sketch.models import discriminator
+from sketch.models.discriminator import (
+    DiscriminatorOptions,
+    DiscriminatorSize,
+    TrainedDiscriminator,
+    discriminator_stage,
+)
 
 SIZE = DiscriminatorSize(side=16, channels=(8, 16))
 OPTIONS = DiscriminatorOptions(

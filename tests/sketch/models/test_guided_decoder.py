@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 
 import jsafe
-from sketch import generator, moments, predictor, raster, stages, strokes
-from sketch.generator import GuidedOptions, GuidedPreset, guided_stage
-from sketch.mixture import Mixture
-from sketch.predictor import Predictor, PredictorSize, TrainedPredictor, guidance_size
-from sketch.sketch_rnn import Architecture
-from sketch.stages import SketchRNN
-from sketch.strokes import from_polylines, pad
-from tests.sketch.test_sketch_rnn import scrambled
+from sketch import raster
+from sketch.data import next_stroke_data, strokes
+from sketch.data.strokes import from_polylines, pad
+from sketch.models import guided_decoder, predictor
+from sketch.models.guided_decoder import GuidedOptions, GuidedPreset, guided_stage
+from sketch.models.mixture import Mixture
+from sketch.models.predictor import Predictor, PredictorSize, TrainedPredictor, guidance_size
+from sketch.models.sketch_rnn import Architecture
+from sketch.training import stages
+from sketch.training.stages import SketchRNN
+from tests.sketch.models.test_sketch_rnn import scrambled
 
 SIZE = PredictorSize(side=16, channels=(4, 8), features=8, latent_size=2, embedding_size=3, strokes=5)
 CONFIG = Architecture(encoder_size=3, decoder_cell="layer_norm", decoder_size=6, latent_size=2, mixtures=2)
@@ -50,19 +53,23 @@ def learned(trained, begun):
 
 
 def test_before_it_is_trained_its_losses_are_those_of_the_model_it_comes_from(trained, begun):
-    framed = generator.framed_on_host(pad(boxes(8), 16))
-    data, key, hyper = generator.told_copies(trained, framed, STILL), jax.random.key(3), {"kl_weight": jnp.float32(0.5)}
+    framed = guided_decoder.framed_on_host(pad(boxes(8), 16))
+    data, key, hyper = (
+        guided_decoder.told_copies(trained, framed, STILL),
+        jax.random.key(3),
+        {"kl_weight": jnp.float32(0.5)},
+    )
     scaled = strokes.scaled(data.drawings, 1 / begun.scale_factor)
     wide = dataclasses.replace(CONFIG, extra_inputs=guidance_size(SIZE))
     stage = guided_stage(boxes(8), (), trained, GuidedPreset(CONFIG, STILL), start=begun)
     params = jax.jit(stage.trainer.init)(key).params["model"]
     assert np.abs(data.embedding).std() > 1e-2  # what it is told is not nothing
-    found = jax.jit(generator.validation_loss(wide, SIZE, begun.scale_factor, STILL))(params, data, key)
+    found = jax.jit(guided_decoder.validation_loss(wide, SIZE, begun.scale_factor, STILL))(params, data, key)
     wanted = jax.jit(stages.validation_loss(CONFIG, STILL))(begun.params, scaled, key)
     assert found.metrics.keys() == wanted.metrics.keys()
     for name in wanted.metrics:
         np.testing.assert_allclose(found.metrics[name], wanted.metrics[name], rtol=1e-6, err_msg=name)
-    training = jax.jit(generator.training_loss(wide, SIZE, begun.scale_factor, STILL))
+    training = jax.jit(guided_decoder.training_loss(wide, SIZE, begun.scale_factor, STILL))
     found = training(params, data, key, jnp.int32(700), hyper)
     weight = 0.5 - 0.49 * 0.99995**700
     kl = max(float(found.metrics["kl"]), 0.2)
@@ -92,8 +99,8 @@ def test_it_is_taken_up_where_it_was_left_and_refuses_a_model_told_otherwise(lea
 
 
 def test_copies_are_changed_drawings_with_what_the_predictor_says_of_them(trained):
-    drawings = generator.framed_on_host(pad(boxes(5), 16))
-    still = generator.told_copies(trained, drawings, dataclasses.replace(STILL, copies=3))
+    drawings = guided_decoder.framed_on_host(pad(boxes(5), 16))
+    still = guided_decoder.told_copies(trained, drawings, dataclasses.replace(STILL, copies=3))
     order = np.argsort([(rows[:, 2] > 0).sum() for rows in drawings.rows], kind="stable")
     np.testing.assert_allclose(still.drawings.rows, drawings.rows[np.repeat(order, 3)], atol=2e-3)
     network, blank = Predictor(SIZE), jnp.zeros((1, 16, 16))
@@ -102,15 +109,15 @@ def test_copies_are_changed_drawings_with_what_the_predictor_says_of_them(traine
     low, high = said.min(axis=0) - said.std(axis=0), said.max(axis=0) + said.std(axis=0)
     first = still.embedding[:, 0]  # of the blank canvas: alike but for the latent vector
     assert ((low < first) & (first < high)).all() and len(np.unique(first[:, 0])) == 15
-    count = np.asarray(moments.stroke_count(still.drawings))
+    count = np.asarray(next_stroke_data.stroke_count(still.drawings))
     assert all(row[: k + 1].any(axis=-1).all() for row, k in zip(still.embedding, count, strict=True))
-    changed = generator.told_copies(trained, drawings, dataclasses.replace(OPTIONS, copies=2))
+    changed = guided_decoder.told_copies(trained, drawings, dataclasses.replace(OPTIONS, copies=2))
     places = np.asarray(raster.framed_places(changed.drawings))
     for rows, length, place in zip(*changed.drawings, places, strict=True):
         assert not rows[length:].any() and np.ptp(place[:length], axis=0).max() == pytest.approx(255, abs=0.01)
     assert np.abs(changed.drawings.rows[0] - changed.drawings.rows[1]).max() > 1
-    again = generator.told_copies(trained, drawings, dataclasses.replace(OPTIONS, copies=2))
-    other = generator.told_copies(trained, drawings, dataclasses.replace(OPTIONS, copies=2, copies_seed=1))
+    again = guided_decoder.told_copies(trained, drawings, dataclasses.replace(OPTIONS, copies=2))
+    other = guided_decoder.told_copies(trained, drawings, dataclasses.replace(OPTIONS, copies=2, copies_seed=1))
     np.testing.assert_array_equal(again.drawings.rows, changed.drawings.rows)
     assert np.abs(other.drawings.rows - changed.drawings.rows).max() > 1
 
@@ -137,12 +144,14 @@ def ink_by_hand(line, side):
 
 def test_the_loss_of_looks_is_the_cross_entropy_of_a_stroke_drawn_from_the_true_points():
     line = np.array([[30.0, 40], [150, 60], [200, 220]])
-    drawings = generator.framed_on_host(pad([from_polylines([line])], 6))
+    drawings = guided_decoder.framed_on_host(pad([from_polylines([line])], 6))
     true = np.asarray(raster.framed_places(drawings))[0, :3]
     miss = np.array([[4.0, -6], [10, 3], [-7, 12]])
     offsets = np.zeros((1, 6, 2))
     offsets[0, :3] = (drawings.rows[0, :3, :2] + miss) / 32.0
-    looks = jax.jit(lambda offsets: generator.stroke_loss(expected(offsets), drawings, jax.random.key(0), 32.0, 32))
+    looks = jax.jit(
+        lambda offsets: guided_decoder.stroke_loss(expected(offsets), drawings, jax.random.key(0), 32.0, 32)
+    )
     target, _ = ink_by_hand(true, 32)
     ink = np.clip(ink_by_hand(true + miss, 32)[1], 1e-4, 1 - 1e-4)
     wanted = -np.mean(target * np.log(ink) + (1 - target) * np.log(1 - ink))
@@ -156,11 +165,11 @@ def test_the_loss_of_looks_is_the_cross_entropy_of_a_stroke_drawn_from_the_true_
 def test_every_stroke_is_looked_at_alone():
     """Of two strokes, one foreseen and one not, about half the draws find nothing amiss."""
     lines = [np.array([[0.0, 0], [255, 0]]), np.array([[0.0, 255], [255, 255]])]
-    drawings = generator.framed_on_host(pad([from_polylines(lines)] * 64, 5))
+    drawings = guided_decoder.framed_on_host(pad([from_polylines(lines)] * 64, 5))
     offsets = np.asarray(drawings.rows[..., :2]).copy()
-    right = generator.stroke_loss(expected(offsets), drawings, jax.random.key(0), 1.0, 16)
+    right = guided_decoder.stroke_loss(expected(offsets), drawings, jax.random.key(0), 1.0, 16)
     offsets[:, 2:4, 1] -= 60
-    half = generator.stroke_loss(expected(offsets), drawings, jax.random.key(0), 1.0, 16)
+    half = guided_decoder.stroke_loss(expected(offsets), drawings, jax.random.key(0), 1.0, 16)
     offsets[:, :2, 1] += 60
-    both = generator.stroke_loss(expected(offsets), drawings, jax.random.key(0), 1.0, 16)
+    both = guided_decoder.stroke_loss(expected(offsets), drawings, jax.random.key(0), 1.0, 16)
     assert 0.35 < float((half - right) / (both - right)) < 0.65

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sketch.convolution import Conv, convolved
+from sketch.models.matmul_conv import Conv, convolved
 
 
 @pytest.mark.parametrize("size, side, stride", [(3, 7, 1), (3, 7, 2), (3, 8, 2), (1, 5, 2), (5, 9, 3)])

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import log_softmax
 from scipy.stats import multivariate_normal
 
-from sketch import mixture
+from sketch.models import mixture
 
 COMPONENTS = 20
 

@@ -5,10 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sketch import discriminator, judge, networks, predictor, procedural, raster, sketch_rnn
-from sketch.moments import view
-from sketch.sketch_rnn import Architecture
-from sketch.strokes import batch_to_stroke5, pad
+from sketch import raster
+from sketch.data import procedural
+from sketch.data.next_stroke_data import view
+from sketch.data.strokes import batch_to_stroke5, pad
+from sketch.judges import classifier
+from sketch.models import discriminator, networks, predictor, sketch_rnn
+from sketch.models.sketch_rnn import Architecture
 
 CATS = pad(procedural.drawings("cat", 3))
 
@@ -47,10 +50,10 @@ def test_predictor_discriminator_and_judges():
     np.testing.assert_allclose(odds, discriminator.recognisability(size)(params, CATS), atol=1e-4)
     bitmaps = np.random.default_rng(0).integers(0, 255, (3, 28, 28), np.uint8)
     for architecture, inputs in (("plain", bitmaps), ("residual", bitmaps), ("recurrent", CATS)):
-        size = judge.JudgeSize(architecture=architecture, channels=(4, 4, 4), features=6, units=5)
+        size = classifier.JudgeSize(architecture=architecture, channels=(4, 4, 4), features=6, units=5)
         network = networks.judge(size, 2)
         params = network.init(jax.random.key(2))
         logits = network.apply(params, inputs)
-        trained = judge.TrainedJudge(size, params, ("cat", "dog"), 1.5)
-        chances = judge.judged(trained, inputs).probabilities
+        trained = classifier.TrainedJudge(size, params, ("cat", "dog"), 1.5)
+        chances = classifier.judged(trained, inputs).probabilities
         np.testing.assert_allclose(chances, jax.nn.softmax(logits / trained.temperature), atol=1e-4)

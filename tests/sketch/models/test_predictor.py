@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sketch import moments, predictor, procedural, raster, sketch_rnn
-from sketch.moments import Moment
-from sketch.predictor import Predictor, PredictorOptions, PredictorSize, Suggestion
-from sketch.sketch_rnn import Architecture, Latent
-from sketch.strokes import batch_to_stroke5, from_polylines, pad
+from sketch import raster
+from sketch.data import next_stroke_data, procedural
+from sketch.data.next_stroke_data import Moment
+from sketch.data.strokes import batch_to_stroke5, from_polylines, pad
+from sketch.models import predictor, sketch_rnn
+from sketch.models.predictor import Predictor, PredictorOptions, PredictorSize, Suggestion
+from sketch.models.sketch_rnn import Architecture, Latent
 
 SIZE = PredictorSize(side=16, channels=(8, 16), features=32, latent_size=4, embedding_size=5, strokes=6)
 LINES = [np.array([[0, 0], [255, 0], [255, 255]]), np.array([[0, 255], [0, 100]])]
@@ -33,9 +35,9 @@ def test_a_framed_drawing_is_drawn_as_before_and_says_where_it_begins():
 
 def test_the_moments_of_a_drawing_of_two_strokes_by_hand():
     drawings = framed(pad([from_polylines(LINES)] * 4, 7))
-    found = jax.jit(lambda d: moments.at(d, jnp.array([0, 1, 2, 0]), 64, 6))(drawings)
+    found = jax.jit(lambda d: next_stroke_data.at(d, jnp.array([0, 1, 2, 0]), 64, 6))(drawings)
     first, second = (
-        np.asarray(raster.exact(framed(pad([from_polylines(part)])), moments.view(64), places=place))[0]
+        np.asarray(raster.exact(framed(pad([from_polylines(part)])), next_stroke_data.view(64), places=place))[0]
         for part, place in (([LINES[0]], LINES[0][None] + 0.5), ([LINES[1]], LINES[1][None] + 0.5))
     )
     blank = np.zeros((64, 64))
@@ -54,7 +56,7 @@ def test_the_moments_of_a_drawing_of_two_strokes_by_hand():
 
 def test_every_moment_of_a_drawing_is_as_likely_as_the_others():
     drawings = framed(pad([from_polylines(LINES)] * 600, 5))
-    found = jax.jit(lambda d: moments.anywhere(jax.random.key(0), d, 8, 6))(drawings)
+    found = jax.jit(lambda d: next_stroke_data.anywhere(jax.random.key(0), d, 8, 6))(drawings)
     assert found.over.mean() == pytest.approx(1 / 3, abs=0.06)
     assert (found.canvas.sum((1, 2)) == 0).mean() == pytest.approx(1 / 3, abs=0.06)
 
@@ -63,7 +65,7 @@ def test_a_drawing_without_a_last_lift_has_all_its_strokes():
     rows = from_polylines(LINES)
     rows[-1, 2] = 0
     drawings = pad([rows, rows[:2], rows[:0]], 7)
-    assert moments.stroke_count(drawings).tolist() == [2, 1, 0]
+    assert next_stroke_data.stroke_count(drawings).tolist() == [2, 1, 0]
 
 
 def test_what_a_predictor_says_changes_no_decoder_before_it_is_trained():

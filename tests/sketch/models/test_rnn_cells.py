@@ -5,15 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sketch import cells
-from sketch.cells import Dropout
-from tests.sketch import cells_by_hand
+from sketch.models import rnn_cells
+from sketch.models.rnn_cells import Dropout
+from tests.support import numpy_rnn_cells
 
 UNITS, INPUTS, BATCH, TIME = 7, 5, 3, 6
 KINDS = {
-    "lstm": cells.lstm(UNITS),
-    "layer_norm": cells.layer_norm_lstm(UNITS),
-    "hyper": cells.hyper_lstm(UNITS, hyper_units=4, embedding=3),
+    "lstm": rnn_cells.lstm(UNITS),
+    "layer_norm": rnn_cells.layer_norm_lstm(UNITS),
+    "hyper": rnn_cells.hyper_lstm(UNITS, hyper_units=4, embedding=3),
 }
 
 
@@ -37,8 +37,8 @@ def test_a_cell_is_the_published_one_with_dropout_and_ends_of_sequences(name):
 
     @jax.jit
     def both(params, x, flat):
-        whole = cells.read(cell, params, x, cell.carry(flat), dropout=dropout)
-        return whole, cells.read(cell, params, x, cell.carry(flat), lengths=lengths, dropout=dropout)
+        whole = rnn_cells.read(cell, params, x, cell.carry(flat), dropout=dropout)
+        return whole, rnn_cells.read(cell, params, x, cell.carry(flat), lengths=lengths, dropout=dropout)
 
     (carry, outputs), (ended, _) = both(params, x, flat)
     masks = np.array([dropout.gain(jnp.int32(t), (BATCH, UNITS)) for t in range(TIME)])
@@ -46,11 +46,11 @@ def test_a_cell_is_the_published_one_with_dropout_and_ends_of_sequences(name):
     edges = np.cumsum(cell.layout)[:-1]
     for row in range(BATCH):
         state = tuple(np.split(flat[row].astype(float), edges))
-        wanted, last = cells_by_hand.read(name, doubles(params), x[row], state, masks[:, row])
+        wanted, last = numpy_rnn_cells.read(name, doubles(params), x[row], state, masks[:, row])
         np.testing.assert_allclose(outputs[row], wanted, atol=1e-5)
         for ours, theirs in zip(carry, last, strict=True):
             np.testing.assert_allclose(ours[row], theirs, atol=1e-5)
-        _, early = cells_by_hand.read(name, doubles(params), x[row, : lengths[row]], state, masks[:, row])
+        _, early = numpy_rnn_cells.read(name, doubles(params), x[row, : lengths[row]], state, masks[:, row])
         for ours, theirs in zip(ended, early, strict=True):
             np.testing.assert_allclose(ours[row], theirs, atol=1e-5)
 
@@ -61,24 +61,26 @@ def test_more_inputs_change_nothing_until_they_are_trained(name):
     params, x = scrambled(cell), jax.random.normal(jax.random.key(3), (BATCH, TIME, INPUTS))
     more = jax.random.normal(jax.random.key(4), (BATCH, TIME, 2))
     wide = cell.widen(params, INPUTS, 2)
-    _, plain = cells.read(cell, params, x, cell.empty(BATCH))
-    _, same = cells.read(cell, wide, jnp.concatenate([x, more], -1), cell.empty(BATCH))
+    _, plain = rnn_cells.read(cell, params, x, cell.empty(BATCH))
+    _, same = rnn_cells.read(cell, wide, jnp.concatenate([x, more], -1), cell.empty(BATCH))
     np.testing.assert_allclose(same, plain, atol=1e-6)
-    slope = jax.grad(lambda p: cells.read(cell, p, jnp.concatenate([x, more], -1), cell.empty(BATCH))[1].sum())(wide)
+    slope = jax.grad(lambda p: rnn_cells.read(cell, p, jnp.concatenate([x, more], -1), cell.empty(BATCH))[1].sum())(
+        wide
+    )
     assert np.abs(slope["input"][INPUTS:]).min() > 0
 
 
 def test_cells_begin_as_published():
-    lstm = cells.lstm(64).init(jax.random.key(0), 5)
+    lstm = rnn_cells.lstm(64).init(jax.random.key(0), 5)
     bound = np.sqrt(6 / (5 + 256))
     assert 0.98 * bound < np.abs(lstm["input"]).max() <= bound and not lstm["bias"].any()
     for gate in range(4):
         block = np.asarray(lstm["recurrent"][:, 64 * gate : 64 * (gate + 1)])
         np.testing.assert_allclose(block @ block.T, np.eye(64), atol=1e-5)
     assert np.abs(lstm["recurrent"][:, :64] - lstm["recurrent"][:, 64:128]).max() > 0.1
-    norm = cells.layer_norm_lstm(64).init(jax.random.key(0), 5)
+    norm = rnn_cells.layer_norm_lstm(64).init(jax.random.key(0), 5)
     assert (norm["gate_scale"] == 1).all() and not norm["gate_shift"].any() and "bias" not in norm
-    hyper = cells.hyper_lstm(64).init(jax.random.key(0), 5)
+    hyper = rnn_cells.hyper_lstm(64).init(jax.random.key(0), 5)
     assert hyper["hyper"]["input"].shape == (5 + 64, 4 * 256) and not hyper["shift_spread"].any()
     assert not hyper["scale_kernel"].any() and (hyper["scale_bias"] == 1).all()
     # Each row is scaled by 32 * 1 * 0.1 / 32 at first.
@@ -94,4 +96,4 @@ def test_dropout_keeps_the_share_it_is_told_to():
 
 def test_an_unknown_cell_is_answered_with_the_nearest():
     with pytest.raises(ValueError, match=r"got 'layernorm'; did you mean 'layer_norm'\?"):
-        cells.make("layernorm", 3)
+        rnn_cells.make("layernorm", 3)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from sketch import mixture, sketch_rnn
-from sketch.cells import Dropout
-from sketch.sketch_rnn import Architecture, Latent
-from tests.sketch import cells_by_hand
-from tests.sketch.test_cells import doubles
-from tests.sketch.test_mixture import by_scipy
+from sketch.models import mixture, sketch_rnn
+from sketch.models.rnn_cells import Dropout
+from sketch.models.sketch_rnn import Architecture, Latent
+from tests.sketch.models.test_mixture import by_scipy
+from tests.sketch.models.test_rnn_cells import doubles
+from tests.support import numpy_rnn_cells
 
 SMALL = {"encoder_size": 4, "decoder_size": 6, "latent_size": 3, "mixtures": 2}
 LENGTHS = np.array([5, 3])
@@ -71,7 +71,7 @@ def test_encoder_and_decoder_are_the_published_ones(cell):
         real, ends = rows[row, :length].astype(float), []
         for name, x in (("forward", real), ("backward", real[::-1])):
             state = tuple(np.zeros(width) for width in config.encoder.layout)
-            ends.append(cells_by_hand.read(cell, p["encoder"][name], x, state)[0][-1])
+            ends.append(numpy_rnn_cells.read(cell, p["encoder"][name], x, state)[0][-1])
         read = np.concatenate(ends)
         mean = read @ p["mean"]["kernel"] + p["mean"]["bias"]
         np.testing.assert_allclose(latent.mean[row], mean, atol=1e-5)
@@ -81,7 +81,7 @@ def test_encoder_and_decoder_are_the_published_ones(cell):
         state = tuple(np.split(flat, np.cumsum(config.decoder.layout)[:-1]))
         told = np.concatenate([[[0, 0, 1, 0, 0]], rows[row, :-1]])
         x = np.concatenate([told, np.tile(mean, (5, 1))], axis=1)
-        y = cells_by_hand.read(cell, p["decoder"], x, state)[0] @ p["output"]["kernel"] + p["output"]["bias"]
+        y = numpy_rnn_cells.read(cell, p["decoder"], x, state)[0] @ p["output"]["kernel"] + p["output"]["bias"]
         ours = jax.tree.map(lambda leaf, row=row: np.asarray(leaf[row]), predicted)
         np.testing.assert_allclose(ours.pen, y[:, :3], atol=2e-5)
         np.testing.assert_allclose(ours.weight, y[:, 3:5], atol=2e-5)

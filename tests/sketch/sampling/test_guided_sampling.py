@@ -8,15 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sketch import candidates, inspect, mixture, predictor, sampling, sketch_rnn
-from sketch.candidates import Inspection, Lanes, Pen, Tries
-from sketch.inspect import draw_guided
-from sketch.predictor import Predictor, PredictorSize, TrainedPredictor, guidance_size
-from sketch.sampling import Drawn
-from sketch.sketch_rnn import Architecture
-from sketch.stages import SketchRNN
-from sketch.strokes import batch_from_stroke5, scaled
-from tests.sketch.test_sketch_rnn import SMALL, scrambled
+from sketch.data.strokes import batch_from_stroke5, scaled
+from sketch.models import mixture, predictor, sketch_rnn
+from sketch.models.predictor import Predictor, PredictorSize, TrainedPredictor, guidance_size
+from sketch.models.sketch_rnn import Architecture
+from sketch.sampling import guided_sampling, sample, stroke_candidates
+from sketch.sampling.guided_sampling import draw_guided
+from sketch.sampling.sample import Drawn
+from sketch.sampling.stroke_candidates import Inspection, Lanes, Pen, Tries
+from sketch.training.stages import SketchRNN
+from tests.sketch.models.test_sketch_rnn import SMALL, scrambled
 
 SIZE = PredictorSize(side=16, channels=(4, 8), features=8, latent_size=2, embedding_size=3, strokes=4)
 FREE = Architecture(conditional=False, **SMALL)
@@ -96,7 +97,7 @@ def test_at_temperature_0_the_likeliest_is_drawn_whatever_is_chosen(seer, config
         rows[0, :, 2:].argmax(-1)[: length + 1], np.argmax(predicted.pen[0], -1)[: length + 1]
     )
     if not config.extra_inputs:
-        plain = sampling.sample(config, generator.params, jax.random.key(0), jnp.zeros(2), 16)
+        plain = sample.sample(config, generator.params, jax.random.key(0), jnp.zeros(2), 16)
         np.testing.assert_allclose(drawn.rows, plain.rows, atol=1e-5)
 
 
@@ -116,7 +117,7 @@ def test_choosing_without_weights_changes_no_distribution(seer):
     generator, count = model(FREE, (0.0, 0.5, -0.5)), 1500
     how = dataclasses.replace(NOTHING, points=3, temperature=1.0)
     drawn = jax.jit(lambda key: draw_guided(generator, seer, key, jnp.ones(count), 12, how))(jax.random.key(0))
-    plain = jax.jit(lambda key: sampling.sample(FREE, generator.params, key, jnp.ones(count), 12))(jax.random.key(1))
+    plain = jax.jit(lambda key: sample.sample(FREE, generator.params, key, jnp.ones(count), 12))(jax.random.key(1))
     for measure in (
         lambda rows: (rows[..., 4] == 0).sum(1),
         lambda rows: rows[..., 3].sum(1),
@@ -139,7 +140,7 @@ def test_strokes_begin_where_the_predictor_says_if_any_candidate_does(seer):
     alone, inspected = (
         (np.asarray(jax.jit(draw)(jax.random.key(0)).rows)[:, 0, 0] > 0).mean()
         for draw in (
-            lambda key: sampling.sample(FREE, generator.params, key, jnp.ones(count), 4),
+            lambda key: sample.sample(FREE, generator.params, key, jnp.ones(count), 4),
             lambda key: draw_guided(generator, TrainedPredictor(SIZE, params), key, jnp.ones(count), 4, how),
         )
     )
@@ -171,13 +172,13 @@ def test_the_best_candidate_is_kept_by_a_score_by_hand():
         wanted[i, j] = 3.0 * np.mean(images[i, j] * np.log(m) + (1 - images[i, j]) * np.log(1 - m))
         wanted[i, j] += 0.7 * lanes.start[i, held.cell[i, j]] if held.cell[i, j] >= 0 else 0.0
         wanted[i, j] += 1.3 * held.total[i, j] / held.length[i, j]
-    np.testing.assert_allclose(candidates.scores(how, lanes, held, images), wanted, rtol=1e-4)
+    np.testing.assert_allclose(stroke_candidates.scores(how, lanes, held, images), wanted, rtol=1e-4)
     key = jax.random.key(0)
-    np.testing.assert_array_equal(candidates.choice(how, key, lanes, held, images), wanted.argmax(1))
+    np.testing.assert_array_equal(stroke_candidates.choice(how, key, lanes, held, images), wanted.argmax(1))
     # One that ends the drawing is not compared: the first decides for all.
     held.rows[:, :, 0, 2:] = np.where(wanted[..., None] == wanted.max(1)[:, None, None], [0.0, 0, 1], [1.0, 0, 0])
     held.rows[0, 0, 0, 2:] = [0, 0, 1]
-    found = candidates.choice(how, key, lanes, held, images)
+    found = stroke_candidates.choice(how, key, lanes, held, images)
     rest = np.where(held.rows[:, :, 0, 4] > 0, -np.inf, wanted).argmax(1)
     assert found.tolist() == [0, *[0 if held.rows[i, 0, 0, 4] else rest[i] for i in (1, 2)]]
 
@@ -188,8 +189,11 @@ def test_a_warm_choice_is_the_softmax_of_the_scores():
     lanes, held = jax.tree.map(lambda x: jnp.repeat(jnp.asarray(x), 4000, axis=0), (lanes, held))
     lanes = lanes._replace(drawing=jnp.arange(4000))
     images = jnp.repeat(jnp.asarray(images), 4000, axis=0)
-    share = np.bincount(np.asarray(candidates.choice(how, jax.random.key(0), lanes, held, images)), minlength=5) / 4000
-    weight = np.exp(np.asarray(candidates.scores(how, lanes, held, images)[0], float) / 0.8)
+    share = (
+        np.bincount(np.asarray(stroke_candidates.choice(how, jax.random.key(0), lanes, held, images)), minlength=5)
+        / 4000
+    )
+    weight = np.exp(np.asarray(stroke_candidates.scores(how, lanes, held, images)[0], float) / 0.8)
     np.testing.assert_allclose(share, weight / weight.sum(), atol=0.03)
 
 
@@ -198,7 +202,7 @@ def test_likelier_strokes_are_kept_where_the_likelihood_counts(seer):
     how = Inspection(candidates=6, ink=0.0, start=0.0, likelihood=1.0)
     for draw in (
         lambda key: draw_guided(generator, seer, key, jnp.ones(64), 16, how),
-        lambda key: sampling.sample(FREE, generator.params, key, jnp.ones(64), 16),
+        lambda key: sample.sample(FREE, generator.params, key, jnp.ones(64), 16),
     ):
         drawn = jax.jit(draw)(jax.random.key(0))
         mean.append(np.mean(drawn.log_probability / ((drawn.rows[..., 4] == 0).sum(1) + 1)))
@@ -252,7 +256,7 @@ def test_what_does_not_fit_is_refused(seer, config, seen, how, message):
 def test_without_predictor_and_inspection_it_is_plain_sampling():
     generator = model(FREE)
     ours = draw_guided(generator, None, jax.random.key(0), jnp.ones(3), 6)
-    theirs = sampling.sample(FREE, generator.params, jax.random.key(0), jnp.ones(3), 6)
+    theirs = sample.sample(FREE, generator.params, jax.random.key(0), jnp.ones(3), 6)
     np.testing.assert_array_equal(ours.rows, theirs.rows)
 
 
@@ -262,7 +266,7 @@ def test_the_best_of_several_drawings_is_kept_with_its_rank_by_hand():
         pen = jnp.broadcast_to(jnp.array([1.0, 0, 0]), (5, 2, 3))
         return Drawn(jnp.concatenate([offsets, pen], axis=-1), offsets[:, 0, 0])
 
-    found = jax.jit(inspect.best_of(lambda drawings: drawings.rows[:, 1, 0] - 0.5, draw, 4))(jax.random.key(3))
+    found = jax.jit(guided_sampling.best_of(lambda drawings: drawings.rows[:, 1, 0] - 0.5, draw, 4))(jax.random.key(3))
     every = [draw(key) for key in jax.random.split(jax.random.key(3), 4)]
     score = np.array([drawn.rows[:, 1, 0] - 0.5 for drawn in every])
     best = score.argmax(axis=0)
@@ -274,4 +278,4 @@ def test_the_best_of_several_drawings_is_kept_with_its_rank_by_hand():
         np.testing.assert_allclose(found.drawn.rows[i], every[which].rows[i], rtol=1e-6)
         assert found.drawn.log_probability[i] == every[which].log_probability[i]
     with pytest.raises(ValueError, match="n must be at least 1, got 0"):
-        inspect.best_of(lambda d: d, draw, 0)
+        guided_sampling.best_of(lambda d: d, draw, 0)

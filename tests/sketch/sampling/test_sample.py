@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sketch import mixture, sampling, sketch_rnn
-from sketch.sketch_rnn import Architecture
-from tests.sketch.test_sketch_rnn import SMALL, scrambled
+from sketch.models import mixture, sketch_rnn
+from sketch.models.sketch_rnn import Architecture
+from sketch.sampling import sample
+from tests.sketch.models.test_sketch_rnn import SMALL, scrambled
 
 FREE = Architecture(conditional=False, **SMALL)
 TIED = Architecture(**SMALL)
@@ -28,17 +29,17 @@ def greedy(config, params, z, length):
 
 
 @pytest.mark.parametrize("config", [FREE, TIED])
-@pytest.mark.parametrize("convention", sampling.CONVENTIONS)
+@pytest.mark.parametrize("convention", sample.CONVENTIONS)
 def test_at_temperature_0_the_likeliest_is_drawn(config, convention):
     params = scrambled(config, seed=2)
     z = jnp.array([[0.3, -1.0, 0.4]]) if config.conditional else None
-    cold = sampling.sample(config, params, jax.random.key(0), jnp.zeros(1), 12, z=z, convention=convention)
+    cold = sample.sample(config, params, jax.random.key(0), jnp.zeros(1), 12, z=z, convention=convention)
     wanted = greedy(config, params, z, 12)
     np.testing.assert_allclose(cold.rows[0, : len(wanted)], wanted, atol=1e-5)
     assert (cold.rows[0, len(wanted) :, 4] == 1).all()
     # The limit, not an exception: a hair above 0 gives nearly the same.
     if convention != "javascript":
-        warm = sampling.sample(config, params, jax.random.key(0), jnp.full(1, 1e-9), 12, z=z, convention=convention)
+        warm = sample.sample(config, params, jax.random.key(0), jnp.full(1, 1e-9), 12, z=z, convention=convention)
         np.testing.assert_allclose(warm.rows, cold.rows, atol=1e-3)
 
 
@@ -50,17 +51,17 @@ def test_each_drawing_of_a_batch_has_its_own_temperature_and_conventions_differ_
     params = params | {"output": {"kernel": kernel, "bias": bias}}
     temperature = jnp.repeat(jnp.array([0.25, 1.0]), 300)
     for convention, deviation in (("paper", 0.5), ("javascript", 0.5), ("python", 0.25)):
-        found = sampling.sample(FREE, params, jax.random.key(1), temperature, 20, convention=convention)
+        found = sample.sample(FREE, params, jax.random.key(1), temperature, 20, convention=convention)
         offsets = np.asarray(found.rows[..., :2]).reshape(2, -1)
         np.testing.assert_allclose(offsets.std(axis=1), [deviation, 1.0], rtol=0.03)
-    discrete = [float(sampling.CONVENTIONS[name](jnp.float32(0.25))[0]) for name in ("paper", "javascript", "python")]
+    discrete = [float(sample.CONVENTIONS[name](jnp.float32(0.25))[0]) for name in ("paper", "javascript", "python")]
     np.testing.assert_allclose(discrete, [0.25, 0.625, 0.25])
 
 
 def test_drawings_end_where_the_pen_says_so_and_their_probability_is_the_models():
     params = scrambled(FREE, seed=3)
     params["output"]["bias"] = params["output"]["bias"].at[2].set(params["output"]["bias"][0])
-    drawn = jax.jit(lambda key: sampling.sample(FREE, params, key, jnp.ones(64), 30))(jax.random.key(0))
+    drawn = jax.jit(lambda key: sample.sample(FREE, params, key, jnp.ones(64), 30))(jax.random.key(0))
     rows = np.asarray(drawn.rows)
     assert (rows[..., 2:].sum(-1) == 1).all()
     ended = rows[..., 4] == 1
@@ -75,10 +76,10 @@ def test_drawings_end_where_the_pen_says_so_and_their_probability_is_the_models(
 
 def test_a_drawing_that_is_begun_goes_on_as_the_model_would():
     params = scrambled(FREE, seed=4)
-    given = sampling.sample(FREE, params, jax.random.key(0), jnp.ones(1), 12).rows[:, :4]
+    given = sample.sample(FREE, params, jax.random.key(0), jnp.ones(1), 12).rows[:, :4]
     given = given.at[..., 2:].set(jnp.array([1.0, 0, 0]))
     both = jnp.concatenate([given, given])
-    found = sampling.sample(
+    found = sample.sample(
         FREE, params, jax.random.key(1), jnp.zeros(2), 12, given=both, given_lengths=jnp.array([4, 2])
     )
     np.testing.assert_array_equal(found.rows[0, :4], given[0])
@@ -94,11 +95,11 @@ def test_a_drawing_that_is_begun_goes_on_as_the_model_would():
 
 def test_the_way_between_two_latent_vectors_begins_and_ends_at_them():
     first, last = jnp.array([3.0, 0.0, 0.0]), jnp.array([0.0, 2.0, 0.0])
-    way = np.asarray(sampling.slerp(first, last, 3))
+    way = np.asarray(sample.slerp(first, last, 3))
     np.testing.assert_allclose(way, [first, [3 / np.sqrt(2), 2 / np.sqrt(2), 0], last], atol=1e-6)
-    straight = np.asarray(sampling.slerp(first, 2 * first, 5))
+    straight = np.asarray(sample.slerp(first, 2 * first, 5))
     np.testing.assert_allclose(straight, np.linspace(1, 2, 5)[:, None] * first, atol=1e-5)
-    np.testing.assert_allclose(sampling.slerp(first, -first, 3)[1], 0.0, atol=1e-5)
+    np.testing.assert_allclose(sample.slerp(first, -first, 3)[1], 0.0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +112,4 @@ def test_the_way_between_two_latent_vectors_begins_and_ends_at_them():
 )
 def test_what_cannot_be_drawn_is_refused(config, options, message):
     with pytest.raises(ValueError, match=message):
-        sampling.sample(
-            config, sketch_rnn.init(config, jax.random.key(0)), jax.random.key(0), jnp.ones(1), 4, **options
-        )
+        sample.sample(config, sketch_rnn.init(config, jax.random.key(0)), jax.random.key(0), jnp.ones(1), 4, **options)

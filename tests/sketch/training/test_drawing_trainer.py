@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jsafe
-from sketch.training import Judgement, Problem, TrainingOptions, descent_trainer
+from sketch.training.drawing_trainer import Judgement, Problem, TrainingOptions, descent_trainer
 
 RNG = np.random.default_rng(0)
 DATA = {"x": RNG.normal(size=(23, 3)).astype(np.float32), "y": np.arange(23, dtype=np.float32)}

@@ -9,12 +9,14 @@ import pytest
 from scipy.stats import multivariate_normal
 
 import jsafe
-from sketch import mixture, reward, sampling, sketch_rnn
-from sketch.mixture import Mixture
-from sketch.reward import RewardOptions, reward_stage
-from sketch.sketch_rnn import Architecture
-from sketch.stages import SketchRNN
-from sketch.strokes import batch_from_stroke5
+from sketch.data.strokes import batch_from_stroke5
+from sketch.models import mixture, sketch_rnn
+from sketch.models.mixture import Mixture
+from sketch.models.sketch_rnn import Architecture
+from sketch.sampling import sample
+from sketch.training import reinforce
+from sketch.training.reinforce import RewardOptions, reward_stage
+from sketch.training.stages import SketchRNN
 
 CONFIG = Architecture(conditional=False, decoder_size=8, mixtures=2)
 OPTIONS = RewardOptions(
@@ -30,7 +32,7 @@ def lifts(drawings):
 
 
 def drawn(model, count=400):
-    return sampling.sample(model.config, model.params, jax.random.key(9), jnp.ones(count), model.max_length)
+    return sample.sample(model.config, model.params, jax.random.key(9), jnp.ones(count), model.max_length)
 
 
 def learned(options, pay=lifts, **more):
@@ -67,7 +69,7 @@ def test_the_gradient_is_that_of_the_expected_reward():
         said = Mixture(jnp.broadcast_to(pen, (200_000, 1, 3)), flat, jnp.zeros((200_000, 1, 1, 2)),
                        jnp.zeros((200_000, 1, 1, 2)), flat)  # fmt: skip
         worth = pays[state]
-        return jnp.mean(reward.advantages(worth) * reward.row_log_probability(said, rows)[:, 0]) * jnp.std(worth)
+        return jnp.mean(reinforce.advantages(worth) * reinforce.row_log_probability(said, rows)[:, 0]) * jnp.std(worth)
 
     found = jax.jit(jax.grad(surrogate))(logits, jax.random.key(0))
     share = np.exp(logits) / np.exp(logits).sum()
@@ -77,11 +79,11 @@ def test_the_gradient_is_that_of_the_expected_reward():
 def test_rows_are_as_likely_as_the_sampler_says():
     found = drawn(START, 16)
     said = sketch_rnn.decode(CONFIG, START.params, found.rows)
-    each = reward.row_log_probability(said, found.rows)
+    each = reinforce.row_log_probability(said, found.rows)
     np.testing.assert_allclose(each.sum(1), found.log_probability, rtol=1e-4, atol=1e-4)
     over = found.rows[..., 4] > 0
     lengths = np.where(over.any(1), np.argmax(over, axis=1) + 1, 8)
-    np.testing.assert_array_equal(reward.counted_rows(found.rows).sum(1), lengths)
+    np.testing.assert_array_equal(reinforce.counted_rows(found.rows).sum(1), lengths)
 
 
 def random_mixture(seed, components=3):
@@ -93,7 +95,7 @@ def random_mixture(seed, components=3):
 @pytest.mark.parametrize("convention, discrete, variance", [("paper", 0.5, 0.5), ("javascript", 0.75, 0.5)])
 def test_a_tempered_distribution_is_the_one_that_is_drawn_from(convention, discrete, variance):
     said = random_mixture(0)
-    cold = reward.tempered(said, 0.5, convention)
+    cold = reinforce.tempered(said, 0.5, convention)
     for ours, logits in ((cold.pen, said.pen), (cold.weight, said.weight)):
         np.testing.assert_allclose(jax.nn.softmax(ours), jax.nn.softmax(logits / discrete), rtol=1e-5)
     np.testing.assert_allclose(np.exp(2 * (cold.log_deviation - said.log_deviation)), variance, rtol=1e-5)
@@ -114,7 +116,7 @@ def test_the_divergence_of_single_normal_distributions_is_exact_and_of_mixtures_
     )
     pens = [np.asarray(jax.nn.softmax(m.pen[0]), float) for m in (one, two)]
     pen = np.sum(pens[0] * np.log(pens[0] / pens[1]))
-    assert float(reward.row_divergence(one, two)[0]) == pytest.approx(normal + pen, rel=1e-4)
+    assert float(reinforce.row_divergence(one, two)[0]) == pytest.approx(normal + pen, rel=1e-4)
 
     new, old = random_mixture(3), random_mixture(4)
     rng, points = np.random.default_rng(0), []
@@ -130,9 +132,9 @@ def test_the_divergence_of_single_normal_distributions_is_exact_and_of_mixtures_
 
     pens = [np.asarray(jax.nn.softmax(m.pen[0]), float) for m in (new, old)]
     measured = np.mean(log_density(new) - log_density(old)) + np.sum(pens[0] * np.log(pens[0] / pens[1]))
-    assert 0 < measured < float(reward.row_divergence(new, old)[0]) + 0.02
-    np.testing.assert_allclose(reward.row_divergence(new, new), 0.0, atol=1e-5)
-    slope = jax.grad(lambda m: reward.row_divergence(m, new)[0])(new)
+    assert 0 < measured < float(reinforce.row_divergence(new, old)[0]) + 0.02
+    np.testing.assert_allclose(reinforce.row_divergence(new, new), 0.0, atol=1e-5)
+    slope = jax.grad(lambda m: reinforce.row_divergence(m, new)[0])(new)
     assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(slope)) < 1e-5
     assert mixture.output_size(3) == 21
 
@@ -155,7 +157,7 @@ def test_a_generator_is_told_of_what_it_drew_and_of_nothing_else():
         seen.append(drawings.rows.shape)
         return jnp.broadcast_to(jnp.cumsum(drawings.rows, axis=1), drawings.rows.shape)
 
-    draw = reward.plain_draw(CONFIG, 8, OPTIONS)
+    draw = reinforce.plain_draw(CONFIG, 8, OPTIONS)
     narrow = lambda params, key: draw(START.params, key)  # noqa: E731
     options = dataclasses.replace(OPTIONS, iterations=1, updates=2, likelihood_weight=0.5)
     stage = reward_stage(model, narrow, lifts, HUMAN, options, told)

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 import jsafe
-from sketch import sampling, sketch_rnn, stages, strokes
-from sketch.sketch_rnn import Architecture
-from sketch.stages import PRESETS, Preset, SketchRNNOptions, sketch_rnn_stage
-from tests.sketch.quickdraw import cats, needs_data
+from sketch.data import strokes
+from sketch.models import sketch_rnn
+from sketch.models.sketch_rnn import Architecture
+from sketch.sampling import sample
+from sketch.training import stages
+from sketch.training.stages import PRESETS, Preset, SketchRNNOptions, sketch_rnn_stage
+from tests.support.quickdraw import cats, needs_data
 
 NOISE = 0.1
 
@@ -68,7 +71,7 @@ def test_the_model_comes_near_to_what_the_drawings_allow_and_far_below_what_need
 def test_what_it_draws_are_zigzags(learned):
     _, _, model = learned
     assert model.scale_factor == pytest.approx(1.0, abs=0.05) and model.max_length == 12
-    drawn = sampling.sample(model.config, model.params, jax.random.key(0), jnp.full(64, 0.3), 12)
+    drawn = sample.sample(model.config, model.params, jax.random.key(0), jnp.full(64, 0.3), 12)
     rows = np.asarray(drawn.rows) * [model.scale_factor, model.scale_factor, 1, 1, 1]
     sign = np.sign(rows[:, :1, 0])
     assert 0.2 < (sign > 0).mean() < 0.8

@@ -26,9 +26,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from envs_mjx.physics.colliders import APART, Geom, GeomType, collider
+from envs_mjx.physics.mjx.collision.contact_points import APART, Geom, GeomType, collider
 
-with contextlib.redirect_stdout(io.StringIO()):  # see `envs_mjx.physics.mjx_jax`
+with contextlib.redirect_stdout(io.StringIO()):  # see `envs_mjx.physics.mjx.mjx_backend`
     from mujoco.mjx._src.math import make_frame
 
 SLOTS = 4

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-with contextlib.redirect_stdout(io.StringIO()):  # see `envs_mjx.physics.mjx_jax`
+with contextlib.redirect_stdout(io.StringIO()):  # see `envs_mjx.physics.mjx.mjx_backend`
     from mujoco.mjx._src.types import GeomType
 
 APART = 1.0

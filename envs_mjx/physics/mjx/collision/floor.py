@@ -18,9 +18,9 @@ import io
 
 import jax.numpy as jnp
 
-from envs_mjx.physics.colliders import APART, Contacts, Geom, GeomType, collider
+from envs_mjx.physics.mjx.collision.contact_points import APART, Contacts, Geom, GeomType, collider
 
-with contextlib.redirect_stdout(io.StringIO()):  # see `envs_mjx.physics.mjx_jax`
+with contextlib.redirect_stdout(io.StringIO()):  # see `envs_mjx.physics.mjx.mjx_backend`
     from mujoco.mjx._src.math import make_frame
 
 _UPRIGHT = 1e-15  # MuJoCo's `mjMINVAL`: below this inclination a cylinder stands on its own x axis

@@ -34,9 +34,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from envs_mjx.physics.colliders import APART, Contacts, Geom, GeomType, collider
+from envs_mjx.physics.mjx.collision.contact_points import APART, Contacts, Geom, GeomType, collider
 
-with contextlib.redirect_stdout(io.StringIO()):  # see `envs_mjx.physics.mjx_jax`
+with contextlib.redirect_stdout(io.StringIO()):  # see `envs_mjx.physics.mjx.mjx_backend`
     from mujoco.mjx._src.math import make_frame
 
 TOLERANCE = 1e-6
