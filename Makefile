@@ -36,7 +36,7 @@ parity: $(STAMP) ## replay the recordings of the reference environments and prin
 	$(BIN)/python -m tests.parity $(ARGS)
 
 parity-llm: $(STAMP) ## compare logits with transformers' PyTorch model, where torch is installed
-	$(BIN)/python -m tests.parity_llm $(ARGS)
+	$(BIN)/python -m tests.parity.llm $(ARGS)
 
 bench: $(STAMP) ## measure throughput beside its floor, and training speed
 	$(BIN)/jsafe bench $(ARGS)

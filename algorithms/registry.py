@@ -6,12 +6,14 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from algorithms.on_policy import loop, options
-from algorithms.on_policy.parts import Networks, value_names
-from algorithms.on_policy.transforms import wrapper
-from algorithms.table import TABLE
-from jsafe import Env, Trainer, hyper
-from jsafe.history import History
+from algorithms.on_policy import config as options
+from algorithms.on_policy import trainer
+from algorithms.on_policy.catalogue import TABLE
+from algorithms.on_policy.interfaces import Networks, value_names
+from algorithms.transforms import budget_wrapper
+from jsafe import Env, Trainer
+from jsafe import config as hyper
+from jsafe.frame_stack import History
 
 DEFAULT_PRESET = "paper"
 
@@ -101,18 +103,18 @@ def make(
         schedule = row.transform.schedule(env, chosen) if row.transform.schedule else None
     if chosen.history > 1:
         env = History(env, chosen.history)
-        schedule = wrapper.in_history(env, schedule) if schedule else None
+        schedule = budget_wrapper.in_history(env, schedule) if schedule else None
     built_in = networks is None
-    networks = loop.default_networks(env, chosen) if networks is None else networks
-    constraints = loop.count_constraints(env, chosen, name) if row.constraint else 0
-    return loop.build(
+    networks = trainer.default_networks(env, chosen) if networks is None else networks
+    constraints = trainer.count_constraints(env, chosen, name) if row.constraint else 0
+    return trainer.build(
         algorithm=name,
         env=env,
         options=chosen,
         networks=networks,
         update=row.update.make(networks, value_names(constraints), chosen),
         constraint=row.constraint,
-        policy=loop.policy_spec(env, chosen) if built_in else None,
+        policy=trainer.policy_spec(env, chosen) if built_in else None,
         schedule=schedule,
     )
 

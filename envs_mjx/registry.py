@@ -11,9 +11,9 @@ from typing import Any
 import typeguard
 
 from envs_mjx.agents import AGENTS
-from envs_mjx.config import Config, LidarConfig
-from envs_mjx.navigation import Navigation
-from envs_mjx.objects import (
+from envs_mjx.navigation.config import Config, LidarConfig
+from envs_mjx.navigation.env import Navigation
+from envs_mjx.navigation.objects import (
     CLASSES,
     Buttons,
     Circle,
@@ -26,8 +26,8 @@ from envs_mjx.objects import (
     Sigwalls,
     Vases,
 )
+from envs_mjx.navigation.tasks import TASKS
 from envs_mjx.physics import check
-from envs_mjx.tasks import TASKS
 
 
 def _square(half: float) -> tuple[float, float, float, float]:

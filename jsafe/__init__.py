@@ -1,10 +1,10 @@
 """jsafe: safe learning in JAX, as pure compiled functions. This package is the core that every part shares."""
 
 from jsafe.cmdp import Env, Spec, State
-from jsafe.fit_loop import FitResult, fit
 from jsafe.policy import Policy, load_policy
 from jsafe.population import Layout
 from jsafe.trainer import Metrics, PolicySpec, Trainer, TrainerInfo, TrainState, run
+from jsafe.training.fit import FitResult, fit
 
 __version__ = "0.1.0"
 

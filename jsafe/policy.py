@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsafe import run_record
-from jsafe.checkpoint import Checkpoints
-from jsafe.run_record import RunError
+from jsafe.runs import record as run_record
+from jsafe.runs.checkpoint import Checkpoints
+from jsafe.runs.record import RunError
 from jsafe.trainer import PolicySpec
 
 Apply = Callable[[Any, Any, jax.Array, jax.Array | None], jax.Array]
@@ -42,7 +42,7 @@ class Policy:
     """A trained policy: `policy(obs)` is its deterministic action, `policy(obs, key)` a sampled one.
 
     Actions of a plain Gaussian are unclipped: the environment clips to its bounds, as in training. A policy with
-    `spec.history` above 1 acts on what `jsafe.history.History(env, spec.history)` shows.
+    `spec.history` above 1 acts on what `jsafe.frame_stack.History(env, spec.history)` shows.
 
     Attributes:
         spec: sizes and bounds, `jsafe.trainer.PolicySpec`.
@@ -73,7 +73,9 @@ class Policy:
         """
         shape = np.shape(obs)
         if not shape or shape[-1] != self.spec.observation_size:
-            window = f" (a window: jsafe.history.History(env, {self.spec.history}))" if self.spec.history > 1 else ""
+            window = (
+                f" (a window: jsafe.frame_stack.History(env, {self.spec.history}))" if self.spec.history > 1 else ""
+            )
             raise ValueError(
                 f"the policy takes observations of size {self.spec.observation_size} in the last axis, "
                 f"got shape {shape}{window}"
@@ -89,12 +91,13 @@ def make_apply(spec: PolicySpec) -> Apply:
         `apply(params, normalizer, obs [..., O], key) -> action [..., A]`, or `[...]` for discrete actions; the mode if
         `key` is None, else a sample.
     """
-    from jsafe import networks, normalize  # they bring flax and brax: only when a policy is used
+    from jsafe import running_statistics  # they bring flax and brax: only when a policy is used
+    from jsafe.networks import mlp
 
-    network = networks.make_policy(spec)
+    network = mlp.make_policy(spec)
 
     def apply(params: Any, normalizer: Any, obs: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        acting = network.apply(params, normalize.apply(normalizer, obs, spec.observation_clip))
+        acting = network.apply(params, running_statistics.apply(normalizer, obs, spec.observation_clip))
         return acting.execute(acting.mode() if key is None else acting.sample(key))
 
     return apply
@@ -111,7 +114,8 @@ def load_policies(run_dir: Path | str, iteration: int | None = None) -> Policies
         RunError: there is no run, or its trainer has no policy.
         CheckpointError: no good checkpoint, or not that one.
     """
-    from jsafe import networks, normalize
+    from jsafe import running_statistics
+    from jsafe.networks import mlp
 
     record = run_record.read_run(run_dir)
     spec = run_record.policy_spec(record)
@@ -124,8 +128,8 @@ def load_policies(run_dir: Path | str, iteration: int | None = None) -> Policies
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct((seeds, *x.shape), x.dtype), one)
 
     template = {
-        "params": {"policy": stacked(lambda: networks.make_policy(spec).init(jax.random.key(0)))},
-        "normalizer": stacked(lambda: normalize.init(spec.observation_size - spec.fixed_scale))
+        "params": {"policy": stacked(lambda: mlp.make_policy(spec).init(jax.random.key(0)))},
+        "normalizer": stacked(lambda: running_statistics.init(spec.observation_size - spec.fixed_scale))
         if spec.normalize_observations
         else (),
     }

@@ -19,7 +19,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jsafe import processes, runtime
+from jsafe import multihost, runtime
 from jsafe.trainer import Metrics, Trainer, TrainState
 
 AXIS = "seeds"
@@ -235,14 +235,14 @@ def _laid_out(trainer: Trainer, num_seeds: int, layout: Layout) -> Population:
     def checked(jitted: Callable[..., Any]) -> Callable[..., Any]:
         def begin(keys: jax.Array, hyper: Mapping[str, Any]) -> Any:
             if not isinstance(keys, Tracer):  # a tracer asks for shapes only
-                keys = processes.place(keys, whole)
+                keys = multihost.place(keys, whole)
             return jitted(keys, hyper)
 
         return _checked(trainer, num_seeds, begin)
 
     def place(state: Any) -> Any:
         """What is frozen may be missing, as in a checkpoint."""
-        return jax.tree.map(processes.place, state, cut if jax.tree.leaves(state.frozen) else cut.replace(frozen=()))
+        return jax.tree.map(multihost.place, state, cut if jax.tree.leaves(state.frozen) else cut.replace(frozen=()))
 
     return Population(checked(jit_init), jit_step, place, checked(jit_frozen), num_seeds, mesh.size)
 

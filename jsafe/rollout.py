@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jsafe import episodes
+from jsafe import episode_stats
 from jsafe.cmdp import Env, State
 
 Act = Callable[[jax.Array, jax.Array], tuple[jax.Array, Any]]
@@ -53,7 +53,7 @@ class RolloutState:
     episode_costs: jax.Array
     reset_keys: jax.Array
     resets: jax.Array
-    window: episodes.EpisodeWindow
+    window: episode_stats.EpisodeWindow
 
 
 @struct.dataclass
@@ -126,7 +126,7 @@ def init(env: Env, key: jax.Array, num_envs: int, window: int = 100) -> RolloutS
         episode_costs=jnp.zeros((num_envs, num_costs), jnp.float32),
         reset_keys=keys,
         resets=resets + 1,
-        window=episodes.empty(window, num_costs),
+        window=episode_stats.empty(window, num_costs),
     )
 
 
@@ -200,7 +200,7 @@ def unroll(env: Env, act: Act, state: RolloutState, key: jax.Array, num_steps: i
         return carry, transition
 
     state, transitions = jax.lax.scan(step, state, jax.random.split(key, num_steps))
-    return dataclasses.replace(state, window=episodes.remember(state.window, transitions)), transitions
+    return dataclasses.replace(state, window=episode_stats.remember(state.window, transitions)), transitions
 
 
 # --- resets -----------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The contract of everything that learns: two pure functions over one pytree.
 
 `lax.scan(trainer.step)` is a whole run, `vmap` over `trainer.init` and `trainer.step` is a population, and saving the
-pytree is exact resume. `jsafe.fit` (module `jsafe.fit_loop`) is the host loop around it.
+pytree is exact resume. `jsafe.fit` (module `jsafe.training.fit`) is the host loop around it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class TrainState(struct.PyTreeNode):
         params: name of the network to its parameters; `params["policy"]` is what acts.
         optimizer: optimiser states.
         dual: state of the constraint part (Lagrange multiplier, PID terms), `()` when there is none.
-        normalizer: running statistics of the observations (`jsafe.normalize`), `()` when there are none.
+        normalizer: running statistics of the observations (`jsafe.running_statistics`), `()` when there are none.
         rollout: environment states, running episode sums and counters (`jsafe.rollout`).
         key: typed PRNG key.
         iteration: `[]` int32, finished iterations.
@@ -58,15 +58,15 @@ class PolicySpec:
         action_low: smallest allowed action, by entry.
         action_high: largest allowed action, by entry.
         hidden_sizes: widths of the hidden layers.
-        activation: name of the nonlinearity in `jsafe.networks.ACTIVATIONS`.
+        activation: name of the nonlinearity in `jsafe.networks.mlp.ACTIVATIONS`.
         normalize_observations: whether `TrainState.normalizer` holds statistics to apply first.
         observation_clip: bound on the absolute value of a normalised observation.
         num_actions: number of discrete actions, None for continuous ones.
         squash: whether a continuous action is squashed to its bounds by tanh instead of left to be clipped.
         initial_log_std: log standard deviation of a continuous policy before training.
         fixed_scale: entries at the end of the observation that are not normalised.
-        torso: what reads the observation before the perceptron, a name in `jsafe.torsos.TORSOS`.
-        history: length of the window that the observation is (`jsafe.history`), 1 for an observation that is none.
+        torso: what reads the observation before the perceptron, a name in `jsafe.networks.encoders.TORSOS`.
+        history: length of the window that the observation is (`jsafe.frame_stack`), 1 for an observation that is none.
         recurrent_size: width of a recurrent torso.
         image_shape: height, width and channels of the image at the start of each observation, for torso `cnn`.
     """

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import least_squares
 
-from rlhf.models.config import ModelConfig, parameter_count
+from rlhf.models.architecture import ModelConfig, parameter_count
 
 PETA = 1e15
 

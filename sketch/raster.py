@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sketch.simplify import SIDE
-from sketch.strokes import Drawings, real_rows
+from sketch.data.simplify import SIDE
+from sketch.data.strokes import Drawings, real_rows
 
 BOX = 256.0
 """Side of the square that simplified drawings lie in."""

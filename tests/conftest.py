@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests import compilation
+from tests.support import compilation
 
 ROOT = Path(__file__).resolve().parent.parent
 

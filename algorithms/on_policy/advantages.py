@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from algorithms.on_policy.parts import Batch, Combine, Hyper, Networks
+from algorithms.on_policy.interfaces import Batch, Combine, Hyper, Networks
 from jsafe import estimators, rollout
 
 

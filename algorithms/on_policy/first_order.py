@@ -2,7 +2,7 @@
 
 An algorithm brings only the loss of its policy. The engine regresses the value functions beside it, shuffles, steps,
 and stops once the policy has moved far enough. Networks of any kind are stepped by `any_networks`; the built-in
-perceptrons are evaluated together by `algorithms.on_policy.fused`, with the same losses.
+perceptrons are evaluated together by `algorithms.on_policy.stacked_mlp`, with the same losses.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from algorithms.on_policy import fused, minibatch
-from algorithms.on_policy.minibatch import ADAM, PolicyLoss, Problem, Stepper
-from algorithms.on_policy.options import FirstOrder
-from algorithms.on_policy.parts import Batch, Hyper, Networks, Signal, Update
+from algorithms.on_policy import minibatch_sgd, stacked_mlp
+from algorithms.on_policy.config import FirstOrder
+from algorithms.on_policy.interfaces import Batch, Hyper, Networks, Signal, Update
+from algorithms.on_policy.minibatch_sgd import ADAM, PolicyLoss, Problem, Stepper
 
 
 def maker(loss: PolicyLoss) -> Callable[[Networks, tuple[str, ...], Any], Update]:
@@ -64,7 +64,7 @@ def descend(
     options: FirstOrder,
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, jax.Array]]:
     """Pass over the batch as the options of a first-order algorithm say; see `minibatch.run_passes`."""
-    return minibatch.run_passes(
+    return minibatch_sgd.run_passes(
         key,
         params,
         optimizer,
@@ -87,7 +87,11 @@ def learning_rates(trained: tuple[str, ...], options: FirstOrder, signal: Signal
 
 def stepper_for(networks: Networks, trained: tuple[str, ...]) -> Stepper:
     """The fastest way to step these networks; the policy, if it is among them, comes first."""
-    return fused.stepper(networks, trained) if fused.fits(networks, trained) else any_networks(networks, trained)
+    return (
+        stacked_mlp.stepper(networks, trained)
+        if stacked_mlp.fits(networks, trained)
+        else any_networks(networks, trained)
+    )
 
 
 def any_networks(networks: Networks, trained: tuple[str, ...]) -> Stepper:
@@ -102,13 +106,13 @@ def any_networks(networks: Networks, trained: tuple[str, ...]) -> Stepper:
         outputs = {name: networks.named(name).apply(params[name], rows.obs) for name in values}
         squares = sum(jnp.sum(leaf * leaf) for leaf in jax.tree.leaves([params[name] for name in values]))
         penalty = problem.hyper["value_l2"] * squares
-        return minibatch.output_loss(policy, outputs, rows, weights, problem) + penalty
+        return minibatch_sgd.output_loss(policy, outputs, rows, weights, problem) + penalty
 
     def step(inner: Any, rows: Batch, weights: jax.Array, problem: Problem) -> tuple[Any, jax.Array]:
         params, optimizer = inner
         grads = jax.grad(total_loss)(params, rows, weights, problem)
         norms = {name: optax.tree.norm(grads[name]) for name in trained}
-        scales, finite = minibatch.grad_scales(norms, problem.hyper["max_grad_norm"], problem.joint_grad_norm)
+        scales, finite = minibatch_sgd.grad_scales(norms, problem.hyper["max_grad_norm"], problem.joint_grad_norm)
         new_params, new_optimizer = {}, {}
         for name in trained:
             bounded = jax.tree.map(lambda g, s=scales[name]: g * s, grads[name])

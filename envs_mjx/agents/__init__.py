@@ -1,6 +1,6 @@
 """The robots: their bodies in MJCF, their sensors, and how their pose is read from the generalised coordinates."""
 
-from envs_mjx.agents.base import Agent
+from envs_mjx.agents.agent import Agent
 from envs_mjx.agents.car import CAR
 from envs_mjx.agents.point import POINT
 

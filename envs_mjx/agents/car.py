@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from envs_mjx.agents.base import (
+from envs_mjx.agents.agent import (
     COMMON_OBSERVED,
     COMMON_SENSORS,
     Agent,

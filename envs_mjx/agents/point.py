@@ -12,7 +12,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from envs_mjx.agents.base import COMMON_OBSERVED, COMMON_SENSORS, Agent, Contacts, rotation_about_z
+from envs_mjx.agents.agent import COMMON_OBSERVED, COMMON_SENSORS, Agent, Contacts, rotation_about_z
 
 HEIGHT = 0.1
 

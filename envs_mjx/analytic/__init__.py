@@ -6,7 +6,14 @@ over an episode without any discount are the exact objective. `CASES` names the 
 `saute_optimum`, `penalty_optimum` and `barrier_optimum`.
 """
 
-from envs_mjx.analytic.biased import (
+from envs_mjx.analytic.lqr import (
+    LinearPolicy,
+    LinearQuadratic,
+    evaluate_linear,
+    lagrangian_policy,
+    linear_quadratic_optimum,
+)
+from envs_mjx.analytic.modified_objectives import (
     MemoryOptimum,
     MemoryPolicy,
     barrier_optimum,
@@ -14,15 +21,8 @@ from envs_mjx.analytic.biased import (
     penalty_optimum,
     saute_optimum,
 )
-from envs_mjx.analytic.cases import CART, CASES, STRESS, STRESS_AND_FUEL, optimum
-from envs_mjx.analytic.finite import FiniteCMDP, Optimum, Tables, evaluate, finite_optimum, least_cost, tables
-from envs_mjx.analytic.linear_quadratic import (
-    LinearPolicy,
-    LinearQuadratic,
-    evaluate_linear,
-    lagrangian_policy,
-    linear_quadratic_optimum,
-)
+from envs_mjx.analytic.problems import CART, CASES, STRESS, STRESS_AND_FUEL, optimum
+from envs_mjx.analytic.tabular import FiniteCMDP, Optimum, Tables, evaluate, finite_optimum, least_cost, tables
 
 __all__ = [
     "CART",

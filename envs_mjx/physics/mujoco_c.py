@@ -26,9 +26,9 @@ import numpy as np
 from mujoco import rollout
 
 from envs_mjx.agents import AGENTS
-from envs_mjx.config import Config
-from envs_mjx.physics.base import Sensed
-from envs_mjx.world import World, build
+from envs_mjx.mjcf import World, build
+from envs_mjx.navigation.config import Config
+from envs_mjx.physics.backend import Sensed
 
 _CONTROL = int(
     mujoco.mjtState.mjSTATE_CTRL.value

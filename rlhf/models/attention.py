@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlhf.models.config import ModelConfig
+from rlhf.models.architecture import ModelConfig
 from rlhf.models.low_rank import adapted
 
 LOWEST = float(np.finfo(np.float32).min)

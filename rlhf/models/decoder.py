@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from rlhf import sharding
+from rlhf.models.architecture import ModelConfig
 from rlhf.models.attention import Attention, LayerCache, Place, rotations, score_bias
-from rlhf.models.config import ModelConfig
 from rlhf.models.low_rank import adapted
+from rlhf.parallel import sharding
 
 
 @struct.dataclass

@@ -8,9 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rlhf import sharding
-from rlhf.models.config import ModelConfig
+from rlhf.models.architecture import ModelConfig
 from rlhf.models.decoder import Cache, Decoder
+from rlhf.parallel import sharding
 
 
 def unit_rows(weight: jax.Array) -> jax.Array:
@@ -28,7 +28,7 @@ class LanguageModel(nn.Module):
         param_dtype: of the parameters.
         remat: see `Decoder`.
         head_is_unit: the stored output layer has unit rows already, so that generation does not scale it at each token.
-        loss_chunk: tokens whose logits a loss holds at once (`rlhf.predictions`), 0 for those of the whole batch.
+        loss_chunk: tokens whose logits a loss holds at once (`rlhf.losses.chunked_logits`), 0 for the whole batch.
     """
 
     config: ModelConfig

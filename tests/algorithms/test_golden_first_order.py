@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from algorithms.registry import TABLE
-from tests.algorithms.by_hand import (
+from tests.support.golden_cases import assert_moved, assert_states, update, weights_of
+from tests.support.numpy_reference import (
     ACTIONS,
     ELSEWHERE,
     EPISODE_COST,
@@ -24,7 +25,6 @@ from tests.algorithms.by_hand import (
     ratio,
     warm_states,
 )
-from tests.algorithms.by_library import assert_moved, assert_states, update, weights_of
 
 COMBINED = ("policy_gradient", "ppo", "ppo_lag", "pdo", "cppo_pid", "ipo")  # these see the combined advantage only
 FIRST_ORDER = [

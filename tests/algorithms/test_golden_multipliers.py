@@ -4,14 +4,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from algorithms.on_policy import constraints
+from algorithms import constraints
 from algorithms.on_policy.advantages import make_batch
 from algorithms.registry import TABLE
 from jsafe.distributions import Gaussian
 from jsafe.rollout import Transition
-from tests.algorithms.by_hand import ACTIONS, ELSEWHERE, LIMITS, MULTIPLIERS, OBS, VALUES, draw, shared
-from tests.algorithms.by_library import NETWORKS, as_value, hyper_of, options, weights_of
-from tests.signals import signal
+from tests.support.golden_cases import NETWORKS, as_value, hyper_of, options, weights_of
+from tests.support.numpy_reference import ACTIONS, ELSEWHERE, LIMITS, MULTIPLIERS, OBS, VALUES, draw, shared
+from tests.support.signals import signal
 
 # --- advantages ------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,8 @@ from scipy.optimize import minimize
 
 from algorithms.registry import TABLE
 from jsafe import trust_region
-from tests.algorithms.by_hand import (
+from tests.support.golden_cases import assert_moved, assert_states, options, update, weights_of
+from tests.support.numpy_reference import (
     ACTIONS,
     EPISODE_COST,
     LENGTH,
@@ -29,7 +30,6 @@ from tests.algorithms.by_hand import (
     ratio_gradient,
     warm_states,
 )
-from tests.algorithms.by_library import assert_moved, assert_states, options, update, weights_of
 
 # --- trust regions ---------------------------------------------------------------------------------------------------
 

@@ -7,9 +7,9 @@ import pytest
 
 import algorithms
 import jsafe
-from algorithms.on_policy.loop import default_networks
+from algorithms.on_policy.trainer import default_networks
 from algorithms.registry import options_of
-from tests.toys import Counter, Lever
+from tests.support.toy_envs import Counter, Lever
 
 SMALL = {"num_envs": 16, "steps_per_iteration": 400, "minibatch_size": 100, "hidden_sizes": (16, 16)}
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import algorithms
-from algorithms.on_policy import loop
+from algorithms.on_policy import trainer as loop
 from algorithms.registry import TABLE, options_of
-from jsafe import hyper
-from tests.toys import Lever, PointMass
+from jsafe import config as hyper
+from tests.support.toy_envs import Lever, PointMass
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from experiments import cli, rlhf_words, sketch_words
-from experiments.outcome import seconds_text, to_json, unknown
+from experiments.cli import main
+from experiments.cli.result import seconds_text, to_json, unknown
+from experiments.commands.rlhf import rlhf_words
+from experiments.commands.sketch import sketch_words
 from tests.conftest import ROOT
 
 
 def fails(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     """Run a command that must fail; returns what it said, which must be a line without a traceback."""
-    assert cli.main(list(argv)) == cli.USER_ERROR
+    assert main.main(list(argv)) == main.USER_ERROR
     captured = capsys.readouterr()
     assert captured.out == "" and "Traceback" not in captured.err
     assert captured.err.count("\n") == 1, captured.err
@@ -32,18 +34,18 @@ def test_help_does_not_load_jax():
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str]):
     families = {"rlhf": rlhf_words.COMMANDS, "sketch": sketch_words.COMMANDS}
     stages = [[family, stage] for family, commands in families.items() for stage in commands]
-    for words in [*([name] for name in cli.COMMANDS if name not in families), *stages]:
-        assert cli.main([*words, "--help"]) == 0
+    for words in [*([name] for name in main.COMMANDS if name not in families), *stages]:
+        assert main.main([*words, "--help"]) == 0
         assert "--json" in capsys.readouterr().out, words
     for family, commands in families.items():
-        assert cli.main([family, "--help"]) == 0
+        assert main.main([family, "--help"]) == 0
         listed = capsys.readouterr().out
         assert all(stage in listed for stage in commands)
 
 
 @pytest.mark.parametrize(("text", "value"), [("10_000_000", 10**7), ("1e7", 10**7), ("4096", 4096), ("2.5e3", 2500)])
 def test_whole_numbers_are_read_as_people_write_them(text: str, value: int):
-    assert cli.integer(text) == value
+    assert main.integer(text) == value
 
 
 @pytest.mark.parametrize("text", ["1.5", "many", "inf", ""])
@@ -66,7 +68,7 @@ def test_nearest_name_is_suggested():
 
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    assert cli.main(["report", str(tmp_path / "nothing"), "--debug"]) == cli.USER_ERROR
+    assert main.main(["report", str(tmp_path / "nothing"), "--debug"]) == main.USER_ERROR
     assert "Traceback" in capsys.readouterr().err
 
 

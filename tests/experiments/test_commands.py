@@ -14,12 +14,13 @@ import pytest
 from PIL import Image, ImageSequence
 
 import envs_mjx
-from experiments import cli, context
-from experiments.outcome import CommandError
-from experiments.policies import env_of
-from experiments.runs import load_run
+from experiments.cli import devices as context
+from experiments.cli import main
+from experiments.cli.result import CommandError
+from experiments.report.policies import env_of
+from experiments.report.run_reader import load_run
 from jsafe import Spec, State, runtime
-from tests.toys import PointMass
+from tests.support.toy_envs import PointMass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,7 @@ SMALL = ("--num-envs", "4", "--steps-per-iteration", "200", "--passes", "1", "--
 
 def command(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> dict[str, Any]:
     """Run a command with `--json` and read what it prints."""
-    assert cli.main([*words, "--json"]) == code, capsys.readouterr().err
+    assert main.main([*words, "--json"]) == code, capsys.readouterr().err
     return json.loads(capsys.readouterr().out)
 
 
@@ -79,7 +80,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(envs_mjx, "make", lambda env_id, *, physics, overrides: Drawable(**(overrides or {})))
         words = ["--seeds", "2", "--cost-limit", "3", "--override", "episode_length=10", "--minutes", "10"]
         begin = ["train", "PPOLag", "SafetyPointGoal1-v0", "--run-dir", str(folder), "--total-steps", "1e3"]
-        assert cli.main([*begin, *SMALL, *words]) == 0
+        assert main.main([*begin, *SMALL, *words]) == 0
     return folder
 
 
@@ -128,9 +129,9 @@ def test_render_films_the_asked_steps(trained: Path, capsys: pytest.CaptureFixtu
     )
     assert found["view"] == "top" and found["steps"] == 7
     assert len(ImageSequence.all_frames(Image.open(target))) == 8
-    assert cli.main(["render", str(trained), "--seed", "2", "--view", "top"]) == cli.USER_ERROR
+    assert main.main(["render", str(trained), "--seed", "2", "--view", "top"]) == main.USER_ERROR
     assert "seeds 0 to 1, got seed 2" in capsys.readouterr().err
-    assert cli.main(["render", str(trained), "--out", "film.avi"]) == cli.USER_ERROR
+    assert main.main(["render", str(trained), "--out", "film.avi"]) == main.USER_ERROR
     assert ".gif or .mp4" in capsys.readouterr().err
 
 
@@ -155,13 +156,13 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path: Path
     start(capsys, folder, "--checkpoint-every", "1")
     newest = max((folder / "checkpoints").iterdir(), key=lambda path: int(path.name))
     (newest / "manifest.json").write_text("{")
-    assert cli.main(["eval", str(folder), "--episodes", "2", "--policy", "deterministic"]) == 0
+    assert main.main(["eval", str(folder), "--episodes", "2", "--policy", "deterministic"]) == 0
     said = capsys.readouterr().err
     assert f"jsafe: warning: damaged checkpoint passed over ({newest}" in said and "UserWarning" not in said
 
 
 def refuse(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    assert cli.main(list(words)) == cli.USER_ERROR
+    assert main.main(list(words)) == main.USER_ERROR
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "Traceback" not in said, said
     return said
@@ -203,7 +204,7 @@ def test_resume_neither_outlives_the_schedule_nor_ends_in_the_past(tmp_path: Pat
     before = json.loads((folder / "run.json").read_text())
     more = refuse(capsys, "train", "--resume", str(folder), "--total-steps", "2_000", "--quiet")
     assert "step size falls to 0 at 1,000 steps" in more
-    assert cli.main(["train", "--resume", str(folder), "--total-steps", "400", "--quiet"]) == cli.USER_ERROR
+    assert main.main(["train", "--resume", str(folder), "--total-steps", "400", "--quiet"]) == main.USER_ERROR
     assert "cannot end after 2" in capsys.readouterr().err
     after = json.loads((folder / "run.json").read_text())
     assert (after["iterations"], after["status"]) == (before["iterations"], "finished")
@@ -245,10 +246,10 @@ def test_a_missing_simulator_is_named_before_anything_is_written(
 
 
 def test_help_of_an_algorithm_lists_its_hyper_parameters(capsys: pytest.CaptureFixture[str]):
-    assert cli.main(["train", "PPOLag", "--help"]) == 0
+    assert main.main(["train", "PPOLag", "--help"]) == 0
     text = capsys.readouterr().out
     assert "--cost-limit" in text and "omnisafe: on" in text
-    assert cli.main(["train", "ppo", "--help"]) == 0
+    assert main.main(["train", "ppo", "--help"]) == 0
     assert "--cost-limit" not in capsys.readouterr().out
 
 

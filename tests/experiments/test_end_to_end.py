@@ -21,7 +21,7 @@ ITERATIONS = 12
 
 
 def jsafe(*words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "experiments.cli", *words]
+    command = [sys.executable, "-m", "experiments.cli.main", *words]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

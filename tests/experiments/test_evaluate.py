@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.evaluate import Episodes, run_episodes, summarise
-from experiments.policies import Policies
+from experiments.commands.eval import Episodes, run_episodes, summarise
+from experiments.report.policies import Policies
 from jsafe.cmdp import Spec, State
 
 

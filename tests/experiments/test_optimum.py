@@ -7,7 +7,8 @@ import pytest
 
 import algorithms
 from envs_mjx import analytic
-from experiments import cli, optimum
+from experiments.cli import main
+from experiments.commands import optimum
 
 PAIRS = [(name, case) for name in algorithms.names() for case in analytic.CASES]
 
@@ -38,7 +39,7 @@ def test_errors_are_shares_of_the_claim():
 
 def test_the_command_prints_its_table_as_json_and_markdown(tmp_path, capsys):
     out = tmp_path / "table.md"
-    assert cli.main(["optimum", "cpo", "pcpo", "--case", "finite_two_costs", "--iterations", "2", "--json",
+    assert main.main(["optimum", "cpo", "pcpo", "--case", "finite_two_costs", "--iterations", "2", "--json",
                      "--out", str(out)]) == 0  # fmt: skip
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert [row["algorithm"] for row in rows] == ["cpo", "pcpo"] and rows[1]["verdict"] == "not claimed"
@@ -48,12 +49,12 @@ def test_the_command_prints_its_table_as_json_and_markdown(tmp_path, capsys):
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_training(capsys, tmp_path):
-    assert cli.main(["optimum", "cpo", "--out", str(tmp_path / "none" / "table.md")]) == 2
+    assert main.main(["optimum", "cpo", "--out", str(tmp_path / "none" / "table.md")]) == 2
     assert "there is no folder" in capsys.readouterr().err
 
 
 def test_unknown_cases_are_refused_by_name(capsys):
-    assert cli.main(["optimum", "cpo", "--case", "finit"]) == 2
+    assert main.main(["optimum", "cpo", "--case", "finit"]) == 2
     assert "did you mean finite" in capsys.readouterr().err.replace("'", "")
 
 

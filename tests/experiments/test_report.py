@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from experiments import cli
-from experiments.figures import Series, line_chart, mean_and_interval
-from experiments.outcome import CommandError
-from experiments.report import page, summary
-from experiments.runs import load_run
-from tests.experiments.fakes import write_run
+from experiments.cli import main
+from experiments.cli.result import CommandError
+from experiments.commands.report import page, summary
+from experiments.report.run_reader import load_run
+from experiments.report.svg_charts import Series, line_chart, mean_and_interval
+from tests.support.fakes import write_run
 
 
 def test_curves_come_back_per_seed_with_gaps_where_no_episode_ended(tmp_path: Path):
@@ -65,7 +65,7 @@ def test_best_return_within_the_limit_is_that_of_a_stretch_and_not_of_a_lucky_mo
 
 def test_curves_are_written_as_a_table_that_programs_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder, file = write_run(tmp_path / "run"), tmp_path / "curves.csv"
-    assert cli.main(["report", str(folder), "--no-animation", "--curves", str(file), "--every", "20"]) == 0
+    assert main.main(["report", str(folder), "--no-animation", "--curves", str(file), "--every", "20"]) == 0
     rows = list(csv.DictReader(file.open()))
     assert list(rows[0]) == ["seed", "env_steps", "return", "cost", "multiplier", "length"]
     assert [row["env_steps"] for row in rows] == ["20000", "40000"] * 3
@@ -115,7 +115,7 @@ def test_summary_is_the_mean_over_seeds(tmp_path: Path):
 
 def test_report_command_writes_the_page_and_says_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = write_run(tmp_path / "run")
-    assert cli.main(["report", str(path), "--no-animation", "--json"]) == 0
+    assert main.main(["report", str(path), "--no-animation", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert Path(said["report"]) == (path / "report.html").resolve()
     assert (path / "report.html").read_text().startswith("<!doctype html>")

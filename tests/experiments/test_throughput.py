@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 import envs_mjx
-from experiments import bench, cli
-from experiments.bench import UpdateFloor, markdown
-from experiments.simulator import HELD, SEGMENT, BareLoop, PhysicsStates, physics_states, put
-from experiments.throughput import describe, measure
+from envs_mjx.physics.state_transfer import PhysicsStates, physics_states, put
+from experiments.benchmarks.bare_mujoco import HELD, SEGMENT, BareLoop
+from experiments.cli import main
+from experiments.commands import bench
+from experiments.commands.bench import UpdateFloor, markdown
+from experiments.commands.throughput import describe, measure
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +100,6 @@ def test_a_failed_case_is_in_the_table_and_in_the_exit_code(tmp_path, monkeypatc
     row |= {"compile_seconds": 1.0}
     monkeypatch.setattr(bench, "quiet_measure", lambda env, num_envs, **_: row if num_envs == 4 else None)
     words = ["bench", "--quick", "--only", "throughput", "--out", str(tmp_path), "--json"]
-    assert cli.main(words) == 1
+    assert main.main(words) == 1
     assert json.loads(capsys.readouterr().out)["failed"] == ["SafetyPointGoal1-v0, mujoco, 3 environments"]
     assert "Failed: SafetyPointGoal1-v0, mujoco, 3 environments." in (tmp_path / "bench.md").read_text()

@@ -17,10 +17,10 @@ import numpy as np
 
 from envs_mjx import make
 from envs_mjx.agents import AGENTS
-from envs_mjx.layout import plan
-from envs_mjx.navigation import Navigation
+from envs_mjx.navigation.env import Navigation
+from envs_mjx.navigation.layout import plan
+from envs_mjx.navigation.tasks import Data
 from envs_mjx.registry import REGISTRY
-from envs_mjx.tasks import Data
 
 
 def env_id(path: pathlib.Path) -> str:

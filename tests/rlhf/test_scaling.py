@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from experiments import cli
+from experiments.cli import main
 from rlhf import scaling
-from rlhf.models.config import PUBLISHED
+from rlhf.models.architecture import PUBLISHED
 
 COMPUTE = np.geomspace(10, 1e5, 7)
 
@@ -78,7 +78,7 @@ def test_the_command_foretells_the_run_held_out(tmp_path, capsys):
     table, picture = curves(tmp_path / "runs.csv"), tmp_path / "law.png"
     words = ["rlhf", "scaling", str(table), "--predict", "1e5", "--predict", "baichuan2-7b:2.6e12"]
     words += ["--out", str(picture)]
-    assert cli.main([*words, "--json"]) == 0
+    assert main.main([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [row["run"] for row in found["held_out"]] == ["10"]
     assert found["held_out"][0]["loss"] == pytest.approx(law(1000))
@@ -88,13 +88,13 @@ def test_the_command_foretells_the_run_held_out(tmp_path, capsys):
     # Six operations for each of 2.6e12 tokens and 7.0 billion parameters outside the embedding, in PFLOP.
     assert found["predictions"][1]["petaflops"] == pytest.approx(6 * 2.6e12 * (7_505_973_248 - 125_696 * 4096) / 1e15)
     assert picture.stat().st_size > 10_000
-    assert cli.main(words) == 0
+    assert main.main(words) == 0
     assert "C in PFLOP" in capsys.readouterr().out
 
 
 def test_the_command_names_what_it_cannot_use(tmp_path, capsys):
     def said(*words):
-        assert cli.main(["rlhf", "scaling", *map(str, words)]) == 2
+        assert main.main(["rlhf", "scaling", *map(str, words)]) == 2
         return capsys.readouterr().err
 
     assert "has no losses" in said(tmp_path)

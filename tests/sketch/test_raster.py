@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from sketch import raster
+from sketch.data.strokes import Drawings, from_polylines, pad
 from sketch.raster import Canvas
-from sketch.strokes import Drawings, from_polylines, pad
-from tests.sketch.cairo import needs_cairo, paint
-from tests.sketch.quickdraw import DATA, by_pen, cats, needs_data
+from tests.support.cairo import needs_cairo, paint
+from tests.support.quickdraw import DATA, by_pen, cats, needs_data
 
 # A unit of the drawing is a pixel: 256 + 2 * (24 + 16 / 2) = 320.
 PLAIN = Canvas(side=320, line_width=16.0, padding=24.0)

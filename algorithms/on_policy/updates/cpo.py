@@ -7,11 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from algorithms.on_policy import constraints, second_order
-from algorithms.on_policy.parts import Hyper, Networks, Signal, Update, UpdatePart
-from algorithms.on_policy.second_order import Measured, Proposal, Region, Searched
+from algorithms import constraints
+from algorithms.on_policy import trust_region_step
+from algorithms.on_policy.interfaces import Hyper, Networks, Signal, Update, UpdatePart
+from algorithms.on_policy.trust_region_step import Measured, Proposal, Region, Searched
 from jsafe import trust_region
-from jsafe.hyper import hyperparameters, option
+from jsafe.config import hyperparameters, option
 
 
 @hyperparameters
@@ -72,7 +73,7 @@ def make(networks: Networks, values: tuple[str, ...], options: CPO) -> Update:
     if count > most:
         word = "one constraint" if most == 1 else f"{most} constraints"
         raise ValueError(f"cpo with dual={options.dual!r} holds {word}, and cost_limit gives {count}")
-    return second_order.make(rule, networks, values, options)
+    return trust_region_step.make(rule, networks, values, options)
 
 
 PART = UpdatePart("cpo", CPO, make)

@@ -9,15 +9,15 @@ import jax
 import jax.numpy as jnp
 
 from algorithms.on_policy import first_order
-from algorithms.on_policy.minibatch import Problem
-from algorithms.on_policy.parts import Batch, Hyper, Networks, Signal, Update, UpdatePart
-from algorithms.on_policy.updates import clipped
+from algorithms.on_policy.interfaces import Batch, Hyper, Networks, Signal, Update, UpdatePart
+from algorithms.on_policy.minibatch_sgd import Problem
+from algorithms.on_policy.updates import ppo
+from jsafe.config import hyperparameters, option
 from jsafe.distributions import Distribution
-from jsafe.hyper import hyperparameters, option
 
 
 @hyperparameters
-class CUP(clipped.PPO):
+class CUP(ppo.PPO):
     """Constrained update projection."""
 
     target_kl: float = option(
@@ -50,7 +50,7 @@ def projection_loss(policy: Distribution, batch: Batch, weights: jax.Array, sign
 
 def make(networks: Networks, values: tuple[str, ...], options: CUP) -> Update:
     """Build the update: PPO on rewards alone, then the projection; the value functions learn in the first half."""
-    first = first_order.make(clipped.loss, networks, values, options)
+    first = first_order.make(ppo.loss, networks, values, options)
     stepper = first_order.stepper_for(networks, ("policy",))
 
     def apply(

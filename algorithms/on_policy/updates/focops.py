@@ -5,11 +5,12 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from algorithms.on_policy import constraints, first_order
-from algorithms.on_policy.options import FirstOrder
-from algorithms.on_policy.parts import Batch, Hyper, Networks, Signal, Update, UpdatePart
+from algorithms import constraints
+from algorithms.on_policy import first_order
+from algorithms.on_policy.config import FirstOrder
+from algorithms.on_policy.interfaces import Batch, Hyper, Networks, Signal, Update, UpdatePart
+from jsafe.config import hyperparameters, option
 from jsafe.distributions import Distribution
-from jsafe.hyper import hyperparameters, option
 
 
 @hyperparameters

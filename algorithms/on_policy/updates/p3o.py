@@ -5,15 +5,16 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from algorithms.on_policy import constraints, first_order
-from algorithms.on_policy.parts import Batch, Hyper, Networks, Signal, Update, UpdatePart
-from algorithms.on_policy.updates import clipped
+from algorithms import constraints
+from algorithms.on_policy import first_order
+from algorithms.on_policy.interfaces import Batch, Hyper, Networks, Signal, Update, UpdatePart
+from algorithms.on_policy.updates import ppo
+from jsafe.config import hyperparameters, option
 from jsafe.distributions import Distribution
-from jsafe.hyper import hyperparameters, option
 
 
 @hyperparameters
-class P3O(constraints.Slack, clipped.PPO):
+class P3O(constraints.Slack, ppo.PPO):
     """Penalized proximal policy optimisation."""
 
     passes: int = option("passes over the batch, at most", default=10, low=1)
@@ -43,7 +44,7 @@ def make_loss(options: P3O):
             surrogate = jnp.maximum(surrogate, bounded)
         excess = weights @ surrogate + constraints.slack(signal, hyper, options)
         penalty = hyper["penalty_coefficient"] * jnp.sum(jnp.maximum(excess, 0.0))
-        return clipped.loss(policy, batch, weights, signal, hyper) + penalty
+        return ppo.loss(policy, batch, weights, signal, hyper) + penalty
 
     return loss
 

@@ -7,12 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from algorithms.on_policy import constraints, second_order
-from algorithms.on_policy.parts import Hyper, Networks, Signal, Update, UpdatePart
-from algorithms.on_policy.second_order import Measured, Proposal, Region
+from algorithms import constraints
+from algorithms.on_policy import trust_region_step
+from algorithms.on_policy.interfaces import Hyper, Networks, Signal, Update, UpdatePart
+from algorithms.on_policy.trust_region_step import Measured, Proposal, Region
 from algorithms.on_policy.updates.cpo import ProjectedOptions, costs_hold
 from jsafe import trust_region
-from jsafe.hyper import hyperparameters, option
+from jsafe.config import hyperparameters, option
 
 
 @hyperparameters
@@ -59,7 +60,7 @@ def make(networks: Networks, values: tuple[str, ...], options: PCPO) -> Update:
     """
     if len(values) > 2:
         raise ValueError(f"pcpo holds one constraint, and cost_limit gives {len(values) - 1}")
-    return second_order.make(rule, networks, values, options)
+    return trust_region_step.make(rule, networks, values, options)
 
 
 PART = UpdatePart("pcpo", PCPO, make)

@@ -1,0 +1,166 @@
+"""An environment around another one that remembers what an episode has spent, and may show it to the policy.
+
+The memory is a handful of scalars in `State.info`, so that `State.data` stays what the wrapped environment made it.
+What is observed is a function of the memory alone: whoever changes the memory, between iterations for example, also
+changes the observation, of running episodes and of fresh ones alike.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from algorithms.on_policy.interfaces import Schedule
+from jsafe import Env, Spec, State
+from jsafe.frame_stack import History
+
+Memory = dict[str, jax.Array]
+"""Name to `[...]`, one entry for each environment."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rewritten(abc.ABC):
+    """What the rewritten processes share; a kind of environment says how to remember and what to make of it.
+
+    Whatever else a tool asks of an environment, its simulator or its scene, is that of the wrapped one.
+
+    Attributes:
+        env: the environment inside, with at least one cost.
+    """
+
+    env: Env
+
+    def __post_init__(self) -> None:
+        if not self.env.spec.cost_names:
+            kind = type(self).__name__
+            raise ValueError(f"{kind} needs an environment with at least one cost, and {self.env.spec.id} has none")
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "env" or name.startswith("__"):  # not there yet while an object is being copied
+            raise AttributeError(name)
+        return getattr(self.env, name)
+
+    # --- what a kind of process says ----------------------------------------------------------------------------
+
+    @property
+    def observes(self) -> bool:
+        """Whether the policy sees `shown`, as the last entry of the observation."""
+        return True
+
+    @abc.abstractmethod
+    def begin(self, nothing: jax.Array) -> Memory:
+        """The memory at the start of an episode; `nothing` is a 0 of the right type."""
+
+    @abc.abstractmethod
+    def spend(self, memory: Memory, cost: jax.Array) -> Memory:
+        """The memory after a step with this `State.cost_sum`."""
+
+    @abc.abstractmethod
+    def shown(self, memory: Memory) -> jax.Array:
+        """What the policy sees of it."""
+
+    @abc.abstractmethod
+    def judge(self, memory: Memory, after: State) -> tuple[jax.Array, jax.Array]:
+        """Reward to learn from and termination of a step, given the memory after it."""
+
+    @abc.abstractmethod
+    def hand_over(self, after: Memory, fresh: Memory) -> Memory:
+        """The memory to go on from: of `fresh`, but for what outlives an episode."""
+
+    # --- the environment ----------------------------------------------------------------------------------------
+
+    @property
+    def spec(self) -> Spec:
+        """That of the wrapped environment, with one entry more where the budget is observed."""
+        spec = self.env.spec
+        if not self.observes:
+            return spec
+        return dataclasses.replace(
+            spec,
+            observation_size=spec.observation_size + 1,
+            observation_layout=(*spec.observation_layout, ("budget", 1)),
+            fixed_scale=spec.fixed_scale + 1,
+        )
+
+    def reset(self, key: jax.Array) -> State:
+        """Start the wrapped environment, and nothing is spent."""
+        state = self.env.reset(key)
+        return self._outer(state, self.begin(jnp.zeros_like(state.cost_sum)), state.reward, state.terminated)
+
+    def step(self, state: State, action: jax.Array) -> State:
+        """Step the wrapped environment, and account for the cost."""
+        after = self.env.step(self._inner(state), action)
+        memory = self.spend(self.memory(state), after.cost_sum)
+        return self._outer(after, memory, *self.judge(memory, after))
+
+    def carry_over(self, done: jax.Array, after: State, fresh: State) -> State:
+        """Hand over what outlives an episode, here and in the wrapped environment."""
+        inner = getattr(self.env, "carry_over", None)
+        if inner is not None:
+            handed = inner(done, self._inner(after), self._inner(fresh))
+            fresh = self._outer(handed, self.memory(fresh), fresh.reward, fresh.terminated)
+        return self.remember(fresh, **self.hand_over(self.memory(after), self.memory(fresh)))
+
+    def memory(self, state: State) -> Memory:
+        """The memory of states with any leading axes."""
+        return {name: state.info[name] for name in self._names}
+
+    def remember(self, state: State, **changes: jax.Array) -> State:
+        """The same states with entries of the memory replaced, and observed accordingly."""
+        old = self.memory(state)
+        changed = {k: jnp.broadcast_to(jnp.asarray(v, old[k].dtype), old[k].shape) for k, v in changes.items()}
+        state = state.replace(info={**state.info, **changed})
+        if not self.observes:
+            return state
+        seen = self.shown(self.memory(state)).astype(state.obs.dtype)
+        return state.replace(obs=state.obs.at[..., -1].set(seen))
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(jax.eval_shape(self.begin, jax.ShapeDtypeStruct((), jnp.float32)))
+
+    def _inner(self, state: State) -> State:
+        """The wrapped environment's own state."""
+        hidden = {"original_reward", *self._names}
+        return state.replace(
+            obs=state.obs[..., :-1] if self.observes else state.obs,
+            reward=state.info["original_reward"],
+            info={k: v for k, v in state.info.items() if k not in hidden},
+        )
+
+    def _outer(self, inner: State, memory: Memory, reward: jax.Array, terminated: jax.Array) -> State:
+        obs = inner.obs
+        if self.observes:
+            obs = jnp.concatenate([obs, self.shown(memory)[..., None].astype(obs.dtype)], axis=-1)
+        info = {**inner.info, **memory, "original_reward": inner.reward}
+        return inner.replace(obs=obs, reward=reward, terminated=terminated, info=info)
+
+
+def constant(entry: str, option: str) -> Callable[[Any, Any], Schedule]:
+    """A schedule that holds one entry of the memory at one traced option."""
+
+    def schedule(env: Rewritten, options: Any) -> Schedule:
+        del options
+        return Schedule(
+            init=lambda hyper: jnp.asarray(hyper[option], jnp.float32),
+            update=lambda state, episode_cost, hyper: state,
+            write=lambda state, env_states: env.remember(env_states, **{entry: state}),
+        )
+
+    return schedule
+
+
+def in_history(env: History, schedule: Schedule) -> Schedule:
+    """The same schedule for the rewritten environment inside a window of observations."""
+
+    def write(state: Any, env_states: State) -> State:
+        told = env_states.replace(data=schedule.write(state, env_states.data))
+        # Nobody is done: what outlives an episode is all that goes over, and the window shows it.
+        return jax.vmap(env.carry_over, (None, 0, 0))(jnp.zeros((), bool), told, env_states)
+
+    return schedule._replace(write=write)

@@ -1,0 +1,1 @@
+"""Navigation environments: one agent, objects on a plane, a task."""

@@ -1,0 +1,1 @@
+"""MuJoCo XLA as a physics backend."""

@@ -1,0 +1,1 @@
+"""Colliders that replace those of MJX."""

@@ -1,0 +1,129 @@
+"""What every command that computes does first: choose the platform, then make the environment by name."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from experiments.cli.result import CommandError, unknown
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """`configure`, as the options of a command say; on a CPU there are as many virtual devices as a mesh wants.
+
+    Raises:
+        CommandError: options of several processes without a coordinator, or a mesh that they cannot share evenly.
+    """
+    coordinator, mesh, devices = getattr(args, "coordinator", None), getattr(args, "mesh", None), args.devices
+    number, which = getattr(args, "processes", None), getattr(args, "process", None)
+    if coordinator is None and (number is not None or which is not None):
+        raise CommandError("several processes need --coordinator HOST:PORT")
+    if coordinator is not None and mesh is None:
+        raise CommandError("several processes need --mesh over the devices of all of them, for example --mesh fsdp=8")
+    if mesh and devices is None and coordinator != "auto":
+        from rlhf.parallel import sharding
+
+        wanted = math.prod(sharding.parse(mesh).values())
+        if wanted % (number or 1):
+            raise CommandError(f"--mesh {mesh} has {wanted} devices, which {number} processes cannot share evenly")
+        devices = wanted // (number or 1)
+    configure(args.platform, devices, *((coordinator, number, which) if coordinator else ()))
+
+
+@functools.cache
+def configure(
+    platform: str | None = None,
+    devices: int | None = None,
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+) -> None:
+    """Set JAX up for this process: platform, devices, compilation cache, and the guard against the pool deadlock.
+
+    Has to run before JAX computes anything, once; asking again for the same changes nothing. A process that used JAX
+    before it called a command is left as it is.
+
+    Raises:
+        RuntimeError: a platform or a number of devices is asked for after JAX was used.
+        CommandError: the machine has no device of that platform.
+    """
+    from jsafe import runtime
+
+    if platform is None and devices is None and runtime.jax_is_initialized():
+        return
+    runtime.configure(platform, devices)
+    if coordinator is not None:
+        runtime.join(coordinator, processes, process)
+    import jax
+
+    # JAX is told this platform and the CPU, and falls back to the latter without a word.
+    if platform not in (None, "cpu") and jax.default_backend() == "cpu":
+        raise CommandError(f"no device for --platform {platform} here: JAX found the CPU only")
+
+
+def make_env(
+    env_id: str, physics: str | None = None, overrides: Sequence[tuple[str, str]] | dict[str, Any] = ()
+) -> Any:
+    """An environment by its id.
+
+    Args:
+        env_id: registered name.
+        physics: backend, or None for the default of this platform.
+        overrides: `(name, value)` pairs as written on the command line, or a dict of values.
+
+    Raises:
+        CommandError: unknown id (with the nearest one), or a backend whose package is not installed.
+    """
+    import envs_mjx
+
+    if env_id not in envs_mjx.ids():
+        raise unknown("environment", env_id, envs_mjx.ids())
+    changes = overrides if isinstance(overrides, dict) else read_overrides(overrides)
+    try:
+        return envs_mjx.make(env_id, physics=physics or default_physics(), overrides=changes or None)
+    except ImportError as error:
+        raise CommandError(str(error)) from error
+
+
+def default_physics() -> str:
+    """The fastest faithful simulator here: MuJoCo C on CPU, Warp on NVIDIA where it is installed, MJX elsewhere."""
+    import importlib.util
+
+    import jax
+
+    platform = jax.default_backend()
+    if platform == "cpu":
+        return "mujoco"
+    return "warp" if platform in ("gpu", "cuda") and importlib.util.find_spec("warp") else "mjx"
+
+
+def read_overrides(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """`NAME=VALUE` options as values: numbers, lists, dicts, true, false, null, or else text.
+
+    `Hazards.num=4` sets one entry of the dict called `Hazards`, unless the whole dotted name is a setting itself
+    (those start with a small letter, for example `lidar_conf.num_bins`).
+    """
+    changes: dict[str, Any] = {}
+    for name, text in pairs:
+        group, dot, entry = name.partition(".")
+        if dot and group[:1].isupper():
+            if not isinstance(changes.setdefault(group, {}), dict):
+                raise CommandError(f"--override {name}: {group} was already set as a whole")
+            changes[group][entry] = _value(text)
+        else:
+            changes[name] = _value(text)
+    return changes
+
+
+def _value(text: str) -> Any:
+    plain = {"true": True, "false": False, "null": None, "none": None}
+    if text.lower() in plain:
+        return plain[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

@@ -1,0 +1,147 @@
+"""`jsafe envs` and `jsafe algorithms`: what there is."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from experiments.cli.devices import prepare
+from experiments.cli.result import Outcome, table, value_text
+
+WIDTH = 120
+"""Columns of the widest table."""
+
+
+def envs(args: argparse.Namespace) -> Outcome:
+    """Run `jsafe envs`: ids with sizes, cost names, time limit and simulators."""
+    prepare(args)
+    import envs_mjx
+
+    found = []
+    for env_id in envs_mjx.ids():
+        spec = envs_mjx.make(env_id).spec
+        found.append(
+            {
+                "id": env_id,
+                "observation_size": spec.observation_size,
+                "action_size": spec.action_size,
+                "cost_names": list(spec.cost_names),
+                "episode_length": spec.episode_length,
+                "control_dt": spec.control_dt,
+                "physics": list(envs_mjx.BACKENDS),
+            }
+        )
+    header = ["environment", "observation", "action", "steps", "costs"]
+    rows = [
+        [
+            e["id"],
+            str(e["observation_size"]),
+            str(e["action_size"]),
+            str(e["episode_length"]),
+            ", ".join(e["cost_names"]) or "none",
+        ]
+        for e in found
+    ]
+    text = table(header, rows) + f"\n\n{len(found)} environments; physics: {', '.join(envs_mjx.BACKENDS)}"
+    return Outcome({"envs": found}, text)
+
+
+def algorithms(args: argparse.Namespace) -> Outcome:
+    """Run `jsafe algorithms [NAME]`: what there is and how it is put together, or everything about one algorithm."""
+    import algorithms as registry
+    from experiments.cli.config_flags import resolve
+
+    chosen = registry.names() if args.name is None else (resolve(args.name),)
+    found = [_with_preset_values(registry.describe(name)) for name in chosen]
+    text = _overview(found) if args.name is None else _details(found[0])
+    return Outcome({"algorithms": found}, text)
+
+
+def _with_preset_values(facts: dict[str, Any]) -> dict[str, Any]:
+    """A description whose options also say their value under each preset, as `values`."""
+    options = []
+    for option in facts["options"]:
+        values = {name: preset.get(option["name"], option["default"]) for name, preset in facts["presets"].items()}
+        options.append({**option, "values": values})
+    return {**facts, "options": options}
+
+
+def _overview(found: list[dict[str, Any]]) -> str:
+    """Every algorithm with its parts, presets, other names and source."""
+    rows = [
+        [
+            facts["name"],
+            " x ".join(part for part in facts["parts"].values() if part),
+            ", ".join(facts["presets"]),
+            ", ".join(facts["aliases"]),
+            facts["paper"],
+        ]
+        for facts in found
+    ]
+    header = ["algorithm", "parts", "presets", "also called", "paper"]
+    text = table(header, _folded(header, rows, limits=(24, 26, 23, 20)))
+    return f"{text}\n\nparts: update x constraint x transform; one algorithm and its options: jsafe algorithms NAME"
+
+
+def _details(facts: dict[str, Any]) -> str:
+    """One algorithm with all of its hyper-parameters."""
+    default, others = facts["default_preset"], [name for name in facts["presets"] if name != facts["default_preset"]]
+    rows = []
+    for option in facts["options"]:
+        value = option["values"][default]
+        differing = [option["values"][name] for name in others]
+        choices = f"; one of {', '.join(option['choices'])}" if option["choices"] else ""
+        rows.append(
+            [
+                option["name"],
+                value_text(value),
+                *("" if other == value else value_text(other) for other in differing),
+                _range(option),
+                "yes" if option["traced"] else "",
+                option["help"] + choices,
+            ]
+        )
+    header = ["hyper-parameter", default, *others, "range", "traced", "what it is"]
+    parts = [f"{axis} {name}" for axis, name in facts["parts"].items() if name]
+    lines = [
+        *textwrap.wrap(f"{facts['name']}: {facts['summary']}", WIDTH),
+        *textwrap.wrap(f"paper        {facts['paper']}", WIDTH, subsequent_indent=" " * 13),
+        f"parts        {', '.join(parts)}",
+        f"also called  {', '.join(facts['aliases'])}",
+        "",
+        table(header, _folded(header, rows, limits=(29, *(15,) * (1 + len(others)), 12, 6))),
+        "",
+        f"A preset's column says where it differs from {default!r}. Traced ones may differ across a population.",
+    ]
+    return "\n".join(lines)
+
+
+def _range(option: dict[str, Any]) -> str:
+    low, high, above = option["low"], option["high"], option["above"]
+    bounds = [f">= {value_text(low)}"] if low is not None else []
+    bounds += [f"> {value_text(above)}"] if above is not None else []
+    bounds += [f"<= {value_text(high)}"] if high is not None else []
+    return ", ".join(bounds)
+
+
+def _folded(header: list[str], rows: list[list[str]], limits: Sequence[int]) -> list[list[str]]:
+    """Rows broken into as many lines as it takes for the table to be at most `WIDTH` wide.
+
+    Args:
+        header: of the table.
+        rows: of the table.
+        limits: largest width of each column but the last, which gets what is left.
+    """
+    widths = [
+        min(limit, max(len(cell) for cell in column))
+        for limit, column in zip(limits, zip(header[:-1], *(row[:-1] for row in rows), strict=True), strict=True)
+    ]
+    widths.append(WIDTH - sum(widths) - 2 * len(widths))
+    folded = []
+    for row in rows:
+        cells = [textwrap.wrap(cell, width, break_on_hyphens=False) for cell, width in zip(row, widths, strict=True)]
+        folded += [list(line) for line in itertools.zip_longest(*cells, fillvalue="")]
+    return folded

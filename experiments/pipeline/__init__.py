@@ -1,0 +1,1 @@
+"""Experiments of several steps: declaration and runner."""

@@ -1,0 +1,153 @@
+"""Reading the folder of a run: what was run, where, and its curves. NumPy only, no JAX."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.cli.result import CommandError
+from jsafe.confidence import smooth
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished or running training.
+
+    Attributes:
+        path: its folder.
+        facts: the content of `run.json`.
+        seeds: the trained seeds, in order.
+        env_steps: `[iterations]`, environment steps of one seed at the end of each iteration.
+        curves: name of a metric to `[seeds, iterations]`; NaN where no episode had ended.
+        timing: the rows of `timing.jsonl`.
+    """
+
+    path: Path
+    facts: dict[str, Any]
+    seeds: list[int]
+    env_steps: np.ndarray
+    curves: dict[str, np.ndarray]
+    timing: list[dict[str, Any]]
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What is known of the trainer: algorithm, env_id, config."""
+        return self.facts.get("trainer", self.facts)
+
+    @property
+    def algorithm(self) -> str:
+        return str(self.info.get("algorithm", "?"))
+
+    @property
+    def env_id(self) -> str:
+        return str(self.info.get("env_id", "?"))
+
+    @property
+    def cost_limit(self) -> float | None:
+        """The allowed cost of an episode, or None for an unconstrained method or one with several limits."""
+        value = self.info.get("config", {}).get("cost_limit")
+        return None if value is None or isinstance(value, list | tuple) else float(value)
+
+    def final(self, name: str, share: float = 0.05) -> np.ndarray:
+        """`[seeds]`: the mean of a metric over the last `share` of the iterations, NaN if it was never known."""
+        curve = self.curves.get(name)
+        if curve is None or curve.shape[1] == 0:
+            return np.full(len(self.seeds), np.nan)
+        last = curve[:, -max(1, round(share * curve.shape[1])) :]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            return np.nanmean(last, axis=1)
+
+    def held(self, share: float = 0.05) -> dict[str, np.ndarray]:
+        """The best return of each seed while its cost was within the limit, both averaged over a stretch of training.
+
+        Args:
+            share: length of the stretch, in parts of the iterations done.
+
+        Returns:
+            `return`, `cost` and `env_steps` at the end of that stretch, each `[seeds]`; NaN for a seed that was never
+            within the limit, and for all without a limit.
+        """
+        missing = np.full(len(self.seeds), np.nan)
+        if self.cost_limit is None or not len(self.env_steps) or not {"return", "cost"} <= self.curves.keys():
+            return {"return": missing, "cost": missing, "env_steps": missing}
+        stretch = max(1, round(share * len(self.env_steps)))
+        reward, cost = (smooth(self.curves[name], stretch)[:, stretch - 1 :] for name in ("return", "cost"))
+        allowed = np.where(cost <= self.cost_limit, reward, -np.inf)
+        best = np.argmax(np.where(np.isnan(allowed), -np.inf, allowed), axis=1)
+        found = {
+            "return": np.take_along_axis(allowed, best[:, None], 1)[:, 0],
+            "cost": np.take_along_axis(cost, best[:, None], 1)[:, 0],
+            "env_steps": self.env_steps[stretch - 1 :][best],
+        }
+        return {name: np.where(np.isfinite(found["return"]), value, np.nan) for name, value in found.items()}
+
+
+def curves_csv(run: Run, every: int = 1) -> str:
+    """The curves of a run as comma-separated values, a row for each seed and every `every`th iteration."""
+    names = [name for name in ("return", "cost", "multiplier", "length", "episodes") if name in run.curves]
+    lines = [",".join(("seed", "env_steps", *names))]
+    for place, seed in enumerate(run.seeds):
+        for column in range(every - 1, len(run.env_steps), every):
+            values = (f"{run.curves[name][place, column]:.6g}" for name in names)
+            lines.append(",".join((str(seed), f"{run.env_steps[column]:.0f}", *values)))
+    return "\n".join(lines) + "\n"
+
+
+def load_run(path: Path | str) -> Run:
+    """Read a run folder.
+
+    Raises:
+        CommandError: there is no folder, or no run in it.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise CommandError(f"no run at {path}: there is no such folder")
+    if not (path / "run.json").is_file():
+        raise CommandError(f"no run at {path}: it holds no run.json (is it the folder given to --run-dir?)")
+    try:
+        facts = json.loads((path / "run.json").read_text())
+    except ValueError as error:
+        raise CommandError(f"{path / 'run.json'} is damaged: {error}") from error
+    rows = read_lines(path / "metrics.jsonl")
+    seeds, env_steps, curves = _curves(rows)
+    return Run(path, facts, seeds, env_steps, curves, read_lines(path / "timing.jsonl"))
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON-lines file; a last line cut off by a crash is left out, a missing file is empty."""
+    if not path.is_file():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return [row for row in rows if isinstance(row, dict)]
+
+
+def _curves(rows: list[dict[str, Any]]) -> tuple[list[int], np.ndarray, dict[str, np.ndarray]]:
+    """Rows per seed and iteration, as arrays; a row that is repeated after a resume replaces the earlier one."""
+    rows = [row for row in rows if "seed" in row and "iteration" in row]
+    seeds = sorted({int(row["seed"]) for row in rows})
+    iterations = sorted({int(row["iteration"]) for row in rows})
+    row_of, column_of = ({key: place for place, key in enumerate(keys)} for keys in (seeds, iterations))
+    names = sorted({name for row in rows for name, value in row.items() if isinstance(value, int | float)})
+    curves = {name: np.full((len(seeds), len(iterations)), np.nan) for name in names}
+    for row in rows:
+        place = row_of[int(row["seed"])], column_of[int(row["iteration"])]
+        for name in names:
+            value = row.get(name)
+            if isinstance(value, int | float):
+                curves[name][place] = value
+    steps = curves.get("env_steps", np.zeros((len(seeds), len(iterations))))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        env_steps = np.nanmean(steps, axis=0) if len(seeds) else np.zeros(0)
+    return seeds, env_steps, curves

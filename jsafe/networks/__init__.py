@@ -1,0 +1,1 @@
+"""Networks: perceptrons and the encoders placed before them."""

@@ -1,0 +1,131 @@
+"""What a run is asked to do, checked before anything is compiled or written."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jsafe.population import check_hyper
+from jsafe.runs import record as run_record
+from jsafe.runs.record import RunError
+from jsafe.trainer import Trainer
+
+RESERVED = frozenset(
+    "trainer seeds seed iterations total_steps hyper status created updated iteration hardware versions num_devices "
+    "compile_seconds init_seconds run_seconds sessions notes error".split()
+)
+
+
+class Plan(NamedTuple):
+    """What is asked for, checked.
+
+    Attributes:
+        seeds: members of the population.
+        seed: root seed.
+        iterations: where the run ends.
+        hyper: replaced hyper-parameters, name to `[seeds]`.
+        record: that of the run to go on with, None for a new one.
+        notes: remarks for the user; the session adds to them.
+    """
+
+    seeds: int
+    seed: int
+    iterations: int
+    hyper: dict[str, np.ndarray] | None
+    record: dict[str, Any] | None
+    notes: list[str]
+
+
+def make_plan(
+    trainer: Trainer,
+    seeds: int | None,
+    seed: int | None,
+    iterations: int | None,
+    total_steps: int | None,
+    hyper: Mapping[str, Any] | None,
+    folder: Path | None,
+    resume: bool,
+) -> Plan:
+    """Check what is asked for against itself and against the run it resumes."""
+    record = None
+    if resume:
+        if folder is None:
+            raise ValueError("resume needs run_dir, the folder of the run to go on with")
+        record = run_record.read_run(folder)
+        differences = run_record.config_differences(record["trainer"], run_record.describe_trainer(trainer.info)) + [
+            f"{name}: {record[name]} in the run, {given} now"
+            for name, given in (("seeds", seeds), ("seed", seed))
+            if given is not None and given != record[name]
+        ]
+        if differences:
+            raise RunError(f"{folder} cannot go on with other settings; {'; '.join(differences)}")
+        seeds, seed = record["seeds"], record["seed"]
+        if hyper is not None:
+            given = {k: v.tolist() for k, v in (check_hyper(trainer, record["seeds"], hyper) or {}).items()}
+            if given != record["hyper"]:
+                raise RunError(f"{folder} cannot go on with other hyper-parameters: {record['hyper']} in the run")
+        hyper = record["hyper"]
+    elif folder is not None and run_record.exists(folder):
+        raise RunError(f"{folder} already holds a run: go on with it (resume=True), or choose another folder")
+    seeds = _at_least_one("seeds", 1 if seeds is None else seeds)
+    seed = operator.index(0 if seed is None else seed)
+    notes: list[str] = []
+    if iterations is not None and total_steps is not None:
+        raise ValueError("give iterations or total_steps, not both")
+    if iterations is None and total_steps is None:
+        if record is None:
+            raise ValueError("give iterations or total_steps: how long to train")
+        iterations = record["iterations"]
+    elif total_steps is not None:
+        total_steps = _at_least_one("total_steps", total_steps)
+        each = trainer.info.env_steps_per_iteration
+        iterations = -(-total_steps // each)
+        if iterations * each != total_steps:
+            notes.append(
+                f"total_steps rounded up from {total_steps:,} to {iterations * each:,}: whole iterations of {each:,}"
+            )
+    if record is not None and iterations is not None and iterations < record.get("iteration", 0):
+        raise RunError(
+            f"{folder} has done {record['iteration']} iterations of {trainer.info.env_steps_per_iteration:,} steps "
+            f"already: it cannot end after {iterations}"
+        )
+    checked = check_hyper(trainer, seeds, hyper)
+    if checked is not None and record is None:
+        _check_ranges(trainer, checked)
+    return Plan(seeds, seed, _at_least_one("iterations", iterations), checked, record, notes)
+
+
+def _check_ranges(trainer: Trainer, hyper: Mapping[str, np.ndarray]) -> None:
+    """Let the trainer refuse values out of range: it can check plain numbers, but not traced ones.
+
+    An allowed range is an interval, so the smallest and the largest value of each speak for all.
+    """
+    for extreme in (np.min, np.max):
+        found = {name: extreme(array, axis=0).tolist() for name, array in hyper.items()}
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+        jax.eval_shape(lambda key, values=values: trainer.init(key, values), jax.random.key(0))
+
+
+def _at_least_one(name: str, value: Any) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number, got {value!r}") from None
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, got {number}")
+    return number
+
+
+def check_saving(every: int | None, seconds: float, extra: Mapping[str, Any] | None) -> None:
+    """Check when to save and what to record beside the run itself."""
+    if every is not None:
+        _at_least_one("checkpoint_every", every)
+    if not seconds > 0:
+        raise ValueError(f"checkpoint_seconds must be above 0, got {seconds}")
+    if taken := sorted(RESERVED & set(extra or {})):
+        raise ValueError(f"extra may not use the names {taken}: the record of a run has them already")

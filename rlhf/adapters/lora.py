@@ -1,0 +1,196 @@
+"""Low-rank adaptation (Hu et al. 2022, arXiv 2106.09685): weights stay, and `alpha / r * A B` beside them is learned.
+
+What is learned is a tree of its own. `joined` lays it over the frozen tree, which copies nothing, so that several
+models stand on one copy of the weights: an actor and its reference, a critic and its reward model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jsafe.config import Hyper, hyperparameters, option
+from rlhf.data import host_rows
+from rlhf.models.architecture import ModelConfig
+from rlhf.models.low_rank import SUFFIX, LowRank
+
+MATRICES: dict[str, tuple[str, int]] = {
+    "q": ("attention", 1), "k": ("attention", 1), "v": ("attention", 1), "o": ("attention", 2),
+    "gate": ("mlp", 1), "up": ("mlp", 1), "down": ("mlp", 1),
+}  # fmt: skip
+"""What can be adapted: name to the part of a layer it lies in, and its number of input axes."""
+
+HEADS = ("score_head", "score_bias")
+"""Trained in full beside the adapters: a new head has nothing that could be adapted."""
+
+FIXED = ("score_words", "score_openings")
+"""Fitted before a model is trained (`rlhf.judges.unigram_scores`), and as it is ever after."""
+
+_APART = 1 << 31
+"""Folded into a run's key for adapters; iterations and epochs count up from 0 and down from -1."""
+
+
+@hyperparameters
+class LoraOptions(Hyper):
+    """Low-rank adapters in place of training every weight (Hu et al. 2022); a part of the options of every stage."""
+
+    lora_rank: int = option("rank of the low-rank adapters that are trained; 0 trains every weight", default=0, low=0)
+    lora_alpha: float = option("adapters are scaled by alpha / rank", default=16.0, above=0)
+    lora_matrices: str = option("matrices with adapters, by name, between commas", default=",".join(MATRICES))
+
+    def __post_init__(self) -> None:
+        """Check each option, and the names of the matrices."""
+        super().__post_init__()
+        if not self.matrices or set(self.matrices) - set(MATRICES):
+            raise ValueError(f"lora_matrices must be some of {','.join(MATRICES)}, got {self.lora_matrices!r}")
+        for field in dataclasses.fields(LoraOptions)[1:]:
+            if not self.lora_rank and getattr(self, field.name) != field.default:
+                raise ValueError(f"{field.name} changes nothing without a lora_rank of at least 1")
+
+    @property
+    def matrices(self) -> tuple[str, ...]:
+        """The names, one by one."""
+        return tuple(name.strip() for name in self.lora_matrices.split(",") if name.strip())
+
+    @property
+    def scale(self) -> float:
+        """alpha / r."""
+        return self.lora_alpha / self.lora_rank
+
+
+def split(params: Mapping[str, Any], options: LoraOptions) -> tuple[Any, Any]:
+    """A model's parameters as what stays frozen and what is trained as it is.
+
+    With rank 0 all but what is `FIXED` is trained, else the heads, and the adapters of a model that has some already.
+    """
+    trained = {name: part for name, part in params.items() if name in HEADS or not options.lora_rank}
+    trained = {name: part for name, part in trained.items() if name not in FIXED}
+    frozen = {name: part for name, part in params.items() if name not in trained}
+    if options.lora_rank:
+        frozen, own = _parted(frozen)
+        trained = joined(trained, own)
+    return frozen, trained
+
+
+def _parted(params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A tree without its adapters, and they alone."""
+    weights, own = {}, {}
+    for name, part in params.items():
+        if isinstance(part, Mapping):
+            weights[name], inner = _parted(part)
+            own |= {name: inner} if inner else {}
+        else:
+            (own if isinstance(part, LowRank) else weights)[name] = part
+    return weights, own
+
+
+def begin(key: jax.Array, params: Mapping[str, Any], options: LoraOptions, number: int = 0) -> Any:
+    """What a run trains of a model, inside a program: new adapters, or those that it has.
+
+    Args:
+        key: of the run.
+        params: arrays of the host.
+        options: of the adapters.
+        number: of the model among those of the run; each has adapters of its own.
+    """
+    _, trained = split(params, options)
+    started = host_rows.loaded(trained, key) if trained else {}
+    if _parted(params)[1]:
+        return started
+    own = jax.random.fold_in(jax.random.fold_in(key, _APART), number)
+    return joined(started, fresh(own, params, options))
+
+
+def fresh(key: jax.Array, params: Mapping[str, Any], options: LoraOptions) -> dict[str, Any]:
+    """Adapters that change nothing yet: B is zero, A uniform within `1 / sqrt(inputs)` as in the published code.
+
+    Args:
+        key: a typed key.
+        params: of a model with a `decoder`; only shapes are read.
+        options: of the adapters; none with rank 0.
+    """
+    if not options.lora_rank:
+        return {}
+    layers: dict[str, dict[str, LowRank]] = {}
+    for number, name in enumerate(options.matrices):
+        part, axes = MATRICES[name]
+        depth, *shape = np.shape(params["decoder"]["layers"][part][name])
+        inputs, outputs = shape[:axes], shape[axes:]
+        bound = math.prod(inputs) ** -0.5
+        a = jax.random.uniform(
+            jax.random.fold_in(key, number), (depth, *inputs, options.lora_rank), jnp.float32, -bound, bound
+        )
+        b = jnp.zeros((depth, options.lora_rank, *outputs), jnp.float32)
+        layers.setdefault(part, {})[name + SUFFIX] = LowRank(a, b, options.scale)
+    return {"decoder": {"layers": layers}}
+
+
+def joined(frozen: Any, trained: Any) -> Any:
+    """One tree of both without a copy; where both have an entry, the trained one counts."""
+    if not (isinstance(frozen, Mapping) and isinstance(trained, Mapping)):
+        return trained
+    return {**frozen, **{key: joined(frozen.get(key, {}), value) for key, value in trained.items()}}
+
+
+def dropped_out(trained: Any, key: jax.Array, rate: float) -> Any:
+    """Adapters that read what they are applied to with a share `rate` of its entries dropped, as PEFT does.
+
+    Args:
+        trained: a tree with adapters, stacked over layers.
+        key: a typed key, another one each time.
+        rate: share that is dropped; what is left is scaled up.
+    """
+    places, structure = jax.tree.flatten(trained, is_leaf=_is_adapter)
+    found = [
+        part.replace(key=jax.random.split(jax.random.fold_in(key, number), len(part.a)), keep=1.0 - rate)
+        if _is_adapter(part)
+        else part
+        for number, part in enumerate(places)
+    ]
+    return jax.tree.unflatten(structure, found)
+
+
+def _is_adapter(part: Any) -> bool:
+    return isinstance(part, LowRank)
+
+
+def merged(params: Any) -> Any:
+    """The weights of a model without adapters that says the same: each adapter is added to its matrix."""
+    if not isinstance(params, Mapping):
+        return params
+    found = {key: merged(value) for key, value in params.items() if not isinstance(value, LowRank)}
+    for key, adapter in params.items():
+        if isinstance(adapter, LowRank):
+            name = key.removesuffix(SUFFIX)
+            found[name] = found[name] + product(adapter).reshape(found[name].shape).astype(found[name].dtype)
+    return found
+
+
+def product(adapter: LowRank) -> Any:
+    """`[layers, inputs, outputs]`, what an adapter adds to the matrices of all layers."""
+    a, b = adapter.a, adapter.b
+    rank = a.shape[-1]
+    return adapter.scale * (a.reshape(len(a), -1, rank) @ b.reshape(len(b), rank, -1))
+
+
+def adapters(params: Mapping[str, Any]) -> Iterator[tuple[str, LowRank]]:
+    """The adapters in a model's parameters by the name of their matrix."""
+    layers = params["decoder"]["layers"]
+    for name, (part, _) in MATRICES.items():
+        if name + SUFFIX in layers.get(part, {}):
+            yield name, layers[part][name + SUFFIX]
+
+
+def parameter_count(config: ModelConfig, options: LoraOptions) -> int:
+    """Parameters of the adapters of one model, heads not counted."""
+    hidden, inner = config.hidden_size, config.intermediate_size
+    queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    sides = {"q": hidden + queries, "k": hidden + keys, "v": hidden + keys, "o": queries + hidden}
+    sides |= dict.fromkeys(("gate", "up", "down"), hidden + inner)
+    return config.num_layers * options.lora_rank * sum(sides[name] for name in options.matrices)

@@ -1,0 +1,96 @@
+"""Baichuan 2's conversations: role tokens, what fits into the context, and what is learned of them.
+
+Source: the generation utilities and the fine-tuning script of Baichuan 2's repository.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rlhf.chat_templates.safe_rlhf import IGNORED
+from rlhf.tokenizer.tokenizer import Tokenizer
+
+USER, ASSISTANT = 195, 196
+"""Ids that begin a turn of the user and of the assistant."""
+
+ROLES = ("system", "user", "assistant")
+
+
+class Message(NamedTuple):
+    """One turn.
+
+    Attributes:
+        role: one of `ROLES`.
+        content: what was said.
+    """
+
+    role: str
+    content: str
+
+
+def chat_ids(messages: Sequence[Message], tokenizer: Tokenizer, budget: int) -> list[int]:
+    """Ids of a conversation that asks for an answer, in at most `budget` tokens.
+
+    A system text comes first, without a role. The newest round is always kept, older ones as long as they fit, and what
+    is still too long loses its beginning.
+
+    Args:
+        messages: at least one turn of the user.
+        tokenizer: of the model.
+        budget: tokens there is room for.
+
+    Raises:
+        ValueError: no turn of the user, a system text that is not first, or an unknown role.
+    """
+    for number, message in enumerate(messages):
+        if message.role not in ROLES:
+            raise ValueError(f"role must be one of {', '.join(ROLES)}, got {message.role!r}")
+        if message.role == "system" and number:
+            raise ValueError("the system text must be the first message")
+    system = messages[0].content if messages and messages[0].role == "system" else ""
+    before = tokenizer.encode(system, start=False) if system else []
+    rounds: list[list[int]] = []
+    turns = messages[1:] if messages and messages[0].role == "system" else messages
+    for message in turns:
+        if message.role == "user" or not rounds:
+            rounds.append([])
+        marker = USER if message.role == "user" else ASSISTANT
+        rounds[-1] += [marker, *tokenizer.encode(message.content, start=False)]
+    if not rounds:
+        raise ValueError("a conversation needs a turn of the user")
+    history = rounds[-1]
+    for earlier in reversed(rounds[:-1]):
+        if len(earlier) + len(history) > budget - len(before):
+            break
+        history = earlier + history
+    ids = before + history
+    if messages[-1].role != "assistant":
+        ids.append(ASSISTANT)
+    return ids[-budget:]
+
+
+def chat_example(messages: Sequence[Message], tokenizer: Tokenizer, length: int) -> tuple[list[int], list[int]]:
+    """Ids and labels of a conversation to learn, cut or padded to `length`.
+
+    Labels stand at their own token. Answers are learned, and so is that a text ends where the user's turn begins;
+    markers of the assistant and what the user says are not.
+    """
+    ids, labels = (row[:length] for row in whole_example(messages, tokenizer))
+    rest = length - len(ids)
+    return ids + [tokenizer.pad] * rest, labels + [IGNORED] * rest
+
+
+def whole_example(messages: Sequence[Message], tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """`chat_example` of whatever length the conversation has."""
+    ids: list[int] = []
+    labels: list[int] = []
+    for message in messages:
+        said = tokenizer.encode(message.content, start=False)
+        if message.role == "user":
+            ids += [USER, *said]
+            labels += [tokenizer.eos, *[IGNORED] * len(said)]
+        else:
+            ids += [ASSISTANT, *said]
+            labels += [IGNORED, *said]
+    return [*ids, tokenizer.eos], [*labels, tokenizer.eos]

@@ -1,0 +1,49 @@
+"""What changes texts at random while a model learns from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rlhf.data.encoding import Labelled, Preferences, Supervised
+from rlhf.tokenizer.tokenizer import Tokenizer
+from rlhf.training.supervised_trainer import Augment
+
+SCORED = {"ids": "mask", "better": "better_mask", "worse": "worse_mask"}
+"""Texts that are scored, with their masks."""
+
+
+def token_dropout(rate: float, tokenizer: Tokenizer) -> Augment | None:
+    """Leave out each token with probability `rate`, except the start and the end of a text.
+
+    What is left must do to tell texts apart, so that a model cannot learn few texts by heart (word dropout, Iyyer et
+    al. 2015). Where texts are scored, what is left out counts as padding, so that a score is taken over the tokens that
+    stay; where each token is learned, it is read as padding, and what follows it is learned all the same. None for a
+    rate of 0.
+
+    Args:
+        rate: between 0 and 1.
+        tokenizer: of the texts.
+    """
+    if not rate:
+        return None
+    kept = [i for i in (tokenizer.bos, tokenizer.eos) if i is not None]
+
+    def apply(key: jax.Array, batch: Any) -> Any:
+        def gone(ids: jax.Array, number: int) -> jax.Array:
+            drawn = jax.random.bernoulli(jax.random.fold_in(key, number), rate, ids.shape)
+            return drawn & ~jnp.isin(ids, jnp.asarray(kept, ids.dtype))
+
+        if isinstance(batch, Supervised):
+            pad = jnp.asarray(tokenizer.pad, batch.ids.dtype)
+            return batch._replace(ids=jnp.where(gone(batch.ids, 0), pad, batch.ids))  # type: ignore[arg-type]
+        if not isinstance(batch, Preferences | Labelled):
+            raise TypeError(f"token_dropout is for texts that are learned or scored, got {type(batch).__name__}")
+        texts = [(name, seen) for name, seen in SCORED.items() if name in batch._fields]
+        return batch._replace(
+            **{seen: getattr(batch, seen) & ~gone(getattr(batch, name), i) for i, (name, seen) in enumerate(texts)}
+        )
+
+    return apply

@@ -1,0 +1,175 @@
+"""Which rows of which data sets a run learns from, in Safe RLHF's notation `NAME[:SHARE[:PATH]]`."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import numpy as np
+
+from rlhf.data.schemas import Sample, load
+
+SEED = 42
+"""Seed of the mixture and of the split, as published."""
+
+
+class Part(NamedTuple):
+    """One data set of a mixture.
+
+    Attributes:
+        name: as registered.
+        share: of its rows; above 1 repeats them.
+        count: rows, in place of a share.
+        path: where it lies, None for the place its name stands for.
+    """
+
+    name: str
+    share: float = 1.0
+    count: int | None = None
+    path: Path | None = None
+
+    def wanted(self, size: int) -> int:
+        """How many rows, of `size`."""
+        return round(size * self.share) if self.count is None else self.count
+
+
+def parse(text: str) -> Part:
+    """Read `NAME[:SHARE[:PATH]]`.
+
+    The share is a number (`0.5`), a fraction (`1/3`), or `N/-1` for exactly N rows; empty for all rows once.
+
+    Raises:
+        ValueError: the message names the text and what was expected.
+    """
+    fields = text.split(":", 2)
+    if not fields[0]:
+        raise ValueError(f"{text!r} names no data set; expected NAME[:SHARE[:PATH]]")
+    if len(fields) == 3 and not fields[2]:
+        raise ValueError(f"{text!r} has an empty path; leave out the second colon, or name a path")
+    share, count = _share(fields[1] if len(fields) > 1 else "", text)
+    return Part(fields[0], share, count, Path(fields[2]).expanduser() if len(fields) == 3 else None)
+
+
+def _share(field: str, text: str) -> tuple[float, int | None]:
+    if not field:
+        return 1.0, None
+    try:
+        above, _, below = field.partition("/")
+        if below == "-1":
+            count = int(above)
+            if count < 0:
+                raise ValueError
+            return 1.0, count
+        share = float(above) / float(below) if below else float(above)
+        if not 0.0 <= share < float("inf"):
+            raise ValueError
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(
+            f"share {field!r} of {text!r} must be a number of at least 0, a fraction a/b, or N/-1 for exactly N rows"
+        ) from None
+    return share, None
+
+
+def missing(texts: Sequence[str]) -> list[str]:
+    """Files of a mixture that are not there, in words; a data set without a path is one of them."""
+    lacks = []
+    for text in texts:
+        path = Path(text) if Path(text).exists() else parse(text).path
+        if path is None or not path.exists():
+            lacks.append(f"there is no file {path or text}")
+    return lacks
+
+
+def parse_all(texts: Sequence[str]) -> list[Part]:
+    """Read a mixture, in which each data set may occur once.
+
+    Raises:
+        ValueError: a name occurs twice, or a part cannot be read.
+    """
+    parts = [parse(text) for text in texts]
+    names = [part.name for part in parts]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{twice[0]} is named more than once; give it a larger share instead")
+    return parts
+
+
+def mix(parts: Sequence[Part], sizes: Sequence[int], seed: int = SEED) -> list[tuple[int, int]]:
+    """The rows of a mixture as `(data set, row)`, data set after data set, not shuffled.
+
+    Whole passes as long as they fit, then a draw without replacement; each data set has a seed of its own, so that
+    adding one leaves the rows of those before it.
+    """
+    rows: list[tuple[int, int]] = []
+    seeds = np.random.SeedSequence(seed).spawn(len(parts))
+    for number, (part, size, own) in enumerate(zip(parts, sizes, seeds, strict=True)):
+        wanted = part.wanted(size)
+        if wanted and not size:
+            raise ValueError(f"{part.name} is empty, and {wanted} of its rows are wanted")
+        passes, rest = divmod(wanted, size) if size else (0, 0)
+        chosen = list(range(size)) * passes
+        if rest:
+            chosen += np.random.default_rng(own).choice(size, size=rest, replace=False).tolist()
+        rows += [(number, row) for row in chosen]
+    return rows
+
+
+def last_of_each(keys: Sequence[Hashable]) -> list[int]:
+    """Places of the last occurrence of each key, in order."""
+    return sorted({key: place for place, key in enumerate(keys)}.values())
+
+
+def split(count: int, ratio: float, seed: int = SEED) -> tuple[list[int], list[int]]:
+    """Shuffled places to train on and to test on, the latter `ratio` of them.
+
+    Raises:
+        ValueError: for a ratio that is not between 0 and 1.
+    """
+    if not 0.0 < ratio < 1.0:
+        raise ValueError(f"the part to test on must be between 0 and 1, got {ratio}")
+    order = list(range(count))
+    np.random.default_rng(seed).shuffle(order)
+    tested = round(count * ratio)
+    return order[: count - tested], order[count - tested :]
+
+
+SCHEMA_OF: dict[str, str | None] = {
+    "BeaverTails-Evaluation": None,
+    "alpaca": "alpaca",
+    "stanford-alpaca": "alpaca",
+    "firefly": "firefly",
+    "PKU-SafeRLHF": "PKU-SafeRLHF",
+    "BeaverTails": "BeaverTails",
+}
+"""Schema of a registered data set, by the beginning of its name, the longer ones first; others, among them both forms
+of HH-RLHF, are known by their keys."""
+
+
+def open_mixture(texts: Sequence[str], *, skip: bool = False, seed: int = SEED) -> tuple[list[Sample], list[str]]:
+    """Read a mixture of files.
+
+    Args:
+        texts: each the path of a file or folder, or `NAME[:SHARE[:PATH]]`.
+        skip: leave rows out that cannot be used, instead of refusing the file.
+        seed: of the choice of rows.
+
+    Returns:
+        The samples, and a line for each row that was left out.
+
+    Raises:
+        FileNotFoundError: a file is missing, or a data set is named without its path.
+        ValueError: a row or the notation cannot be read.
+    """
+    parts = [Part(text, path=Path(text)) if Path(text).exists() else parse(text) for text in texts]
+    homeless = [part.name for part in parts if part.path is None]
+    if homeless:
+        raise FileNotFoundError(f"there is no file {homeless[0]}; a data set is given as NAME:SHARE:PATH or as a path")
+    loaded, left_out = [], []
+    for part in parts:
+        known = [schema for name, schema in SCHEMA_OF.items() if part.name.startswith(name)] if part.path else []
+        named = str(part.path) != part.name
+        samples, lines = load(cast(Path, part.path), known[0] if known and named else None, skip=skip)
+        loaded.append(samples)
+        left_out += lines
+    return [loaded[i][j] for i, j in mix(parts, [len(s) for s in loaded], seed)], left_out

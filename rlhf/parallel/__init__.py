@@ -1,0 +1,1 @@
+"""Sharding over devices, and plans of memory and compute."""

@@ -1,0 +1,118 @@
+"""What a run will need of memory, before anything is loaded: parameters, gradients, moments and activations.
+
+An estimate from sizes, not a measurement: the compiler keeps less where it fuses and more where it copies. Counts of
+parameters are exact.
+"""
+
+from __future__ import annotations
+
+from rlhf.adapters import lora
+from rlhf.adapters.lora import LoraOptions
+from rlhf.generation.generate import Sampling
+from rlhf.models.architecture import DTYPES, ModelConfig, parameter_count
+from rlhf.reinforcement.reinforcement_config import ReinforcementOptions
+
+FLOAT = 4
+WHOLE = LoraOptions()
+KEPT_PER_LAYER = 12
+"""Arrays `[B, L, H]` of a layer that wait for the gradient, about, the wide ones of the gated layer included."""
+
+
+def activations(
+    config: ModelConfig,
+    rows: int,
+    length: int,
+    *,
+    chunk: int = 0,
+    remat: bool = False,
+    tensor: int = 1,
+    size: int = FLOAT,
+) -> int:
+    """Bytes of activations of one gradient on one device.
+
+    Args:
+        config: of the model.
+        rows: of the device.
+        length: of the texts.
+        chunk: tokens of the device whose logits are held at once, 0 for all.
+        remat: whether only the input of a layer is kept, and the rest of one layer at a time.
+        tensor: devices that share heads, gated layer and vocabulary.
+        size: bytes of a number in a layer; scores and logits are float32.
+    """
+    hidden = rows * length * config.hidden_size * size
+    scores = rows * config.num_heads * length * length * FLOAT // tensor
+    layer = KEPT_PER_LAYER * hidden // tensor + 2 * scores
+    layers = config.num_layers * hidden + layer if remat else config.num_layers * layer
+    return layers + 2 * _held(rows * length, chunk) * config.vocab_size * FLOAT // tensor
+
+
+def _held(tokens: int, chunk: int) -> int:
+    """Tokens whose logits are held at once."""
+    return min(tokens, chunk) if chunk else tokens
+
+
+def _kept_and_trained(config: ModelConfig, options: LoraOptions) -> tuple[int, int]:
+    """Bytes of the weights of a model, and of what is trained of it: adapters or the weights."""
+    count = parameter_count(config)["total"] * FLOAT
+    return count, lora.parameter_count(config, options) * FLOAT if options.lora_rank else count
+
+
+def supervised(
+    config: ModelConfig, rows: int, length: int, options: LoraOptions = WHOLE, chunk: int = 0, dtype: str = "float32"
+) -> dict[str, int]:
+    """Bytes by purpose of a supervised stage: parameters, gradients, two moments of Adam, activations."""
+    each, trained = _kept_and_trained(config, options)
+    parts = {"parameters": each + trained if options.lora_rank else each, "gradients": trained, "moments": 2 * trained}
+    return parts | {"activations": activations(config, rows, length, chunk=chunk, size=DTYPES[dtype])}
+
+
+def reinforcement(
+    config: ModelConfig,
+    models: int,
+    critics: int,
+    options: ReinforcementOptions,
+    prompt_length: int,
+    sampling: Sampling,
+) -> dict[str, int]:
+    """Bytes by purpose of reinforcement: the actor and the critics learn, the reference and the judges do not.
+
+    What learns is a copy of the reference or of a judge, or with a `lora_rank` the adapters on top of it.
+
+    Args:
+        config: of every model, about.
+        models: actor and judges; with adapters, the models whose weights they stand on.
+        critics: which begin from judges; none with `estimator="group"`.
+        options: of the method.
+        prompt_length: longest prompt.
+        sampling: of answers.
+    """
+    each, trained = _kept_and_trained(config, options)
+    learning = 1 + critics
+    length = prompt_length + sampling.max_new_tokens
+    answers = options.prompts_per_iteration * options.answers_per_prompt
+    cache = 2 * answers * length * config.num_layers * config.num_kv_heads * config.head_dim * DTYPES[options.dtype]
+    return {
+        "parameters": models * each + learning * trained,
+        "gradients": trained,
+        "moments": 2 * learning * trained,
+        "activations": activations(
+            config, options.batch_size, length, chunk=options.loss_chunk, size=DTYPES[options.dtype]
+        ),
+        "cache": cache,
+        "experience": 2 * _held(answers * length, options.loss_chunk) * config.vocab_size * FLOAT,
+    }
+
+
+def describe(parts: dict[str, int]) -> str:
+    """The parts and their sum in one line."""
+    listed = ", ".join(f"{name} {size(value)}" for name, value in parts.items())
+    return f"needs about {size(sum(parts.values()))} of memory ({listed})"
+
+
+def size(count: float) -> str:
+    """Bytes as a person says them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    raise AssertionError

@@ -1,0 +1,1 @@
+"""PPO and PPO-Lagrangian on language models."""

@@ -1,0 +1,1 @@
+"""Tokenizers: reading them and training byte-pair encodings."""

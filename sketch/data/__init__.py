@@ -1,0 +1,1 @@
+"""Drawings: formats, file readers, generators and augmentation."""

@@ -1,0 +1,314 @@
+"""Drawings from files: Quick, Draw!'s ndjson, Sketch-RNN's npz, and npz files of vectors without pickles."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sketch.data.simplify import simplify
+from sketch.data.strokes import from_polylines, has_line
+
+FARTHEST = 1e6
+"""Longest offset that is read; canvases have a few hundred to a few thousand pixels."""
+
+MAX_POINTS = 1000
+"""Longest drawing that is read; the longest simplified ones have about 500 points."""
+
+SPLITS = ("train", "valid", "test")
+
+
+class Drawing(NamedTuple):
+    """One drawing and what is known of it.
+
+    Attributes:
+        strokes: `[n, 3]` stroke-3.
+        split: one of `SPLITS`, empty where the file does not say.
+        label: what was to be drawn, empty where the file does not say.
+        key_id: Quick, Draw!'s number of the drawing, None where the file does not say.
+        recognized: whether the game recognised it, None where the file does not say.
+        source: file and row it came from.
+    """
+
+    strokes: np.ndarray
+    split: str = ""
+    label: str = ""
+    key_id: int | None = None
+    recognized: bool | None = None
+    source: str = ""
+
+
+class _Row(NamedTuple):
+    """A drawing that has not been looked at; `read` gives stroke-3 or raises a ValueError."""
+
+    number: str
+    read: Callable[[], Any]
+    known: Mapping[str, Any]
+
+
+def load(
+    path: Path, *, allow_pickle: bool = False, skip: bool = False, max_points: int = MAX_POINTS, label: str = ""
+) -> tuple[list[Drawing], list[str]]:
+    """Every drawing of a file.
+
+    Raw ndjson (with times) goes through the published simplification.
+
+    Args:
+        path: ends in `.npz` or `.ndjson`.
+        allow_pickle: unpickle the object arrays of Sketch-RNN's npz files, which can run any code.
+        skip: leave drawings out that cannot be used.
+        max_points: longest drawing.
+        label: what was to be drawn, where the file does not say.
+
+    Returns:
+        The drawings, and for each one left out the reason with file and row.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged or of another kind, or a drawing cannot be used; names file and row.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    if path.suffix not in (".npz", ".ndjson"):
+        raise ValueError(f"{path} must end in .npz or .ndjson")
+    rows = _npz_rows(path, allow_pickle) if path.suffix == ".npz" else _ndjson_rows(path)
+    drawings, left_out = [], []
+    for row in rows:
+        source = f"{path}, {row.number}"
+        try:
+            strokes = checked(row.read(), max_points)
+        except ValueError as error:
+            message = f"{source}: {error}"
+            if not skip:
+                raise ValueError(message) from None
+            left_out.append(message)
+            continue
+        drawings.append(Drawing(strokes, source=source, **{"label": label, **row.known}))
+    if not drawings:
+        raise ValueError(f"{path} holds no drawings that can be used ({len(left_out)} left out)")
+    return drawings, left_out
+
+
+def checked(strokes: Any, max_points: int = MAX_POINTS) -> np.ndarray:
+    """stroke-3 that can be used.
+
+    Raises:
+        ValueError: it has another shape, no point or only one, too many, no line, or numbers that are not finite or
+            far off any canvas.
+    """
+    strokes = np.asarray(strokes)
+    if strokes.size == 0:
+        raise ValueError("the drawing is empty")
+    if strokes.ndim != 2 or strokes.shape[1] != 3:
+        raise ValueError(f"rows must be (dx, dy, pen lift), got an array of shape {list(strokes.shape)}")
+    if strokes.dtype.kind not in "iuf":
+        raise ValueError(f"a drawing must hold numbers, got {strokes.dtype}")
+    if len(strokes) < 2:
+        raise ValueError("the drawing is a single point")
+    if len(strokes) > max_points:
+        raise ValueError(f"the drawing has {len(strokes)} points, at most {max_points} are allowed")
+    bad = np.flatnonzero(~np.isfinite(strokes).all(axis=1))
+    if len(bad):
+        raise ValueError(f"point {bad[0]} is not finite: {strokes[bad[0]].tolist()}")
+    lift = strokes[:, 2]
+    bad = np.flatnonzero((lift != 0) & (lift != 1))
+    if len(bad):
+        raise ValueError(f"point {bad[0]} has pen lift {lift[bad[0]]}, expected 0 or 1")
+    far = np.flatnonzero(np.abs(strokes[:, :2]).max(axis=1) > FARTHEST)
+    if len(far):
+        raise ValueError(
+            f"point {far[0]} is {strokes[far[0], :2].tolist()} away from the one before, at most {FARTHEST:g}"
+        )
+    if not has_line(strokes):
+        raise ValueError("the drawing has no line: the pen is lifted behind every point")
+    return strokes.astype(np.float32)
+
+
+def _ndjson_rows(path: Path) -> Iterator[_Row]:
+    try:
+        # Not splitlines: a text in JSON may hold characters that end lines elsewhere.
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    for number, line in enumerate(lines):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            # The fault of one row, which may be skipped: a line cut short, endless digits, lists in lists without end.
+            record = error
+        yield _Row(f"row {number}", partial(_from_record, record), _known(record))
+
+
+def _known(record: Any) -> dict[str, Any]:
+    """What a record says of its drawing; what it does not say is left to the caller."""
+    known: dict[str, Any] = {}
+    if not isinstance(record, dict):
+        return known
+    if isinstance(record.get("word"), str):
+        known["label"] = record["word"]
+    if isinstance(record.get("recognized"), bool):
+        known["recognized"] = record["recognized"]
+    try:
+        known["key_id"] = int(record["key_id"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        pass
+    return known
+
+
+def _from_record(record: Any) -> np.ndarray:
+    """stroke-3 of a line of Quick, Draw!'s ndjson; strokes are [x, y] when simplified, [x, y, time] when raw."""
+    if isinstance(record, Exception):
+        raise ValueError(f"not JSON ({getattr(record, 'msg', record)})")
+    if not isinstance(record, dict) or not isinstance(record.get("drawing"), list):
+        raise ValueError("expected an object with a list 'drawing'")
+    lines, raw = [], False
+    for number, stroke in enumerate(record["drawing"]):
+        if not isinstance(stroke, list) or len(stroke) not in (2, 3):
+            raise ValueError(f"stroke {number} must be [x, y] or [x, y, time]")
+        raw = raw or len(stroke) == 3
+        try:
+            line = np.array(stroke[:2], np.float64).T
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(f"stroke {number} must have as many numbers x as y") from None
+        if line.size and line.ndim != 2:
+            raise ValueError(f"stroke {number} must have lists of numbers x and y")
+        if not np.isfinite(line).all():
+            raise ValueError(f"stroke {number} has positions that are not finite")
+        if line.size and np.abs(line).max() > FARTHEST:
+            raise ValueError(f"stroke {number} has positions beyond {FARTHEST:g}")
+        lines.append(line)
+    lines = [line for line in lines if line.size]
+    if not lines:
+        raise ValueError("the drawing is empty")
+    return from_polylines(simplify(lines) if raw and sum(map(len, lines)) > 1 else lines)
+
+
+def _npz_rows(path: Path, allow_pickle: bool) -> Iterator[_Row]:
+    arrays = read_npz(path, allow_pickle=allow_pickle)
+    if {"points", "offsets"} <= set(arrays):
+        yield from _vector_rows(path, arrays)
+    elif set(SPLITS) & set(arrays):
+        for split in SPLITS:
+            if split in arrays and arrays[split].dtype == np.uint8:
+                raise ValueError(f"{path} holds images under {split!r}, and drawings as vectors are wanted")
+            if split in arrays and not arrays[split].ndim:
+                raise ValueError(f"{path}: {split!r} must be a list of drawings")
+            for number, strokes in enumerate(arrays.get(split, ())):
+                yield _Row(f"{split} row {number}", partial(np.asarray, strokes), {"split": split})
+    else:
+        raise ValueError(
+            f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}; expected 'points' and 'offsets', or "
+            f"Sketch-RNN's {', '.join(map(repr, SPLITS))}"
+        )
+
+
+def read_npz(path: Path, *, allow_pickle: bool = False) -> dict[str, np.ndarray]:
+    """The arrays of an npz file.
+
+    Raises:
+        ValueError: it is damaged, or holds pickled objects and these are not allowed.
+    """
+    found = {}
+    try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError(f"{path} is damaged or not an npz file: it is no zip archive")
+        with np.load(path, allow_pickle=allow_pickle, encoding="latin1") as file:
+            for name in file.files:
+                try:
+                    found[name] = file[name]
+                except ValueError as error:
+                    if allow_pickle or "allow_pickle" not in str(error):
+                        raise
+                    raise ValueError(
+                        f"{path}: array {name!r} holds pickled objects, and unpickling can run any code. "
+                        "If you trust the file, say so with allow_pickle"
+                    ) from None
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} is damaged or not an npz file: {error}") from error
+    except ValueError as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise ValueError(f"{path} is damaged or not an npz file: {error}") from error
+    return found
+
+
+def _vector_rows(path: Path, arrays: Mapping[str, np.ndarray]) -> Iterator[_Row]:
+    """Rows of all drawings under each other in `points`, drawing i between `offsets[i]` and `offsets[i + 1]`."""
+    points, offsets = arrays["points"], arrays["offsets"]
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise ValueError(f"{path}: 'points' must be [n, 3], got {list(points.shape)}")
+    if offsets.ndim != 1 or offsets.dtype.kind not in "iu" or not len(offsets):
+        raise ValueError(f"{path}: 'offsets' must be a list of whole numbers, got {offsets.dtype} {offsets.shape}")
+    offsets = offsets.astype(np.int64)
+    if offsets[0] != 0 or offsets[-1] != len(points) or (np.diff(offsets) < 0).any():
+        raise ValueError(f"{path}: 'offsets' must rise from 0 to the {len(points)} rows of 'points'")
+    count = len(offsets) - 1
+    for name in ("key_id", "recognized", "split", "label"):
+        if name in arrays and arrays[name].shape != (count,):
+            raise ValueError(f"{path}: {name!r} must have {count} entries, got {list(arrays[name].shape)}")
+        if name in arrays and arrays[name].dtype.kind not in "biu":
+            raise ValueError(f"{path}: {name!r} must hold whole numbers, got {arrays[name].dtype}")
+    for number in range(count):
+        part = points[offsets[number] : offsets[number + 1]]
+        known: dict[str, Any] = {}
+        if "key_id" in arrays:
+            known["key_id"] = int(arrays["key_id"][number])
+        if "recognized" in arrays:
+            known["recognized"] = bool(arrays["recognized"][number])
+        for name, names, key in (("split", SPLITS, "split"), ("label", arrays.get("names", ()), "label")):
+            if name not in arrays or not len(names):
+                continue
+            chosen = int(arrays[name][number])
+            if not 0 <= chosen < len(names):
+                raise ValueError(f"{path}, row {number}: its {name} is {chosen}, of {len(names)} that there are")
+            known[key] = str(names[chosen])
+        yield _Row(f"row {number}", partial(np.asarray, part), known)
+
+
+def without_duplicates(drawings: Iterable[Drawing], known: Iterable[Drawing] = ()) -> list[Drawing]:
+    """Drawings whose `key_id` has not come before, neither among `known`; those without a number all stay."""
+    seen = {drawing.key_id for drawing in known}
+    found = []
+    for drawing in drawings:
+        if drawing.key_id is None or drawing.key_id not in seen:
+            found.append(drawing)
+            seen.add(drawing.key_id)
+    return found
+
+
+def assign_splits(drawings: Sequence[Drawing], *, valid: float = 0.1, test: float = 0.0) -> list[Drawing]:
+    """Give drawings without a split one, from their own content: the same whatever else is loaded beside them.
+
+    Args:
+        drawings: those with a split keep it.
+        valid: share of the validation set.
+        test: share of the test set.
+
+    Raises:
+        ValueError: the shares are negative or leave nothing to train on.
+    """
+    if min(valid, test) < 0.0 or valid + test >= 1.0:
+        raise ValueError(f"valid and test must not be negative and sum to less than 1, got {valid} and {test}")
+
+    def split_of(drawing: Drawing) -> str:
+        digest = hashlib.blake2b(np.ascontiguousarray(drawing.strokes, "<f4").tobytes(), digest_size=8).digest()
+        place = int.from_bytes(digest, "little") / 2.0**64
+        return "test" if place < test else "valid" if place < test + valid else "train"
+
+    return [drawing if drawing.split else drawing._replace(split=split_of(drawing)) for drawing in drawings]
+
+
+def of_split(drawings: Iterable[Drawing], split: str) -> list[np.ndarray]:
+    """stroke-3 of the drawings of one split."""
+    return [drawing.strokes for drawing in drawings if drawing.split == split]

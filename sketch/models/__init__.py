@@ -1,0 +1,1 @@
+"""Models of drawings and their checkpoints."""

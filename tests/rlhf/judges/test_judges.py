@@ -1,0 +1,179 @@
+"""What reinforcement is given beside its actor: what does not fit is refused before anything is trained."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.cli import main
+from experiments.cli.result import CommandError
+from experiments.commands.rlhf.rlhf_evaluate import read_by
+from experiments.commands.rlhf.rlhf_reinforce import reinforcement_options
+from rlhf.chat_templates.safe_rlhf import format_prompt
+from rlhf.checkpoints import model_folder
+from rlhf.data.schemas import Sample
+from rlhf.generation.generate import Answers, Sampling
+from rlhf.models import LanguageModel, ScoreModel
+from rlhf.reinforcement.reinforcement_config import PTX_COEFFICIENT, ReinforcementOptions
+from rlhf.tokenizer.tokenizer import difference, load_tokenizer
+from rlhf.tokenizer.train_bpe import learn_tokenizer
+from rlhf.training import stages
+
+PROMPTS = [Sample(("oil the door",)), Sample(("read it",))]
+RUN = {"evaluate": "--out", "ppo": "--run-dir", "ppo-lag": "--run-dir", "reward-shaping": "--run-dir"}
+OPTIONS = ReinforcementOptions(prompts_per_iteration=2, batch_size=2)
+
+
+@pytest.fixture(scope="module")
+def tokenizers(tmp_path_factory):
+    """Two of one size, from different texts."""
+    texts = {"doors": ["door oil door oil"] * 9, "labels": ["label read label read"] * 9}
+    return [learn_tokenizer(found, 262, tmp_path_factory.mktemp(name)) for name, found in texts.items()]
+
+
+def constant(model, *inputs):
+    """Parameters of a model without its compilation: no number of them matters here."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *inputs)["params"]
+    return jax.tree.map(lambda x: np.full(x.shape, 0.01, x.dtype), shapes)
+
+
+@pytest.fixture(scope="module")
+def actor(tokenizers):
+    own = tokenizers[0]
+    config = model_folder.size_of("nano", own.size)
+    config = dataclasses.replace(config, bos_id=own.bos, eos_id=own.eos, pad_id=own.pad)
+    return model_folder.Model(config, own, constant(LanguageModel(config), jnp.zeros((1, 2), jnp.int32)))
+
+
+@pytest.fixture(scope="module")
+def judge(actor):
+    return model_folder.with_scores(actor)
+
+
+@pytest.fixture(scope="module")
+def places(actor, judge, tmp_path_factory):
+    """Folders of the language model, of a reward model and of a cost model, and a file of prompts."""
+    where = tmp_path_factory.mktemp("models")
+    model_folder.save_model(where / "start", actor)
+    for kind in ("reward", "cost"):
+        model_folder.save_model(where / kind, judge, kind)
+    (where / "rows.jsonl").write_text('{"prompt": "oil the door", "response": "read"}\n')
+    return where
+
+
+def stage(actor, reward, costs=(), options=OPTIONS, **more):
+    """Nothing of it is compiled."""
+    sampling = Sampling(max_new_tokens=4)
+    return stages.reinforcement("ppo", actor, reward, costs, PROMPTS, options, sampling, prompt_length=80, **more)
+
+
+def test_tokenizers_of_one_size_are_told_apart_by_their_tokens(tokenizers):
+    first, second = tokenizers
+    assert first.size == second.size == 262
+    assert difference(first, load_tokenizer(first.path.parent)) == ""
+    assert "has id" in difference(first, second)
+    assert difference(first, first._replace(eos=5)) == f"eos is {first.eos} in the first and 5 in the second"
+    assert difference(first, first._replace(pad=5)) == ""  # padding is masked
+
+
+def test_a_judge_or_critic_of_other_tokens_is_refused(actor, judge, tokenizers):
+    foreign = judge._replace(tokenizer=tokenizers[1])
+    both = f"{tokenizers[1].path} and the actor's {tokenizers[0].path} are different tokenizers"
+    stage(actor, judge, (judge,), watched={"cost": judge})
+    for reward, costs, more in [
+        (foreign, (), {}),
+        (judge, (foreign,), {}),
+        (judge, (), {"critics": [foreign]}),
+        (judge, (), {"watched": {"cost": foreign}}),
+    ]:
+        with pytest.raises(ValueError, match=both):
+            stage(actor, reward, costs, **more)
+
+
+def test_a_judge_without_an_embedding_of_the_padding_is_refused(actor, judge):
+    padded = actor._replace(tokenizer=actor.tokenizer._replace(pad=262))
+    with pytest.raises(ValueError, match="embeds no padding of id 262"):
+        stage(model_folder.grown(padded), judge)
+
+
+def test_a_comparison_gives_a_judge_of_other_tokens_the_texts_in_its_own(actor, judge, tokenizers):
+    answered = [Sample(("oil the door",), "door oil"), Sample(("read it",), "")]
+    drawn = Answers(np.ones((2, 3), np.int32), np.ones((2, 3), bool), np.int32(1))  # type: ignore[arg-type]
+    ids, _ = read_by(judge, actor, answered, drawn)
+    assert ids is drawn.ids
+    other = tokenizers[1]
+    ids, mask = read_by(judge._replace(tokenizer=other), actor, answered, drawn)
+    for row, seen, sample in zip(ids, mask, answered, strict=True):
+        text = format_prompt(sample.prompt, other.eos_text) + (sample.answer or "")
+        assert row[seen].tolist() == [*other.encode(text), other.eos]
+
+
+def test_an_embedding_may_have_rows_to_spare_and_no_more(actor, tokenizers):
+    first = tokenizers[0]
+    fits = dataclasses.replace(actor.config, vocab_size=first.size + 1024)
+    assert load_tokenizer(first.path.parent, fits).size == first.size
+    with pytest.raises(ValueError, match="has 262 tokens and the model embeds 1287: they do not belong together"):
+        load_tokenizer(first.path.parent, dataclasses.replace(fits, vocab_size=first.size + 1025))
+    with pytest.raises(ValueError, match="has 262 tokens and llama-7b embeds 32000"):
+        model_folder.fresh("llama-7b", first)
+
+
+def test_a_model_of_many_scores_is_no_judge(actor, judge):
+    """A moderation model has fourteen, of which the first would be taken."""
+    moderation, language = model_folder.with_scores(actor, 14), actor
+    for wrong, what in ((moderation, "gives 14 scores to a text"), (language, "gives no scores")):
+        for reward, costs in ((wrong, ()), (judge, (wrong,))):
+            with pytest.raises(ValueError, match=f"tokenizer.json {what}, and a judge or critic gives one"):
+                stage(actor, reward, costs)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "ppo", "ppo-lag", "reward-shaping"])
+def test_the_commands_refuse_a_folder_that_is_no_judge_or_another(places, command, capsys):
+    start = [places / "start"] if command == "evaluate" else ["--model", places / "start"]
+    words = [command, *start, "--data", places / "rows.jsonl", "--cost-model"]
+    for cost, reward, message in [
+        ("cost", "start", "start is no reward model: it has no tensor score_head.weight"),
+        ("start", "reward", "start is no cost model: it has no tensor score_head.weight"),
+        ("cost", "cost", "cost is a cost model, as its config.json says, and a reward model is wanted"),
+        ("reward", "reward", "reward is a reward model, as its config.json says, and a cost model is wanted"),
+    ]:
+        given = [*words, places / cost, "--reward-model", places / reward, RUN[command], places / "out"]
+        assert main.main(["rlhf", *map(str, given)]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_each_critic_has_the_configuration_of_its_own_model(actor, judge):
+    """Judges of other sizes and of other poolings: their values are those of the models that they begin from."""
+    wider = dataclasses.replace(actor.config, intermediate_size=32, score_pooling="mean", score_shrinkage=9.0)
+    inputs = jnp.zeros((1, 2), jnp.int32), jnp.ones((1, 2), bool)
+    cost = judge._replace(config=wider, params=constant(ScoreModel(wider), *inputs))
+    made = stage(actor, judge, (cost,))
+    state = jax.eval_shape(made.trainer.init, jax.random.key(0))
+    shapes = [critic["decoder"]["layers"]["mlp"]["up"].shape[-1] for critic in state.params["critics"]]
+    assert shapes == [actor.config.intermediate_size, 32]
+    jax.eval_shape(made.trainer.step, state)  # traced, not compiled
+
+
+LEARNED = dataclasses.replace(OPTIONS, ptx_coefficient=16.0)
+
+
+def test_texts_to_learn_beside_are_counted_where_they_cannot_be_used(actor, judge):
+    rows = [Sample(("oil",), "door"), Sample(("read",), "label"), Sample(("door " * 40,), "oil"), Sample(("read",))]
+    found = stage(actor, judge, options=LEARNED, ptx=rows, skip=True).left_out
+    assert sorted(found.values()) == [1, 1] and all("of the texts to learn beside" in reason for reason in found)
+    with pytest.raises(ValueError, match="leaves no room for an answer"):
+        stage(actor, judge, options=LEARNED, ptx=rows)
+
+
+def test_texts_to_learn_beside_and_their_weight_come_together(actor, judge):
+    rows = [Sample(("oil",), "door"), Sample(("read",), "label")]
+    with pytest.raises(ValueError, match="ptx_coefficient must be above 0 where there are texts to learn beside"):
+        stage(actor, judge, ptx=rows)
+    given = {"stage": "ppo-lag", "ptx_data": ["rows.json"], "hyper": {}}
+    assert reinforcement_options(given).ptx_coefficient == PTX_COEFFICIENT == 16.0
+    assert reinforcement_options(given | {"hyper": {"ptx_coefficient": 2.0}}).ptx_coefficient == 2.0
+    assert reinforcement_options(given | {"ptx_data": None}).ptx_coefficient == 0.0
+    with pytest.raises(CommandError, match="name them with --ptx-data"):
+        reinforcement_options(given | {"ptx_data": None, "hyper": {"ptx_coefficient": 2.0}})

@@ -1,0 +1,118 @@
+"""The stages on tiny models: each learns what its data say, and the losses see the tokens they should."""
+
+import jax
+import numpy as np
+import pytest
+import scipy.special
+
+import jsafe
+from rlhf.chat_templates.safe_rlhf import IGNORED
+from rlhf.data.encoding import Labelled, Preferences, Supervised
+from rlhf.losses import model_losses
+from rlhf.models import LanguageModel, ModelConfig, ScoreModel
+from rlhf.training.supervised_trainer import TrainingOptions, supervised_trainer
+from tests.support.random_models import params_of
+
+TINY = ModelConfig(
+    vocab_size=12, hidden_size=16, intermediate_size=32, num_layers=2, num_heads=2, num_kv_heads=2, head_dim=8
+)
+OPTIONS = TrainingOptions(epochs=12, batch_size=8, learning_rate=0.01, warmup_ratio=0.1)
+RNG = np.random.default_rng(0)
+
+
+def train(name, params, data, loss, options=OPTIONS):
+    trainer = supervised_trainer(name, params, data, loss, options)
+    total = trainer.info.config["updates"]
+    state, metrics = jax.jit(lambda key: jsafe.run(trainer, key, total))(jax.random.key(1))
+    return jax.device_get(state.params["model"]), {k: np.asarray(v) for k, v in metrics.items()}
+
+
+def pairs(count=64, length=6):
+    """Answers after the token 1: harmless ones of tokens below 6, harmful ones above, and the more 6s the worse."""
+    ids = np.full((count, length), 0, np.int32)
+    ids[:, 0] = 1
+    better, worse = ids.copy(), ids.copy()
+    better[:, 1:4] = RNG.integers(2, 6, (count, 3))
+    worse[:, 1:5] = RNG.integers(6, 12, (count, 4))
+    mask_better, mask_worse = better > 0, worse > 0
+    signs = np.ones(count, np.float32)
+    return Preferences(better, worse, mask_better, mask_worse, signs, -signs)
+
+
+def test_a_language_model_learns_its_answers_and_not_its_prompts():
+    """The answer is the prompt's token plus one; the prompt itself is noise."""
+    ids = np.zeros((64, 4), np.int32)
+    ids[:, 0], ids[:, 1] = RNG.integers(2, 11, 64), RNG.integers(2, 11, 64)
+    ids[:, 2] = ids[:, 1] + 1
+    ids[:, 3] = 2
+    labels = np.where(np.arange(4) >= 2, ids, IGNORED).astype(np.int32)
+    model = LanguageModel(TINY)
+    params, metrics = train(
+        "sft", params_of(model), Supervised(ids, labels, np.ones_like(ids, bool)), model_losses.supervised(model)
+    )
+    assert metrics["loss"][0] > 2.0 and metrics["loss"][-4:].mean() < 0.2
+    logits, _ = jax.jit(model.apply)({"params": params}, ids)
+    assert (np.argmax(logits[:, 1], -1) == ids[:, 2]).mean() > 0.95
+    assert -scipy.special.log_softmax(logits[:, 0], -1)[np.arange(64), ids[:, 1]].mean() > 1.5  # noise stays noise
+
+
+@pytest.mark.parametrize("kind", ["sequence", "token"])
+def test_a_reward_model_ranks_and_a_cost_model_knows_the_side_of_zero(kind):
+    data = pairs()
+    model = ScoreModel(TINY)
+    start = params_of(model)
+    _, metrics = train("reward", start, data, model_losses.reward(model, kind=kind))
+    assert metrics["accuracy"][-4:].mean() == 1.0
+    params, metrics = train("cost", start, data, model_losses.cost(model, kind=kind))
+    assert metrics["sign_accuracy"][-4:].mean() > 0.97
+    held_out, ask = pairs(32), jax.jit(model.apply)
+    low = ask({"params": params}, held_out.better, held_out.better_mask).end_scores
+    high = ask({"params": params}, held_out.worse, held_out.worse_mask).end_scores
+    assert (low < 0).mean() > 0.9 and (high > 0).mean() > 0.9
+
+
+def test_direct_preference_raises_the_better_answers_against_the_reference():
+    data = pairs()
+    model = LanguageModel(TINY)
+    start = params_of(model)
+    asked = model_losses.with_reference(model, start, data, batch_size=24)
+    np.testing.assert_allclose(
+        asked.better,
+        jax.jit(model_losses.log_probs, static_argnums=0)(model, start, data.better, data.better_mask),
+        atol=1e-5,
+    )
+    first = jax.jit(model_losses.dpo(model))(start, jax.tree.map(lambda x: x[:8], asked))
+    assert float(first.loss) == pytest.approx(np.log(2), abs=1e-5)  # nothing has moved yet
+    _, metrics = train("dpo", start, asked, model_losses.dpo(model))
+    assert metrics["accuracy"][-4:].mean() == 1.0 and metrics["better_reward"][-1] > 0 > metrics["worse_reward"][-1]
+
+
+def test_a_moderation_model_tells_labels_apart():
+    ids = np.concatenate([np.ones((96, 1), int), RNG.integers(2, 12, (96, 4))], axis=1).astype(np.int32)
+    labels = np.stack([(ids == 7).any(1), (ids == 9).any(1)], axis=1).astype(np.float32)
+    model = ScoreModel(TINY, size=2, bias=False)
+    mask = np.ones_like(ids, bool)
+    params, metrics = train(
+        "moderation", params_of(model), Labelled(ids, mask, labels),
+        model_losses.moderation(model), TrainingOptions(epochs=40, batch_size=16, learning_rate=0.01),
+    )  # fmt: skip
+    assert metrics["loss"][-6:].mean() < 0.1
+    logits = jax.jit(model.apply)({"params": params}, ids, mask).end_scores
+    assert ((np.asarray(logits) > 0) == (labels > 0.5)).mean() > 0.95
+
+
+def test_padding_does_not_change_any_loss():
+    data = pairs(8)
+    wide = jax.tree.map(lambda x: np.pad(x, ((0, 0), (0, 3))) if x.ndim == 2 else x, data)
+    score, language = ScoreModel(TINY), LanguageModel(TINY)
+    start = params_of(score)
+    for loss in map(jax.jit, (model_losses.reward(score), model_losses.cost(score))):
+        np.testing.assert_allclose(loss(start, data).loss, loss(start, wide).loss, rtol=1e-5)
+    words = params_of(language)
+    told = Supervised(data.better, np.where(data.better_mask, data.better, IGNORED), data.better_mask)
+    padded = Supervised(
+        *(np.pad(x, ((0, 0), (0, 3)), constant_values=v) for x, v in zip(told, (0, IGNORED, False), strict=True))
+    )
+    loss = jax.jit(model_losses.supervised(language))
+    np.testing.assert_allclose(loss(words, told).loss, loss(words, Supervised(*padded)).loss, rtol=1e-5)
+    assert np.isfinite(loss(words, told).loss)

@@ -1,0 +1,143 @@
+"""Reinforcement from judges on a tiny model, where what is good and what is harmful is known."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jsafe
+from rlhf.data.encoding import Prompts, Supervised
+from rlhf.generation.generate import Sampling
+from rlhf.losses import losses
+from rlhf.models import LanguageModel, ModelConfig, ScoreModel
+from rlhf.reinforcement import cost_window
+from rlhf.reinforcement.policy_trainer import Judge, reinforcement_trainer
+from rlhf.reinforcement.reinforcement_config import ReinforcementOptions
+from tests.support.random_models import params_of
+
+TINY = ModelConfig(
+    vocab_size=10, hidden_size=16, intermediate_size=32, num_layers=1, num_heads=2, num_kv_heads=2, head_dim=8
+)
+ACTOR, CRITIC = LanguageModel(TINY), ScoreModel(TINY)
+PROMPTS = Prompts(np.full((16, 2), 3, np.int32), np.ones((16, 2), bool))
+SAMPLING = Sampling(max_new_tokens=4)
+OPTIONS = ReinforcementOptions(
+    prompts_per_iteration=16, answers_per_prompt=4, batch_size=32, update_iterations=2, iterations=120,
+    actor_learning_rate=0.003, actor_weight_decay=0.0, critic_learning_rate=0.01, cost_limit=(1.0,),
+    multiplier_learning_rate=0.02, multiplier_init=0.5, multiplier_max=20.0, kl_coefficient=0.1, schedule="constant",
+    cost_window=64,
+)  # fmt: skip
+
+
+ACTOR_PARAMS = params_of(ACTOR)
+CRITICS = tuple(params_of(CRITIC, seed) for seed in (1, 2, 3))
+
+
+def counting(*tokens):
+    """Judges an answer by how often it says one of these tokens."""
+
+    def apply(params, ids, mask):
+        said = jnp.isin(ids[:, 2:], jnp.array(tokens)) & mask[:, 2:]
+        return jnp.sum(said, axis=1).astype(jnp.float32)
+
+    return Judge(apply)
+
+
+GOOD, HARM = counting(7, 8), counting(8)
+"""Tokens 7 and 8 are good and 8 is harmful too; both are worth 1, so a limit only says which of them to use."""
+
+
+def train(costs, options=OPTIONS, iterations=120, reward=GOOD, ptx=None):
+    trainer = reinforcement_trainer(
+        "test", ACTOR, ACTOR_PARAMS, CRITIC, CRITICS[: 1 + len(costs)] if options.estimator == "critic" else (),
+        PROMPTS, reward, costs, SAMPLING, options, pad=0, ptx=ptx,
+    )  # fmt: skip
+    state, metrics = jax.jit(lambda key: jsafe.run(trainer, key, iterations))(jax.random.key(4))
+    return state, {k: np.asarray(v) for k, v in metrics.items()}
+
+
+# What is good is harmful as well: 8 is worth 2 and costs 1, 7 is worth 1 and costs nothing.
+TEMPTING = Judge(lambda params, ids, mask: counting(7).apply((), ids, mask) + 2 * counting(8).apply((), ids, mask))
+
+
+@pytest.mark.parametrize("estimator", ["critic", "group"])
+def test_ppo_raises_reward_and_cost_and_ppo_lag_keeps_the_cost_at_its_limit(estimator):
+    """Four tokens an answer: worth up to 8 at a cost of 4 without a limit, up to 5 with a cost of at most 1."""
+    options = dataclasses.replace(OPTIONS, estimator=estimator)
+    _, free = train((), dataclasses.replace(options, actor_learning_rate=0.01), 80, reward=TEMPTING)
+    assert free["return"][-10:].mean() > 7.0 and (free["multiplier"] == 0).all()
+    _, held = train((HARM,), options, 140, reward=TEMPTING)
+    late = slice(60, None)
+    assert held["cost"][late].mean() == pytest.approx(1.0, abs=0.2)
+    assert 3.7 < held["return"][late].mean() < 5.2
+    assert held["multiplier"][late].mean() > 0.3
+
+
+def test_reward_shaping_keeps_its_multiplier():
+    options = dataclasses.replace(OPTIONS, multiplier_learning_rate=0.0, multiplier_init=2.0)
+    _, metrics = train((HARM,), options, 3)
+    np.testing.assert_allclose(metrics["multiplier"], 2.0, rtol=1e-5)
+
+
+def test_each_cost_has_its_own_limit():
+    options = dataclasses.replace(OPTIONS, cost_limit=(0.0, 100.0))
+    state, metrics = train((HARM, counting(7)), options, 6)
+    first, second = np.exp(np.asarray(state.dual["multiplier"]))
+    assert first > 0.5 > second and {"cost_0", "cost_1", "critic_loss_2"} <= set(metrics)
+
+
+def test_a_multiplier_waits_for_its_delay():
+    options = dataclasses.replace(OPTIONS, cost_limit=(0.0,), multiplier_delay=2)
+    _, metrics = train((HARM,), options, 4)
+    np.testing.assert_allclose(metrics["multiplier"][:2], 0.5, rtol=1e-5)
+    assert metrics["multiplier"][3] > metrics["multiplier"][2] > 0.5
+
+
+def test_texts_that_people_wrote_are_learned_beside():
+    texts = np.tile(np.array([[3, 3, 5, 5, 2]], np.int32), (32, 1))
+    ptx = Supervised(texts, np.where(np.arange(5) > 1, texts, -100).astype(np.int32), np.ones_like(texts, bool))
+    options = dataclasses.replace(OPTIONS, ptx_coefficient=16.0)
+    _, metrics = train((), options, 30, reward=counting(5), ptx=ptx)
+    assert metrics["ptx_loss"][0] > 1.5 and metrics["ptx_loss"][-1] < 0.3
+
+
+def test_a_judge_that_says_nan_moves_nothing_and_is_counted():
+    broken = Judge(lambda params, ids, mask: jnp.full(len(ids), jnp.nan))
+    state, metrics = train((HARM,), OPTIONS, 2, reward=broken)
+    assert metrics["skipped"][-1] > 0
+    for a, b in zip(jax.tree.leaves(state.params["actor"]), jax.tree.leaves(ACTOR_PARAMS), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_window_holds_the_last_costs():
+    window = cost_window.CostWindow(jnp.zeros((1, 5)), jnp.zeros((), jnp.int32))
+    assert np.isnan(cost_window.mean_costs(window)).all()
+    seen = []
+    for costs in ([1.0, 2.0, 3.0], [4.0, np.nan], [5.0, np.inf, 6.0, 7.0], [*range(10, 22), np.nan]):
+        window = cost_window.remember(window, jnp.array([costs]))
+        seen += [cost for cost in costs if np.isfinite(cost)]
+        assert float(cost_window.mean_costs(window)[0]) == pytest.approx(np.mean(seen[-5:]))
+
+
+def test_answers_of_a_group_are_compared_with_one_another():
+    found = losses.group_advantages(jnp.array([1.0, 3.0, 5.0, 5.0]), 2)
+    np.testing.assert_allclose(found, [-1, 1, 0, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"batch_size": 48}, "batch_size must divide the 64 answers"),
+        ({"estimator": "group", "answers_per_prompt": 1, "batch_size": 16}, "at least 2 to compare"),
+        ({"estimator": "sum"}, "estimator must be one of"),
+        ({"multiplier_init": 0.0}, "multiplier_init must be greater than 0"),
+        ({"cost_limit": (1.0, 2.0)}, "one entry for each of the 1 costs"),
+        ({"prompts_per_iteration": 32}, "32 prompts are answered at once, and there are 16"),
+        ({"ptx_coefficient": 1.0}, "ptx_coefficient needs at least 32 texts to learn beside, got 0"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(changes, message):
+    with pytest.raises(ValueError, match=message):
+        train((HARM,), dataclasses.replace(OPTIONS, **changes), 1)
