@@ -334,7 +334,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             return hyper.parse_train(argv[1:], found.algorithm, _Parser, add_train_arguments)
     if argv and argv[0] in ("rlhf", "sketch"):
         with contextlib.redirect_stdout(StrayOutput()):
-            words = importlib.import_module(f"experiments.{argv[0]}_words")
+            words = importlib.import_module(f"experiments.commands.{argv[0]}.{argv[0]}_words")
         return words.parse(argv[1:], _Parser, _add_listing)
     return build_parser().parse_args(argv)
 
