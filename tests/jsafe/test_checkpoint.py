@@ -153,7 +153,7 @@ def test_interrupted_write_is_not_taken_for_a_checkpoint(tmp_path: Path) -> None
 FULL_DISK = """
 import json, sys
 import jax.numpy as jnp
-from jsafe.checkpoint import CheckpointError, Checkpoints
+from jsafe.runs.checkpoint import CheckpointError, Checkpoints
 store = Checkpoints(sys.argv[1])
 store.save(1, {"x": jnp.zeros(1000)})
 try:

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import sys
 import jsafe
-from tests.tiny import make_tiny
+from tests.support.toy_trainer import make_tiny
 result = jsafe.fit(make_tiny(pause=0.02), seeds=2, seed=5, iterations=60, run_dir=sys.argv[1], checkpoint_every=7,
                    resume=sys.argv[2] == "resume", sinks=())
 print(result.status, result.iterations)

@@ -26,7 +26,7 @@ jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 import numpy as np
 from jsafe.population import keys_for, make_population
-from tests.tiny import make_tiny
+from tests.support.toy_trainer import make_tiny
 
 seen = []
 trainer = make_tiny(host=lambda x: (seen.append(1), np.asarray(x) * 0.5)[1])
