@@ -15,8 +15,8 @@ import jax
 import numpy as np
 
 from jsafe import multihost
-from jsafe.runs.checkpoint import CheckpointError, Checkpoints, Restored, named_leaves
 from jsafe.population import Population
+from jsafe.runs.checkpoint import CheckpointError, Checkpoints, Restored, named_leaves
 from jsafe.trainer import TrainState
 
 
