@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jsafe.config import Hyper, hyperparameters, option
-from rlhf.data import host_rows
 from rlhf.models.architecture import ModelConfig
 from rlhf.models.low_rank import SUFFIX, LowRank
+from rlhf.parallel import sharding
 
 MATRICES: dict[str, tuple[str, int]] = {
     "q": ("attention", 1), "k": ("attention", 1), "v": ("attention", 1), "o": ("attention", 2),
@@ -37,7 +37,7 @@ _APART = 1 << 31
 
 
 @hyperparameters
-class LoraOptions(Hyper):
+class LoraConfig(Hyper):
     """Low-rank adapters in place of training every weight (Hu et al. 2022); a part of the options of every stage."""
 
     lora_rank: int = option("rank of the low-rank adapters that are trained; 0 trains every weight", default=0, low=0)
@@ -49,7 +49,7 @@ class LoraOptions(Hyper):
         super().__post_init__()
         if not self.matrices or set(self.matrices) - set(MATRICES):
             raise ValueError(f"lora_matrices must be some of {','.join(MATRICES)}, got {self.lora_matrices!r}")
-        for field in dataclasses.fields(LoraOptions)[1:]:
+        for field in dataclasses.fields(LoraConfig)[1:]:
             if not self.lora_rank and getattr(self, field.name) != field.default:
                 raise ValueError(f"{field.name} changes nothing without a lora_rank of at least 1")
 
@@ -64,7 +64,7 @@ class LoraOptions(Hyper):
         return self.lora_alpha / self.lora_rank
 
 
-def split(params: Mapping[str, Any], options: LoraOptions) -> tuple[Any, Any]:
+def split(params: Mapping[str, Any], options: LoraConfig) -> tuple[Any, Any]:
     """A model's parameters as what stays frozen and what is trained as it is.
 
     With rank 0 all but what is `FIXED` is trained, else the heads, and the adapters of a model that has some already.
@@ -90,7 +90,7 @@ def _parted(params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return weights, own
 
 
-def begin(key: jax.Array, params: Mapping[str, Any], options: LoraOptions, number: int = 0) -> Any:
+def begin(key: jax.Array, params: Mapping[str, Any], options: LoraConfig, number: int = 0) -> Any:
     """What a run trains of a model, inside a program: new adapters, or those that it has.
 
     Args:
@@ -100,14 +100,14 @@ def begin(key: jax.Array, params: Mapping[str, Any], options: LoraOptions, numbe
         number: of the model among those of the run; each has adapters of its own.
     """
     _, trained = split(params, options)
-    started = host_rows.loaded(trained, key) if trained else {}
+    started = sharding.loaded(trained, key) if trained else {}
     if _parted(params)[1]:
         return started
     own = jax.random.fold_in(jax.random.fold_in(key, _APART), number)
     return joined(started, fresh(own, params, options))
 
 
-def fresh(key: jax.Array, params: Mapping[str, Any], options: LoraOptions) -> dict[str, Any]:
+def fresh(key: jax.Array, params: Mapping[str, Any], options: LoraConfig) -> dict[str, Any]:
     """Adapters that change nothing yet: B is zero, A uniform within `1 / sqrt(inputs)` as in the published code.
 
     Args:
@@ -187,7 +187,7 @@ def adapters(params: Mapping[str, Any]) -> Iterator[tuple[str, LowRank]]:
             yield name, layers[part][name + SUFFIX]
 
 
-def parameter_count(config: ModelConfig, options: LoraOptions) -> int:
+def parameter_count(config: ModelConfig, options: LoraConfig) -> int:
     """Parameters of the adapters of one model, heads not counted."""
     hidden, inner = config.hidden_size, config.intermediate_size
     queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim

@@ -7,11 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rlhf.data.encoding import Labelled, Preferences, Supervised
+from jsafe.supervised import Augment
+from rlhf.data.encoding import Labelled, Supervised
+from rlhf.data.preference_batch import PreferenceBatch
 from rlhf.tokenizer.tokenizer import Tokenizer
-from rlhf.training.supervised_trainer import Augment
 
-SCORED = {"ids": "mask", "better": "better_mask", "worse": "worse_mask"}
+SCORED = {"ids": "mask", "chosen": "chosen_mask", "rejected": "rejected_mask"}
 """Texts that are scored, with their masks."""
 
 
@@ -39,7 +40,7 @@ def token_dropout(rate: float, tokenizer: Tokenizer) -> Augment | None:
         if isinstance(batch, Supervised):
             pad = jnp.asarray(tokenizer.pad, batch.ids.dtype)
             return batch._replace(ids=jnp.where(gone(batch.ids, 0), pad, batch.ids))  # type: ignore[arg-type]
-        if not isinstance(batch, Preferences | Labelled):
+        if not isinstance(batch, PreferenceBatch | Labelled):
             raise TypeError(f"token_dropout is for texts that are learned or scored, got {type(batch).__name__}")
         texts = [(name, seen) for name, seen in SCORED.items() if name in batch._fields]
         return batch._replace(

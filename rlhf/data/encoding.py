@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from rlhf.chat_templates.chat_template import answered_ids, learned_ids, prompt_ids
 from rlhf.chat_templates.safe_rlhf import IGNORED
+from rlhf.data.preference_batch import Array, PreferenceBatch
 from rlhf.data.schemas import Sample
 from rlhf.tokenizer.tokenizer import Tokenizer
-
-Array = Any
-"""NumPy's on the host, or JAX's inside a program."""
 
 
 class Supervised(NamedTuple):
@@ -33,26 +31,6 @@ class Supervised(NamedTuple):
     ids: Array
     labels: Array
     mask: Array
-
-
-class Preferences(NamedTuple):
-    """Pairs of answers, padded on the right.
-
-    Attributes:
-        better: `[N, L]` int32, the more helpful answers, or the less harmful ones.
-        worse: the others.
-        better_mask: `[N, L]` bool.
-        worse_mask: the same.
-        better_sign: `[N]` float32, +1 for an answer that is safe, -1 for one that is not, 0 where nobody says.
-        worse_sign: the same.
-    """
-
-    better: Array
-    worse: Array
-    better_mask: Array
-    worse_mask: Array
-    better_sign: Array
-    worse_sign: Array
 
 
 class Prompts(NamedTuple):
@@ -133,7 +111,7 @@ def supervised(
 
 def preferences(
     samples: Sequence[Sample], tokenizer: Tokenizer, length: int, *, by: str, skip: bool = False
-) -> tuple[Preferences, dict[str, int]]:
+) -> tuple[PreferenceBatch, dict[str, int]]:
     """Pairs of answers, the better one first.
 
     Args:
@@ -171,15 +149,15 @@ def preferences(
         return encoded[0], encoded[1], signs[0], signs[1]
 
     found, left_out = _each(samples, one, skip)
-    better, better_mask = _right([row[0] for row in found], length, tokenizer.pad)
-    worse, worse_mask = _right([row[1] for row in found], length, tokenizer.pad)
+    chosen, chosen_mask = _right([row[0] for row in found], length, tokenizer.pad)
+    rejected, rejected_mask = _right([row[1] for row in found], length, tokenizer.pad)
     signs = np.array([row[2:] for row in found], np.float32).reshape(-1, 2)
-    return Preferences(better, worse, better_mask, worse_mask, signs[:, 0], signs[:, 1]), left_out
+    return PreferenceBatch(chosen, rejected, chosen_mask, rejected_mask, signs[:, 0], signs[:, 1]), left_out
 
 
 def pairs_and_prompts(
     samples: Sequence[Sample], tokenizer: Tokenizer, length: int, *, by: str, skip: bool = False
-) -> tuple[Preferences, list[tuple[str, ...]]]:
+) -> tuple[PreferenceBatch, list[tuple[str, ...]]]:
     """Pairs as `preferences` gives them, and the prompt of each.
 
     Raises:
@@ -189,14 +167,14 @@ def pairs_and_prompts(
     for sample in samples:  # one by one, so that prompts and pairs stay side by side
         pair, why = preferences([sample], tokenizer, length, by=by, skip=skip)
         reasons.update(why)
-        if len(pair.better):
+        if len(pair.chosen):
             usable.append(pair)
             asked.append(sample.prompt)
     if not usable:
         listed = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
         where = f", from {samples[0].source} on" if len(samples) and samples[0].source else ""
         raise ValueError(f"none of the {len(samples)} pairs can be used{where}" + (f": {listed}" if listed else ""))
-    return Preferences(*(np.concatenate(column) for column in zip(*usable, strict=True))), asked
+    return PreferenceBatch(*(np.concatenate(column) for column in zip(*usable, strict=True))), asked
 
 
 def prompts(

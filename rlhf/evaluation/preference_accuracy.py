@@ -12,10 +12,9 @@ import jax
 import numpy as np
 
 from jsafe.batching import in_batches
-from rlhf.data.encoding import Preferences
+from rlhf.data.preference_batch import PreferenceBatch
 from rlhf.data.schemas import Sample
-from rlhf.losses.model_losses import scores_of
-from rlhf.models.heads import ScoreModel
+from rlhf.models.heads import ScoreModel, score_tokens
 
 LEVEL = 0.95
 
@@ -36,15 +35,15 @@ class Share(NamedTuple):
 
 def score_texts(model: ScoreModel, params: Any, ids: np.ndarray, mask: np.ndarray, batch_size: int = 32) -> np.ndarray:
     """Scores `[N, S]` of texts `[N, L]`, batch by batch in one compiled program."""
-    ask = jax.jit(lambda params, ids, mask: scores_of(model, params, ids, mask).end_scores)
+    ask = jax.jit(lambda params, ids, mask: score_tokens(model, params, ids, mask).end_scores)
     found = [np.asarray(ask(params, *part))[:count] for part, count in in_batches((ids, mask), batch_size)]
     return np.concatenate(found) if found else np.zeros((0, model.size), np.float32)
 
 
-def score_pairs(model: ScoreModel, params: Any, pairs: Preferences, batch_size: int = 32) -> np.ndarray:
+def score_pairs(model: ScoreModel, params: Any, pairs: PreferenceBatch, batch_size: int = 32) -> np.ndarray:
     """Scores `[N, 2]` of the better (or safer) answers and of the others."""
-    first = score_texts(model, params, np.asarray(pairs.better), np.asarray(pairs.better_mask), batch_size)
-    second = score_texts(model, params, np.asarray(pairs.worse), np.asarray(pairs.worse_mask), batch_size)
+    first = score_texts(model, params, np.asarray(pairs.chosen), np.asarray(pairs.chosen_mask), batch_size)
+    second = score_texts(model, params, np.asarray(pairs.rejected), np.asarray(pairs.rejected_mask), batch_size)
     return np.stack([first[:, 0], second[:, 0]], axis=1)
 
 

@@ -13,7 +13,7 @@ from rlhf.models.heads import LanguageModel
 
 
 @hyperparameters
-class Sampling(Hyper):
+class SamplingConfig(Hyper):
     """How the next token is drawn: the penalty first, then temperature, `top_k`, `top_p`, as Hugging Face does."""
 
     max_new_tokens: int = option("longest answer", default=128, low=1)
@@ -44,7 +44,7 @@ class Answers(NamedTuple):
     steps: jax.Array
 
 
-def shaped(logits: jax.Array, used: jax.Array, sampling: Sampling) -> jax.Array:
+def shaped(logits: jax.Array, used: jax.Array, sampling: SamplingConfig) -> jax.Array:
     """Logits `[B, V]` that a token is drawn from; tokens that are left out have minus infinity.
 
     Args:
@@ -76,7 +76,7 @@ def generate(
     key: jax.Array,
     ids: jax.Array,
     mask: jax.Array,
-    sampling: Sampling,
+    sampling: SamplingConfig,
     *,
     pad: int,
     cache_dtype: Any = None,

@@ -16,7 +16,7 @@ import scipy.sparse
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from rlhf.data.encoding import Preferences
+from rlhf.data.preference_batch import PreferenceBatch
 from rlhf.models.architecture import ModelConfig
 from rlhf.models.heads import after, opening
 from rlhf.tokenizer.tokenizer import Tokenizer
@@ -80,7 +80,7 @@ def spellings(tokens: Tokenizer, size: int) -> np.ndarray:
     return np.array([alike.setdefault(spelled(token), len(alike)) for token in range(size)])
 
 
-def pooled(config: ModelConfig, pairs: Preferences, classes: np.ndarray | None = None) -> Pooled:
+def pooled(config: ModelConfig, pairs: PreferenceBatch, classes: np.ndarray | None = None) -> Pooled:
     """Pairs as counts of tokens, weighted as the model weighs them at the end of a text (`rlhf.models.heads`).
 
     Args:
@@ -106,14 +106,14 @@ def pooled(config: ModelConfig, pairs: Preferences, classes: np.ndarray | None =
         openings = table(first, np.full(len(ids), 1.0 / max(config.score_openings, 1)))
         return scipy.sparse.hstack([table(counted, weight), openings, (number * weight)[:, None]], format="csr")
 
-    better, worse = shares(pairs.better, pairs.better_mask), shares(pairs.worse, pairs.worse_mask)
-    return Pooled(better, worse, np.asarray(pairs.better_sign, float), np.asarray(pairs.worse_sign, float))
+    better, worse = shares(pairs.chosen, pairs.chosen_mask), shares(pairs.rejected, pairs.rejected_mask)
+    return Pooled(better, worse, np.asarray(pairs.chosen_safe, float), np.asarray(pairs.rejected_safe, float))
 
 
 def loss(kind: str, texts: Pooled) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
     """Sum over pairs of the loss of a reward or cost model that is linear in its tokens, and its gradient.
 
-    Those of `rlhf.losses.losses.reward_loss` and `cost_loss` at the ends of answers.
+    Those of `rlhf.losses.preference.reward_loss` and `cost_loss` at the ends of answers.
     """
     harm = kind == "cost"
     terms = [(texts.worse - texts.better if harm else texts.better - texts.worse, 1.0)]
@@ -130,7 +130,11 @@ def loss(kind: str, texts: Pooled) -> Callable[[np.ndarray], tuple[float, np.nda
 
 
 def fit(
-    config: ModelConfig, kind: str, pairs: Preferences, prompts: Sequence[Hashable], classes: np.ndarray | None = None
+    config: ModelConfig,
+    kind: str,
+    pairs: PreferenceBatch,
+    prompts: Sequence[Hashable],
+    classes: np.ndarray | None = None,
 ) -> WordScores:
     """Scores of tokens from pairs; the weight of their squares is chosen on prompts left out in turn.
 
@@ -146,7 +150,7 @@ def fit(
     """
     if kind not in ("reward", "cost"):
         raise ValueError(f"kind must be 'reward' or 'cost', got {kind!r}")
-    if not len(pairs.better):
+    if not len(pairs.chosen):
         raise ValueError("scores of words need at least one pair")
     classes = np.arange(config.vocab_size) if classes is None else classes
     texts = pooled(config, pairs, classes)

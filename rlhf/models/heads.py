@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -129,6 +129,11 @@ class ScoreModel(nn.Module):
                 scores = scores + openings_so_far(openings.astype(jnp.float32)[ids], counted, config.score_openings)
         end = last_token(mask)
         return Scores(scores, jnp.take_along_axis(scores, end[:, None, None], axis=1)[:, 0], end)
+
+
+def score_tokens(model: ScoreModel, params: Any, ids: Any, mask: Any) -> Scores:
+    """Scores of texts `[B, L]` under a score model."""
+    return cast(Scores, model.apply({"params": params}, ids, mask))
 
 
 def mean_so_far(scores: jax.Array, counted: jax.Array, shrinkage: float = 0.0) -> jax.Array:

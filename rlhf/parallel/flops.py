@@ -8,9 +8,9 @@ much again, so that learning costs `6N` (Kaplan et al. 2020, arXiv 2001.08361, s
 
 from __future__ import annotations
 
-from rlhf.generation.generate import Sampling
+from rlhf.generation.generate import SamplingConfig
 from rlhf.models.architecture import ModelConfig, parameter_count
-from rlhf.reinforcement.reinforcement_config import ReinforcementOptions
+from rlhf.reinforcement.reinforcement_config import ReinforcementConfig
 
 LEARNING = 3
 """A pass forward and its gradient, in passes forward."""
@@ -40,7 +40,12 @@ def generation(config: ModelConfig, rows: int, prompt_length: int, new: int) -> 
 
 
 def reinforcement(
-    config: ModelConfig, judges: int, options: ReinforcementOptions, prompt_length: int, sampling: Sampling, limits: int
+    config: ModelConfig,
+    judges: int,
+    options: ReinforcementConfig,
+    prompt_length: int,
+    sampling: SamplingConfig,
+    limits: int,
 ) -> int:
     """One iteration of reinforcement, all models of one size, answers of full length.
 

@@ -7,13 +7,13 @@ parameters are exact.
 from __future__ import annotations
 
 from rlhf.adapters import lora
-from rlhf.adapters.lora import LoraOptions
-from rlhf.generation.generate import Sampling
+from rlhf.adapters.lora import LoraConfig
+from rlhf.generation.generate import SamplingConfig
 from rlhf.models.architecture import DTYPES, ModelConfig, parameter_count
-from rlhf.reinforcement.reinforcement_config import ReinforcementOptions
+from rlhf.reinforcement.reinforcement_config import ReinforcementConfig
 
 FLOAT = 4
-WHOLE = LoraOptions()
+WHOLE = LoraConfig()
 KEPT_PER_LAYER = 12
 """Arrays `[B, L, H]` of a layer that wait for the gradient, about, the wide ones of the gated layer included."""
 
@@ -51,14 +51,14 @@ def _held(tokens: int, chunk: int) -> int:
     return min(tokens, chunk) if chunk else tokens
 
 
-def _kept_and_trained(config: ModelConfig, options: LoraOptions) -> tuple[int, int]:
+def _kept_and_trained(config: ModelConfig, options: LoraConfig) -> tuple[int, int]:
     """Bytes of the weights of a model, and of what is trained of it: adapters or the weights."""
     count = parameter_count(config)["total"] * FLOAT
     return count, lora.parameter_count(config, options) * FLOAT if options.lora_rank else count
 
 
 def supervised(
-    config: ModelConfig, rows: int, length: int, options: LoraOptions = WHOLE, chunk: int = 0, dtype: str = "float32"
+    config: ModelConfig, rows: int, length: int, options: LoraConfig = WHOLE, chunk: int = 0, dtype: str = "float32"
 ) -> dict[str, int]:
     """Bytes by purpose of a supervised stage: parameters, gradients, two moments of Adam, activations."""
     each, trained = _kept_and_trained(config, options)
@@ -70,9 +70,9 @@ def reinforcement(
     config: ModelConfig,
     models: int,
     critics: int,
-    options: ReinforcementOptions,
+    options: ReinforcementConfig,
     prompt_length: int,
-    sampling: Sampling,
+    sampling: SamplingConfig,
 ) -> dict[str, int]:
     """Bytes by purpose of reinforcement: the actor and the critics learn, the reference and the judges do not.
 

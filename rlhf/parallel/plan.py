@@ -14,14 +14,14 @@ from jax.sharding import AbstractMesh, Mesh
 from jsafe import Trainer
 from jsafe.population import keys_for, make_population
 from rlhf.data.encoding import Prompts, Supervised
-from rlhf.generation.generate import Sampling
-from rlhf.losses import model_losses
+from rlhf.generation.generate import SamplingConfig
 from rlhf.models.architecture import ModelConfig
 from rlhf.models.heads import LanguageModel, ScoreModel
 from rlhf.parallel import memory, sharding
 from rlhf.reinforcement.policy_trainer import reinforcement_trainer, score_judge
-from rlhf.reinforcement.reinforcement_config import ReinforcementOptions
-from rlhf.training.supervised_trainer import TrainingOptions, supervised_trainer
+from rlhf.reinforcement.reinforcement_config import ReinforcementConfig
+from rlhf.training import objectives
+from rlhf.training.supervised_trainer import TrainingConfig, supervised_trainer
 
 STAGES = ("sft", "ppo-lag")
 COLLECTIVES = re.compile(r" (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")
@@ -49,7 +49,7 @@ class Plan(NamedTuple):
     prompt_length: int = 64
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
-    loss_chunk: int = TrainingOptions().loss_chunk
+    loss_chunk: int = TrainingConfig().loss_chunk
 
 
 def parameters_of(model: LanguageModel | ScoreModel) -> Any:
@@ -71,8 +71,8 @@ def trainer_of(plan: Plan) -> Trainer:
     actor = LanguageModel(plan.config, *types, remat=True, loss_chunk=plan.loss_chunk)
     if plan.stage == "sft":
         ids = np.zeros((plan.rows, plan.length), np.int32)
-        loss = model_losses.supervised(actor)
-        options = TrainingOptions(batch_size=plan.rows, remat=True)
+        loss = objectives.supervised(actor)
+        options = TrainingConfig(batch_size=plan.rows, remat=True)
         return supervised_trainer("sft", parameters_of(actor), Supervised(ids, ids, ids == 0), loss, options)
     if plan.length <= plan.prompt_length:
         raise ValueError(f"length {plan.length} must exceed prompt_length {plan.prompt_length}")
@@ -82,8 +82,8 @@ def trainer_of(plan: Plan) -> Trainer:
     reward, cost = (score_judge(scorer, params) for params in scores)
     return reinforcement_trainer(
         plan.stage, actor, parameters_of(actor), scorer, scores, Prompts(ids, ids == 0), reward, (cost,),
-        Sampling(max_new_tokens=plan.length - plan.prompt_length),
-        ReinforcementOptions(prompts_per_iteration=plan.rows, batch_size=plan.rows), pad=0,
+        SamplingConfig(max_new_tokens=plan.length - plan.prompt_length),
+        ReinforcementConfig(prompts_per_iteration=plan.rows, batch_size=plan.rows), pad=0,
     )  # fmt: skip
 
 

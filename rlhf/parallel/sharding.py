@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
+from jsafe import host_data
 from jsafe.population import Layout
 
 AXES = ("data", "fsdp", "tensor")
@@ -164,6 +165,26 @@ def current() -> AbstractMesh | None:
     """The mesh of the run that is being traced; None on one device."""
     found = jax.sharding.get_abstract_mesh()
     return found if found.axis_names == AXES and not found.manual_axes else None
+
+
+def loaded(tree: Any, key: jax.Array) -> Any:
+    """`jsafe.host_data.loaded`, partitioned by the tables if there is a mesh."""
+    over = current()
+    return host_data.loaded(tree, key) if over is None else host_data.loaded_on_mesh(tree, key, over, specs(tree, over))
+
+
+def rows(source: Any, indices: jax.Array) -> Any:
+    """`jsafe.host_data.rows`, with the last axis of the indices spread over `data` and `fsdp` if there is a mesh.
+
+    Raises:
+        ValueError: `data` times `fsdp` does not divide the rows.
+    """
+    over = current()
+    if over is None:
+        return host_data.rows(source, indices)
+    logical = (*(None,) * (indices.ndim - 1), "batch")
+    spec = partition(f"rows {list(indices.shape)}", indices.shape, logical, over.shape)
+    return host_data.rows_on_mesh(source, indices, spec)
 
 
 def constrain(x: jax.Array, *logical: str | None) -> jax.Array:

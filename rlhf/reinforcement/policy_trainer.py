@@ -15,18 +15,19 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 
-from jsafe import Metrics, Trainer, TrainerInfo, TrainState, multipliers
+from jsafe import Metrics, Trainer, TrainerInfo, TrainState, host_data, multipliers
+from jsafe.supervised import select
 from rlhf.adapters import lora
-from rlhf.data import host_rows
 from rlhf.data.encoding import Prompts, Supervised
-from rlhf.generation.generate import Answers, Sampling, generate
-from rlhf.losses import losses
-from rlhf.losses.model_losses import language_model_loss, log_probs
+from rlhf.generation.generate import Answers, SamplingConfig, generate
+from rlhf.losses import policy as losses
+from rlhf.losses.language_model import language_model_loss, log_probs
+from rlhf.losses.masked import masked_mean
 from rlhf.models.heads import LanguageModel, ScoreModel, Scores
 from rlhf.parallel import sharding
 from rlhf.reinforcement.cost_window import CostWindow, mean_costs, remember
-from rlhf.reinforcement.reinforcement_config import ReinforcementOptions
-from rlhf.training.adamw import adamw, where
+from rlhf.reinforcement.reinforcement_config import ReinforcementConfig
+from rlhf.training.adamw import adamw
 from rlhf.training.schedules import schedule
 
 
@@ -84,8 +85,8 @@ def reinforcement_trainer(
     prompts: Prompts,
     reward: Judge,
     costs: tuple[Judge, ...],
-    sampling: Sampling,
-    options: ReinforcementOptions,
+    sampling: SamplingConfig,
+    options: ReinforcementConfig,
     *,
     pad: int,
     ptx: Supervised | None = None,
@@ -150,7 +151,7 @@ def reinforcement_trainer(
     frozen |= {"watched": {name: judge.params for name, judge in watched.items()}}
     frozen |= {"actor": lora.split(actor_params, options)[0]}
     frozen |= {"critics": tuple(lora.split(params, options)[0] for params in begun)}
-    arrays, named = host_rows.each_once(frozen)
+    arrays, named = host_data.deduplicate(frozen)
     descent = adamw(weight_decay=options.actor_weight_decay, max_grad_norm=options.max_grad_norm)
     critic_descent = adamw(weight_decay=0.0, max_grad_norm=options.max_grad_norm)
 
@@ -174,7 +175,7 @@ def reinforcement_trainer(
             iteration=jnp.zeros((), jnp.int32),
             skipped=jnp.zeros((), jnp.int32),
             hyper={k: jnp.asarray(v, jnp.float32) for k, v in traced.items()},
-            frozen=host_rows.loaded(arrays, key),
+            frozen=sharding.loaded(arrays, key),
         )
 
     def kl_coefficient(iteration: jax.Array) -> jax.Array | float:
@@ -202,7 +203,7 @@ def reinforcement_trainer(
         for i, (score, sign) in enumerate(zip(scores, signs, strict=True)):
             if with_critics:
                 said = values_of(i, lora.joined(held["critics"][i], state.params["critics"][i]), ids, mask)
-                paid = losses.with_kl(
+                paid = losses.kl_penalized_rewards(
                     score, ratio, seen, kl_coefficient=sign * kl_coefficient(state.iteration), clip=options.clip_score
                 )
                 advantage, target = losses.answer_advantages(said, paid, seen, start, gae_lambda=options.gae_lambda)
@@ -244,14 +245,14 @@ def reinforcement_trainer(
         trained: Any, held: Any, part: Experience, weights: jax.Array, texts: Any, kl: jax.Array | float
     ) -> tuple[jax.Array, Metrics]:
         params = lora.joined(held["actor"], trained)
-        mixed = losses.mixed(part.advantages[0], part.advantages[1:], weights)
+        mixed = losses.mix_advantages(part.advantages[0], part.advantages[1:], weights)
         new = log_probs(actor, params, part.ids, part.mask)[:, start:]
         loss = losses.actor_loss(new, part.old, mixed, part.mask_new, clip_ratio=options.clip_ratio)
         metrics: Metrics = {"actor_loss": loss}
         if not with_critics:
             reference = jax.lax.stop_gradient(log_probs(actor, held["reference"], part.ids, part.mask)[:, start:])
             gap = jnp.where(part.mask_new, reference - new, 0.0)
-            divergence = losses.masked_mean(jnp.exp(gap) - gap - 1.0, part.mask_new)
+            divergence = masked_mean(jnp.exp(gap) - gap - 1.0, part.mask_new)
             loss = loss + kl * divergence
         if texts is not None:
             metrics["ptx_loss"] = language_model_loss(actor, params, texts)
@@ -263,7 +264,7 @@ def reinforcement_trainer(
         k_draw, k_order = jax.random.split(jax.random.fold_in(state.key, state.iteration))
         order = jax.random.permutation(jax.random.fold_in(state.key, -1 - state.iteration // each), rows)
         at = state.iteration % each * options.prompts_per_iteration
-        asked = host_rows.rows(prompts, jax.lax.dynamic_slice(order, (at,), (options.prompts_per_iteration,)))
+        asked = sharding.rows(prompts, jax.lax.dynamic_slice(order, (at,), (options.prompts_per_iteration,)))
         ids, mask = (jnp.repeat(x, options.answers_per_prompt, axis=0) for x in asked)
         ids, mask = sharding.constrain_rows((ids, mask))
         held = named(state.frozen)
@@ -283,17 +284,17 @@ def reinforcement_trainer(
             weights = multiplier.value(dual)
             texts = None
             if ptx is not None:
-                texts = host_rows.rows(ptx, jax.random.randint(k_text, (options.batch_size,), 0, len(ptx.ids)))
+                texts = sharding.rows(ptx, jax.random.randint(k_text, (options.batch_size,), 0, len(ptx.ids)))
             (_, found), gradient = jax.value_and_grad(actor_loss, has_aux=True)(
                 params["actor"], held, part, weights, texts, kl_coefficient(state.iteration)
             )
             rate = state.hyper["actor_learning_rate"] * factor(number_of_update)
-            new_actor, new_moments, finite = descent.step(gradient, moments["actor"], params["actor"], rate, True)
+            new_actor, new_moments, finite = descent.update(gradient, moments["actor"], params["actor"], rate, True)
             skipped = (~finite).astype(jnp.int32)
             if options.actor_delay:
                 acts = state.iteration >= options.actor_delay
-                new_actor = where(acts, new_actor, params["actor"])
-                new_moments = where(acts, new_moments, moments["actor"])
+                new_actor = select(acts, new_actor, params["actor"])
+                new_moments = select(acts, new_moments, moments["actor"])
             new_critics, critic_moments = [], []
             for i, (critic_params, own) in enumerate(zip(params["critics"], moments["critics"], strict=True)):
 
@@ -304,7 +305,7 @@ def reinforcement_trainer(
                     )
 
                 value, gradient = jax.value_and_grad(critic_loss)(critic_params)
-                moved, own, finite = critic_descent.step(
+                moved, own, finite = critic_descent.update(
                     gradient, own, critic_params, options.critic_learning_rate, True
                 )
                 new_critics.append(moved)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jsafe.config import hyperparameters, option
-from rlhf.adapters.lora import LoraOptions
+from rlhf.adapters.lora import LoraConfig
 from rlhf.models.architecture import DTYPES
 from rlhf.training.schedules import SCHEDULES
 
@@ -14,7 +14,7 @@ PTX_COEFFICIENT = 16.0
 
 
 @hyperparameters
-class ReinforcementOptions(LoraOptions):
+class ReinforcementConfig(LoraConfig):
     """Hyper-parameters of reinforcement from judges."""
 
     prompts_per_iteration: int = option("prompts answered at once", default=16, low=1)

@@ -16,15 +16,15 @@ from rlhf.checkpoints.model_folder import Model
 from rlhf.data import encoding, plain_text
 from rlhf.data.embedding_noise import token_dropout
 from rlhf.data.schemas import Sample
-from rlhf.generation.generate import Sampling
+from rlhf.generation.generate import SamplingConfig
 from rlhf.judges.score_normalizer import ScoreStatistics
-from rlhf.losses import model_losses
 from rlhf.models.architecture import ModelConfig
 from rlhf.models.heads import LanguageModel, ScoreModel
 from rlhf.reinforcement.policy_trainer import Judge, reinforcement_trainer, score_judge
-from rlhf.reinforcement.reinforcement_config import ReinforcementOptions
+from rlhf.reinforcement.reinforcement_config import ReinforcementConfig
 from rlhf.tokenizer.tokenizer import difference
-from rlhf.training.supervised_trainer import TrainingOptions, supervised_trainer
+from rlhf.training import objectives
+from rlhf.training.supervised_trainer import TrainingConfig, supervised_trainer
 
 MOMENTUM = 0.9
 """Of the moving statistics of scores, as published."""
@@ -57,11 +57,11 @@ def _whole(model: Model, trained: Any) -> Model:
     return model._replace(params=lora.merged(lora.joined(model.params, multihost.on_host(trained))))
 
 
-def _language_model(model: Model, options: TrainingOptions) -> LanguageModel:
+def _language_model(model: Model, options: TrainingConfig) -> LanguageModel:
     return LanguageModel(model.config, options.dtype, remat=options.remat, loss_chunk=options.loss_chunk)
 
 
-def _score_model(config: ModelConfig, options: TrainingOptions | ReinforcementOptions, **more: Any) -> ScoreModel:
+def _score_model(config: ModelConfig, options: TrainingConfig | ReinforcementConfig, **more: Any) -> ScoreModel:
     return ScoreModel(config, dtype=options.dtype, **more)
 
 
@@ -70,7 +70,7 @@ def _supervised(
     model: Model,
     data: Any,
     loss: Any,
-    options: TrainingOptions,
+    options: TrainingConfig,
     left_out: dict[str, int],
     *,
     digest: str | None = None,
@@ -90,15 +90,15 @@ def _supervised(
 
 
 def sft(
-    model: Model, samples: Sequence[Sample], options: TrainingOptions, *, length: int = 512, skip: bool = False
+    model: Model, samples: Sequence[Sample], options: TrainingConfig, *, length: int = 512, skip: bool = False
 ) -> Stage:
     """Supervised fine-tuning on answers."""
     data, left_out = encoding.supervised(samples, model.tokenizer, length, skip=skip)
-    loss = model_losses.supervised(_language_model(model, options))
-    return _supervised("sft", model, data, loss, options, left_out, config={"length": length})
+    loss = objectives.supervised(_language_model(model, options))
+    return _supervised("sft", model, data, loss, options, left_out, recorded={"length": length})
 
 
-def pretraining(model: Model, texts: Sequence[str], options: TrainingOptions, *, length: int = 512) -> Stage:
+def pretraining(model: Model, texts: Sequence[str], options: TrainingConfig, *, length: int = 512) -> Stage:
     """Next-token prediction on plain texts, joined by the end of a text and cut into pieces of one length.
 
     Raises:
@@ -106,15 +106,15 @@ def pretraining(model: Model, texts: Sequence[str], options: TrainingOptions, *,
     """
     ids = plain_text.pieces(plain_text.stream(texts, model.tokenizer), length)
     data = encoding.Supervised(ids, ids, np.ones(ids.shape, bool))
-    loss = model_losses.supervised(_language_model(model, options))
-    return _supervised("pretrain", model, data, loss, options, {}, config={"length": length})
+    loss = objectives.supervised(_language_model(model, options))
+    return _supervised("pretrain", model, data, loss, options, {}, recorded={"length": length})
 
 
 def preference(
     kind: str,
     model: Model,
     samples: Sequence[Sample],
-    options: TrainingOptions,
+    options: TrainingConfig,
     *,
     length: int = 512,
     skip: bool = False,
@@ -131,28 +131,28 @@ def preference(
         length: longest text.
         skip: leave out samples that cannot be used.
         regularization: weight of the squared scores.
-        level: one of `rlhf.losses.losses.KINDS`.
+        level: one of `rlhf.losses.preference.LEVELS`.
     """
     by = {"reward": "better", "cost": "safer"}[kind]
     data, left_out = encoding.preferences(samples, model.tokenizer, length, by=by, skip=skip)
-    make = {"reward": model_losses.reward, "cost": model_losses.cost}[kind]
+    make = {"reward": objectives.reward, "cost": objectives.cost}[kind]
     scorer = _score_model(model.config, options, remat=options.remat)
-    loss = make(scorer, regularization=regularization, kind=level)
+    loss = make(scorer, regularization=regularization, level=level)
     shown = ("accuracy", "sign_accuracy") if kind == "cost" else ("accuracy",)
     config = {"length": length, "regularization": regularization, "level": level}
-    made = _supervised(kind, model, data, loss, options, left_out, momentum=MOMENTUM, shown=shown, config=config)
+    made = _supervised(kind, model, data, loss, options, left_out, momentum=MOMENTUM, shown=shown, recorded=config)
     return made._replace(kind=kind)
 
 
 def dpo(
     model: Model,
     samples: Sequence[Sample],
-    options: TrainingOptions,
+    options: TrainingConfig,
     *,
     length: int = 512,
     skip: bool = False,
-    scale: float = 0.1,
-    exact: bool = True,
+    beta: float = 0.1,
+    published_off_by_one: bool = False,
 ) -> Stage:
     """Direct preference optimisation, the model at its beginning being the reference.
 
@@ -163,9 +163,10 @@ def dpo(
         raise ValueError(f"token_dropout must be 0 for dpo, got {options.token_dropout}")
     pairs, left_out = encoding.preferences(samples, model.tokenizer, length, by="better", skip=skip)
     language_model = _language_model(model, options)
-    data = model_losses.with_reference(language_model, model.params, pairs)
-    loss = model_losses.dpo(language_model, scale=scale, exact=exact)
-    rest: dict[str, Any] = {"config": {"length": length, "scale": scale, "exact": exact}}
+    data = objectives.with_reference(language_model, model.params, pairs)
+    loss = objectives.dpo(language_model, beta=beta, published_off_by_one=published_off_by_one)
+    recorded = {"length": length, "beta": beta, "published_off_by_one": published_off_by_one}
+    rest: dict[str, Any] = {"recorded": recorded}
     # Without the reference's log-probabilities, which another machine rounds in another way.
     rest["digest"] = resume.digest(pairs)
     return _supervised("dpo", model, data, loss, options, left_out, shown=("accuracy", "margin"), **rest)
@@ -175,7 +176,7 @@ def moderation(
     model: Model,
     samples: Sequence[Sample],
     labels: Sequence[str],
-    options: TrainingOptions,
+    options: TrainingConfig,
     *,
     length: int = 512,
     skip: bool = False,
@@ -191,9 +192,16 @@ def moderation(
         skip: leave out samples that cannot be used.
     """
     data, left_out = encoding.labelled(samples, labels, model.tokenizer, length, skip=skip)
-    loss = model_losses.moderation(_score_model(model.config, options, size=len(labels), remat=options.remat))
+    loss = objectives.moderation(_score_model(model.config, options, size=len(labels), remat=options.remat))
     made = _supervised(
-        "moderation", model, data, loss, options, left_out, shown=("flagged_accuracy",), config={"labels": list(labels)}
+        "moderation",
+        model,
+        data,
+        loss,
+        options,
+        left_out,
+        shown=("flagged_accuracy",),
+        recorded={"labels": list(labels)},
     )
     return made._replace(kind="moderation")
 
@@ -204,8 +212,8 @@ def reinforcement(
     reward: Model | Judge,
     costs: Sequence[Model | Judge],
     prompts: Sequence[Sample],
-    options: ReinforcementOptions,
-    sampling: Sampling,
+    options: ReinforcementConfig,
+    sampling: SamplingConfig,
     *,
     critics: Sequence[Model] | None = None,
     prompt_length: int = 128,

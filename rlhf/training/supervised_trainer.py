@@ -1,14 +1,14 @@
-"""What the supervised stages share: batches, optimiser, and a `jsafe.Trainer` around a loss.
+"""Supervised trainer of language models: AdamW on batches of data, as a `jsafe.Trainer` around a loss.
 
-An iteration is one update of the optimiser. Data stay on the host, and so do the weights a run begins with: the
-compiled program asks for the rows it needs, so that neither is copied into it.
+An iteration is one update of the optimiser. Data and initial weights stay on the host (`jsafe.host_data`): the compiled
+program fetches the rows it needs and embeds no copy of either.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,55 +16,69 @@ import optax
 
 from jsafe import Metrics, Trainer, TrainerInfo, TrainState
 from jsafe.config import hyperparameters, option
+from jsafe.supervised import (
+    Augment,
+    Loss,
+    LossOutput,
+    accumulated_gradient,
+    count_rows,
+    epoch_rows,
+    initial_hyper,
+    select,
+)
 from rlhf.adapters import lora
-from rlhf.adapters.lora import LoraOptions
-from rlhf.data import host_rows
+from rlhf.adapters.lora import LoraConfig
 from rlhf.judges import score_normalizer
 from rlhf.models.architecture import DTYPES
-from rlhf.training.adamw import adamw, where
+from rlhf.parallel import sharding
+from rlhf.training.adamw import adamw
 from rlhf.training.schedules import SCHEDULES, schedule
 
-_OF_DROPOUT = (1 << 31) + 1
-"""Folded into a run's key for what adapters drop; beside `rlhf.adapters.lora`'s own number for their beginning."""
+_DROPOUT_STREAM = (1 << 31) + 1
+"""Folded into a run's key for the dropout of adapters; distinct from the stream of their initial values."""
 
 
 @hyperparameters
-class TrainingOptions(LoraOptions):
+class TrainingConfig(LoraConfig):
     """Hyper-parameters of the supervised stages (AdamW, Loshchilov and Hutter 2019)."""
 
     epochs: int = option("passes over the data", default=1, low=1)
     batch_size: int = option("rows of one gradient, a multiple of accumulation", default=16, low=1)
-    accumulation: int = option("parts in which a batch is worked through, to save memory", default=1, low=1)
-    learning_rate: float = option("largest step size", default=2e-5, traced=True, low=0)
+    accumulation: int = option("parts of a batch, processed one after another to save memory", default=1, low=1)
+    learning_rate: float = option("largest learning rate", default=2e-5, traced=True, low=0)
     schedule: str = option(
-        "how it changes, one of rlhf.training.schedules.SCHEDULES", default="cosine", choices=SCHEDULES
+        "learning-rate schedule, one of rlhf.training.schedules.SCHEDULES", default="cosine", choices=SCHEDULES
     )
-    warmup_ratio: float = option("part of the updates in which it rises", default=0.03, low=0, high=1)
-    weight_decay: float = option("decoupled; biases and the norms of layers are exempt", default=0.0, low=0)
+    warmup_ratio: float = option(
+        "fraction of the updates in which the learning rate rises", default=0.03, low=0, high=1
+    )
+    weight_decay: float = option(
+        "decoupled weight decay; biases and the norms of layers are exempt", default=0.0, low=0
+    )
     max_grad_norm: float = option("largest norm of a gradient", default=1.0, above=0)
     token_dropout: float = option(
-        "share of the tokens of a text that are hidden from the model while it learns, other ones each time",
+        "fraction of the tokens of a text that are masked in training, drawn for each update",
         default=0.0,
         low=0,
         high=1,
     )
     lora_dropout: float = option(
-        "share of what an adapter reads that is dropped while it learns", default=0.0, low=0, high=0.99
+        "fraction of an adapter's input that is dropped in training", default=0.0, low=0, high=0.99
     )
-    remat: bool = option("compute activations anew for the gradient, to save memory", default=False)
+    remat: bool = option("recompute activations in the backward pass (gradient checkpointing)", default=False)
     loss_chunk: int = option(
-        "tokens whose logits a loss holds at once, to save memory; 0 for the whole batch", default=1024, low=0
+        "tokens whose logits a loss keeps in memory at once; 0 for the whole batch", default=1024, low=0
     )
     dtype: str = option(
-        "of activations and matrix products; parameters, losses and moments are float32 in either",
+        "type of activations and matrix products; parameters, losses and moments are float32 for either type",
         default="float32",
         choices=tuple(DTYPES),
     )
-    beta1: float = option("of Adam", default=0.9, low=0, high=1)
-    beta2: float = option("of Adam", default=0.95, low=0, high=1)
+    beta1: float = option("Adam's beta1, decay of the first-moment estimate", default=0.9, low=0, high=1)
+    beta2: float = option("Adam's beta2, decay of the second-moment estimate", default=0.95, low=0, high=1)
 
     def __post_init__(self) -> None:
-        """Check each option, and that the parts of a batch are of one size."""
+        """Check each option, and that the parts of a batch have one size."""
         super().__post_init__()
         if self.batch_size % self.accumulation:
             raise ValueError(f"batch_size {self.batch_size} must be a multiple of accumulation {self.accumulation}")
@@ -72,38 +86,16 @@ class TrainingOptions(LoraOptions):
             raise ValueError("lora_dropout changes nothing without a lora_rank of at least 1")
 
 
-class Judgement(NamedTuple):
-    """What a loss says of a batch.
-
-    Attributes:
-        loss: `[]`.
-        metrics: scalars to report.
-        scores: `[R, S]`, scores to take statistics of; None where there are none.
-    """
-
-    loss: jax.Array
-    metrics: dict[str, jax.Array]
-    scores: jax.Array | None = None
-
-
-Loss = Callable[[Any, Any], Judgement]
-"""`(parameters, batch) -> Judgement`; the batch is a tree of the data's rows `[B, ...]`."""
-
-
-Augment = Callable[[jax.Array, Any], Any]
-"""`(key, batch) -> batch`."""
-
-
-def updates_of(rows: int, options: TrainingOptions) -> int:
-    """Updates of a whole run; the rows that do not fill a batch are left out, other ones in each epoch.
+def count_updates(rows: int, config: TrainingConfig) -> int:
+    """Updates of a whole run; each epoch drops the rows of its incomplete batch, different rows in each epoch.
 
     Raises:
         ValueError: there are fewer rows than in one batch.
     """
-    each = rows // options.batch_size
-    if not each:
-        raise ValueError(f"batch_size {options.batch_size} is more than the {rows} rows there are")
-    return each * options.epochs
+    updates_per_epoch = rows // config.batch_size
+    if not updates_per_epoch:
+        raise ValueError(f"batch_size must be at most the number of rows, {rows}, got {config.batch_size}")
+    return updates_per_epoch * config.epochs
 
 
 def supervised_trainer(
@@ -111,108 +103,91 @@ def supervised_trainer(
     params: Any,
     data: Any,
     loss: Loss,
-    options: TrainingOptions,
+    config: TrainingConfig,
     *,
     momentum: float | None = None,
     augment: Augment | None = None,
     shown: Sequence[str] = (),
-    config: Mapping[str, Any] | None = None,
+    recorded: Mapping[str, Any] | None = None,
 ) -> Trainer:
-    """A trainer that goes through data in batches.
+    """Return a trainer that minimises a loss over batches of data.
 
-    With a `lora_rank` it trains adapters and heads, and the weights are frozen.
+    With a `lora_rank` it trains adapters and heads, and the other weights are frozen.
 
     Args:
-        name: of the stage.
-        params: what the run begins with, arrays of the host.
+        name: name of the stage.
+        params: initial parameters, arrays of the host.
         data: tree of arrays of the host, `[N, ...]` each.
-        loss: of a batch.
-        options: hyper-parameters.
-        momentum: of the statistics of scores, None for a loss without scores.
-        augment: what changes a batch before the loss sees it, None for nothing.
-        shown: metrics to show beside the loss while it trains.
-        config: further entries of the recorded configuration.
+        loss: loss of a batch.
+        config: hyper-parameters.
+        momentum: momentum of the score statistics, None for a loss without scores.
+        augment: random transformation of a batch before the loss, None for none.
+        shown: metrics shown in addition to the loss during training.
+        recorded: further entries of the recorded configuration.
 
     Raises:
-        ValueError: arrays of unlike length, or fewer rows than a batch has.
+        ValueError: arrays of different lengths, or fewer rows than in one batch.
     """
-    lengths = {len(leaf) for leaf in jax.tree.leaves(data)}
-    if len(lengths) != 1:
-        raise ValueError(f"data must have arrays of one length, got {sorted(lengths)}")
-    rows = lengths.pop()
-    total = updates_of(rows, options)
-    each = total // options.epochs
-    factor = schedule(options.schedule, total, options.warmup_ratio)
-    descent = adamw(
-        weight_decay=options.weight_decay,
-        max_grad_norm=options.max_grad_norm,
-        beta1=options.beta1,
-        beta2=options.beta2,
+    rows = count_rows(data)
+    total = count_updates(rows, config)
+    updates_per_epoch = total // config.epochs
+    factor = schedule(config.schedule, total, config.warmup_ratio)
+    optimizer = adamw(
+        weight_decay=config.weight_decay, max_grad_norm=config.max_grad_norm, beta1=config.beta1, beta2=config.beta2
     )
-    parts = options.accumulation
-    frozen, _ = lora.split(params, options)
+    parts = config.accumulation
+    frozen, _ = lora.split(params, config)
 
     def init(key: jax.Array, hyper: Mapping[str, Any] | None = None) -> TrainState:
-        started = lora.begin(key, params, options)
-        traced = {"learning_rate": options.learning_rate} | dict(hyper or {})
+        model = lora.begin(key, params, config)
         return TrainState(
-            params={"model": started},
-            optimizer=descent.init(started),
+            params={"model": model},
+            optimizer=optimizer.init(model),
             dual=(),
             normalizer=score_normalizer.nothing() if momentum is not None else (),
             rollout=(),
             key=key,
             iteration=jnp.zeros((), jnp.int32),
             skipped=jnp.zeros((), jnp.int32),
-            hyper={k: jnp.asarray(v, jnp.float32) for k, v in traced.items()},
-            frozen=host_rows.loaded(frozen, key) if frozen else (),
+            hyper=initial_hyper(config.traced(), hyper, name),
+            frozen=sharding.loaded(frozen, key) if frozen else (),
         )
 
-    def batch_at(key: jax.Array, iteration: jax.Array) -> Any:
-        """The rows of an update, `[parts, B / parts, ...]`; a new order in every epoch."""
-        order = jax.random.permutation(jax.random.fold_in(key, iteration // each), rows)
-        chosen = jax.lax.dynamic_slice(order, (iteration % each * options.batch_size,), (options.batch_size,))
-        return host_rows.rows(data, chosen.reshape(parts, -1))
+    def part_loss(state: TrainState, params: Any, part: Any, index: jax.Array) -> LossOutput:
+        """Loss of one part of a batch, with its own dropout and augmentation."""
+        number = state.iteration * parts + index
+        if config.lora_dropout:
+            key = jax.random.fold_in(jax.random.fold_in(state.key, _DROPOUT_STREAM), number)
+            params = lora.dropped_out(params, key, config.lora_dropout)
+        if augment is not None:
+            # The keys of the row order are folded with epochs from 0 up, these with negative numbers.
+            part = augment(jax.random.fold_in(state.key, -1 - state.iteration * parts - index), part)
+        return loss(lora.joined(state.frozen, params), part)
 
     def step(state: TrainState) -> tuple[TrainState, Metrics]:
-        batch = batch_at(state.key, state.iteration)
+        chosen = epoch_rows(state.key, state.iteration, rows, config.batch_size)
+        batches = sharding.rows(data, chosen.reshape(parts, -1))
         model = state.params["model"]
-
-        def judged(params: Any, part: Any, number: jax.Array) -> tuple[jax.Array, Judgement]:
-            if options.lora_dropout:
-                drawn = jax.random.fold_in(jax.random.fold_in(state.key, _OF_DROPOUT), state.iteration * parts + number)
-                params = lora.dropped_out(params, drawn, options.lora_dropout)
-            found = loss(lora.joined(state.frozen, params), part)
-            return found.loss, found
-
-        def add(total: Any, inputs: Any) -> tuple[Any, Judgement]:
-            part, number = inputs
-            if augment is not None:
-                # Keys of the batch's order are folded with epochs from 0 on, these with negative numbers.
-                part = augment(jax.random.fold_in(state.key, -1 - state.iteration * parts - number), part)
-            (_, found), gradient = jax.value_and_grad(judged, has_aux=True)(model, part, number)
-            return jax.tree.map(lambda t, g: t + g / parts, total, gradient), found
-
-        gradient, found = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, model), (batch, jnp.arange(parts)))
-        size, mean = optax.tree.norm(gradient), jnp.mean(found.loss)
+        gradient, output = accumulated_gradient(
+            lambda params, part, index: part_loss(state, params, part, index), model, batches
+        )
+        gradient_norm, mean_loss = optax.tree.norm(gradient), jnp.mean(output.loss)
         rate = state.hyper["learning_rate"] * factor(state.iteration)
-        moved, moments, finite = descent.step(gradient, state.optimizer, model, rate, jnp.isfinite(mean))
+        updated = optimizer.update(gradient, state.optimizer, model, rate, jnp.isfinite(mean_loss))
         normalizer = state.normalizer
-        if momentum is not None and found.scores is not None:
-            seen = found.scores.reshape(-1, found.scores.shape[-1])
-            normalizer = score_normalizer.moving(state.normalizer, seen, momentum)
-
-        skipped = state.skipped + (~finite).astype(jnp.int32)
-        metrics = {name: jnp.mean(value, axis=0) for name, value in found.metrics.items()}
-        metrics |= {"loss": mean, "gradient_norm": size, "learning_rate": rate, "skipped": skipped}
-        metrics["epoch"] = (state.iteration + 1) / each
-        metrics["env_steps"] = (state.iteration + 1) * options.batch_size
+        if momentum is not None and output.scores is not None:
+            scores = output.scores.reshape(-1, output.scores.shape[-1])
+            normalizer = score_normalizer.moving(state.normalizer, scores, momentum)
+        done, skipped = state.iteration + 1, state.skipped + (~updated.finite).astype(jnp.int32)
+        metrics = {name: jnp.mean(value, axis=0) for name, value in output.metrics.items()}
+        metrics |= {"loss": mean_loss, "gradient_norm": gradient_norm, "learning_rate": rate, "skipped": skipped}
+        metrics |= {"epoch": done / updates_per_epoch, "env_steps": done * config.batch_size}
         state = dataclasses.replace(
             state,
-            params={"model": moved},
-            optimizer=moments,
-            normalizer=where(finite, normalizer, state.normalizer),
-            iteration=state.iteration + 1,
+            params={"model": updated.params},
+            optimizer=updated.optimizer,
+            normalizer=select(updated.finite, normalizer, state.normalizer),
+            iteration=done,
             skipped=skipped,
         )
         return state, metrics
@@ -220,9 +195,9 @@ def supervised_trainer(
     info = TrainerInfo(
         algorithm=name,
         env_id="-",
-        config={**options.config(), "rows": rows, "updates": total, **(config or {})},
-        traced={"learning_rate": options.learning_rate},
-        env_steps_per_iteration=options.batch_size,
+        config={**config.config(), "rows": rows, "updates": total, **(recorded or {})},
+        traced=config.traced(),
+        env_steps_per_iteration=config.batch_size,
         shown=("loss", *shown),
         unit="rows",
     )

@@ -13,14 +13,14 @@ jax.config.update("jax_disable_most_optimizations", True)
 
 from jsafe.population import keys_for, make_population  # noqa: E402
 from rlhf.data.encoding import Prompts, Supervised  # noqa: E402
-from rlhf.generation.generate import Sampling, generate  # noqa: E402
-from rlhf.losses import model_losses  # noqa: E402
+from rlhf.generation.generate import SamplingConfig, generate  # noqa: E402
 from rlhf.models import PUBLISHED, LanguageModel, ModelConfig, ScoreModel  # noqa: E402
 from rlhf.parallel import plan as plans  # noqa: E402
 from rlhf.parallel import sharding  # noqa: E402
 from rlhf.reinforcement.policy_trainer import reinforcement_trainer, score_judge  # noqa: E402
-from rlhf.reinforcement.reinforcement_config import ReinforcementOptions  # noqa: E402
-from rlhf.training.supervised_trainer import TrainingOptions, supervised_trainer  # noqa: E402
+from rlhf.reinforcement.reinforcement_config import ReinforcementConfig  # noqa: E402
+from rlhf.training import objectives  # noqa: E402
+from rlhf.training.supervised_trainer import TrainingConfig, supervised_trainer  # noqa: E402
 
 CONFIG = ModelConfig(
     vocab_size=48, hidden_size=16, intermediate_size=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=4,
@@ -42,19 +42,19 @@ JUDGES = tuple(params_of(SCORER, seed) for seed in (1, 2))
 
 def sft():
     data = Supervised(IDS, np.where(MASK, IDS, -100), MASK)
-    options = TrainingOptions(batch_size=16, accumulation=2, learning_rate=1e-2, epochs=2, remat=True)
-    return supervised_trainer("sft", ACTOR_PARAMS, data, model_losses.supervised(ACTOR), options)
+    options = TrainingConfig(batch_size=16, accumulation=2, learning_rate=1e-2, epochs=2, remat=True)
+    return supervised_trainer("sft", ACTOR_PARAMS, data, objectives.supervised(ACTOR), options)
 
 
 def ppo_lag():
-    options = ReinforcementOptions(
+    options = ReinforcementConfig(
         prompts_per_iteration=16, batch_size=8, iterations=4, cost_limit=(0.0,), actor_learning_rate=1e-3,
         critic_learning_rate=1e-3, cost_window=16, ptx_coefficient=1.0,
     )  # fmt: skip
     reward, cost = (score_judge(SCORER, params) for params in JUDGES)
     return reinforcement_trainer(
         "ppo-lag", ACTOR, ACTOR_PARAMS, SCORER, JUDGES, Prompts(IDS, MASK), reward, (cost,),
-        Sampling(max_new_tokens=4), options, pad=0, ptx=Supervised(IDS, np.where(MASK, IDS, -100), MASK),
+        SamplingConfig(max_new_tokens=4), options, pad=0, ptx=Supervised(IDS, np.where(MASK, IDS, -100), MASK),
     )  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def answers(sizes):
     """Tokens drawn for eight prompts."""
 
     def draw(params, ids, mask):
-        sampling = Sampling(max_new_tokens=6)
+        sampling = SamplingConfig(max_new_tokens=6)
         return generate(ACTOR, {"params": params}, jax.random.key(1), ids, mask, sampling, pad=0)
 
     prompts = (jnp.asarray(IDS[:8]), jnp.asarray(MASK[:8]))

@@ -27,15 +27,15 @@ from jsafe import Trainer, population, runtime
 from rlhf.checkpoints import model_folder, weight_files
 from rlhf.checkpoints.model_folder import Model
 from rlhf.data.beavertails import CATEGORIES
-from rlhf.data.encoding import Labelled, Preferences, Prompts, Supervised
-from rlhf.generation.generate import Sampling, generate
-from rlhf.losses import model_losses
+from rlhf.data.encoding import Labelled, Prompts, Supervised
+from rlhf.data.preference_batch import PreferenceBatch
+from rlhf.generation.generate import SamplingConfig, generate
 from rlhf.models import LanguageModel, ModelConfig, ScoreModel, parameter_count
 from rlhf.parallel import flops, memory
 from rlhf.reinforcement.policy_trainer import reinforcement_trainer, score_judge
-from rlhf.reinforcement.reinforcement_config import ReinforcementOptions
-from rlhf.training import stages
-from rlhf.training.supervised_trainer import TrainingOptions, supervised_trainer
+from rlhf.reinforcement.reinforcement_config import ReinforcementConfig
+from rlhf.training import objectives, stages
+from rlhf.training.supervised_trainer import TrainingConfig, supervised_trainer
 
 FIRST_ID = 3
 """Random tokens begin behind the special ones."""
@@ -75,7 +75,7 @@ class Case(NamedTuple):
     config: ModelConfig
     rows: int
     length: int
-    options: TrainingOptions
+    options: TrainingConfig
     seed: int
 
     @property
@@ -104,7 +104,7 @@ def _trainer(trainer: Trainer, seed: int, tokens: int, counted: str, count: int)
 def _texts(case: Case, name: str) -> Piece:
     ids = case.ids(2 * case.rows, case.length)
     data = Supervised(ids, ids, np.ones(ids.shape, bool))
-    loss = model_losses.supervised(case.language_model)
+    loss = objectives.supervised(case.language_model)
     trainer = supervised_trainer(name, case.params(), data, loss, case.options)
     count = flops.LEARNING * flops.language(case.config, case.rows, case.length)
     return _trainer(trainer, case.seed, case.rows * case.length, "texts", count)
@@ -113,15 +113,15 @@ def _texts(case: Case, name: str) -> Piece:
 def _pairs(case: Case, name: str) -> Piece:
     better, worse = np.split(case.ids(4 * case.rows, case.length), 2)
     mask, sign = np.ones(better.shape, bool), np.ones(len(better), np.float32)
-    data: Any = Preferences(better, worse, mask, mask, sign, -sign)
+    data: Any = PreferenceBatch(better, worse, mask, mask, sign, -sign)
     momentum, count = None, flops.LEARNING * flops.scores(case.config, 2 * case.rows, case.length)
     if name == "dpo":
         model, params = case.language_model, case.params()
-        data = model_losses.with_reference(model, params, data, case.rows)
-        loss = model_losses.dpo(model)
+        data = objectives.with_reference(model, params, data, case.rows)
+        loss = objectives.dpo(model)
         count = flops.LEARNING * flops.language(case.config, 2 * case.rows, case.length)
     else:
-        make = {"reward": model_losses.reward, "cost": model_losses.cost}[name]
+        make = {"reward": objectives.reward, "cost": objectives.cost}[name]
         loss, params = make(ScoreModel(case.config, remat=case.options.remat)), case.params(1)
         momentum = stages.MOMENTUM
     trainer = supervised_trainer(name, params, data, loss, case.options, momentum=momentum)
@@ -131,7 +131,7 @@ def _pairs(case: Case, name: str) -> Piece:
 def _labelled(case: Case, name: str) -> Piece:
     ids, size = case.ids(2 * case.rows, case.length), len(CATEGORIES)
     data = Labelled(ids, np.ones(ids.shape, bool), np.zeros((len(ids), size), np.float32))
-    loss = model_losses.moderation(ScoreModel(case.config, size, remat=case.options.remat))
+    loss = objectives.moderation(ScoreModel(case.config, size, remat=case.options.remat))
     trainer = supervised_trainer(name, case.params(size), data, loss, case.options)
     count = flops.LEARNING * flops.scores(case.config, case.rows, case.length, size)
     return _trainer(trainer, case.seed, case.rows * case.length, "texts", count)
@@ -142,15 +142,15 @@ def _endless(config: ModelConfig) -> ModelConfig:
     return dataclasses.replace(config, eos_id=-1, other_eos_ids=())
 
 
-def _prompts(case: Case) -> tuple[Prompts, Sampling]:
+def _prompts(case: Case) -> tuple[Prompts, SamplingConfig]:
     ids = case.ids(case.rows, case.length // 2)
-    return Prompts(ids, np.ones(ids.shape, bool)), Sampling(max_new_tokens=case.length - case.length // 2)
+    return Prompts(ids, np.ones(ids.shape, bool)), SamplingConfig(max_new_tokens=case.length - case.length // 2)
 
 
 def _reinforced(case: Case, name: str) -> Piece:
     prompts, sampling = _prompts(case)
     config = _endless(case.config)
-    options = hyper_of(ReinforcementOptions, name, {"prompts_per_iteration": case.rows, "batch_size": case.rows})
+    options = hyper_of(ReinforcementConfig, name, {"prompts_per_iteration": case.rows, "batch_size": case.rows})
     scorer, judged = ScoreModel(config, remat=case.options.remat), case.params(1)
     reward, costs = score_judge(scorer, judged), ()
     watched = {}
@@ -299,7 +299,7 @@ def bench(args: argparse.Namespace) -> Outcome:
     length = args.length or (SHORT if small else 512)
     if length < 2:
         raise CommandError(f"--length must be at least 2, a token of a prompt and one of its answer, got {length}")
-    options = TrainingOptions(batch_size=args.batch_size, remat=args.remat, loss_chunk=args.loss_chunk)
+    options = TrainingConfig(batch_size=args.batch_size, remat=args.remat, loss_chunk=args.loss_chunk)
     case = Case(config, args.batch_size, length, options, args.seed)
     products = Products(1024 if jax.default_backend() == "cpu" else 8192)
     rows = []

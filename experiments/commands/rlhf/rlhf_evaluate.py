@@ -26,8 +26,8 @@ from rlhf.checkpoints.model_folder import Model
 from rlhf.data import encoding
 from rlhf.data.schemas import Sample
 from rlhf.evaluation import head_to_head, preference_accuracy
-from rlhf.generation.generate import Answers, Sampling
-from rlhf.losses import model_losses
+from rlhf.generation.generate import Answers, SamplingConfig
+from rlhf.losses import language_model
 from rlhf.models.heads import LanguageModel, ScoreModel
 from rlhf.tokenizer.tokenizer import difference
 
@@ -37,7 +37,7 @@ def evaluate(args: argparse.Namespace) -> Outcome:
     prepare(args)
     samples = prompts_of(args)
     judges = _judges(args)
-    sampling = hyper_of(Sampling, "evaluate", args.hyper)
+    sampling = hyper_of(SamplingConfig, "evaluate", args.hyper)
     out = writable_folder(args.out or Path("runs/rlhf-evaluation"))
     names, texts, lengths, divergences = training_run.names_of(args.models), [], [], []
     scores: dict[str, list[np.ndarray]] = {name: [] for name in judges}
@@ -114,7 +114,7 @@ def divergence(
 CHUNK = 1024
 """Tokens whose logits are held at once."""
 
-_log_probs = jax.jit(model_losses.log_probs, static_argnums=0)
+_log_probs = jax.jit(language_model.log_probs, static_argnums=0)
 
 
 def by_judge(

@@ -19,7 +19,7 @@ from jsafe.batching import in_batches
 from rlhf.checkpoints import model_folder
 from rlhf.checkpoints.model_folder import Model
 from rlhf.evaluation import multiple_choice
-from rlhf.generation.generate import Answers, Sampling, generate
+from rlhf.generation.generate import Answers, SamplingConfig, generate
 from rlhf.models.heads import LanguageModel, last_token
 
 
@@ -63,7 +63,7 @@ def next_logits(model: Model, length: int, batch_size: int, dtype: str = "float3
 
 
 def answers(
-    model: Model, sampling: Sampling, length: int, batch_size: int, seed: int, dtype: str = "float32"
+    model: Model, sampling: SamplingConfig, length: int, batch_size: int, seed: int, dtype: str = "float32"
 ) -> multiple_choice.Answer:
     """What the model writes after each text."""
     language_model = LanguageModel(model.config, dtype)
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> Outcome:
         solved = multiple_choice.read_problems(args.solved) if args.solved else problems
         first = solved[: multiple_choice.GSM8K_SHOTS]
         problems = [p for p in problems if p not in first]
-        sampling = hyper_of(Sampling, "harness", args.hyper)
+        sampling = hyper_of(SamplingConfig, "harness", args.hyper)
         ask = answers(model, sampling, length, args.batch_size, args.seed, args.dtype)
         scores["GSM8K"] = multiple_choice.gsm8k(ask, problems, first)
     rows = {

@@ -17,10 +17,13 @@ from rlhf.chat_templates.safe_rlhf import IGNORED
 from rlhf.checkpoints.model_folder import Model
 from rlhf.data import beavertails, encoding
 from rlhf.data.plain_text import Held
+from rlhf.data.preference_batch import PreferenceBatch
 from rlhf.data.schemas import Sample
 from rlhf.evaluation import preference_accuracy
-from rlhf.losses import losses, model_losses
+from rlhf.losses import language_model as language_losses
+from rlhf.losses import preference as preference_losses
 from rlhf.models.heads import LanguageModel, ScoreModel
+from rlhf.training import objectives
 
 EVALUATED = 1024
 """Tokens whose logits are held at once while a language model is measured."""
@@ -69,7 +72,7 @@ def preference(
     pairs, groups = encoding.pairs_and_prompts(kept, model.tokenizer, length, by=by, skip=skip)
     scorer = ScoreModel(model.config, dtype=dtype)
     scores = preference_accuracy.score_pairs(scorer, model.params, pairs)
-    signs = np.stack([pairs.better_sign, pairs.worse_sign], axis=1)
+    signs = np.stack([pairs.chosen_safe, pairs.rejected_safe], axis=1)
     found = _figures(kind, scores, signs, groups)
     seen = {s.prompt for s in learned}
     found |= {"pairs": len(groups), "prompts": len(set(groups)), "training_pairs": len(learned)}
@@ -91,10 +94,14 @@ def direct_preference(
     """How often the implied reward of the better answer is the larger one, and by how much, with intervals."""
     pairs, groups = encoding.pairs_and_prompts(kept, model.tokenizer, length, by="better", skip=given["skip"])
     language_model = LanguageModel(model.config, dtype, loss_chunk=EVALUATED)
-    new, old = (model_losses.with_reference(language_model, m.params, pairs) for m in (model, start))
-    compared = losses.Pairs(*(jnp.asarray(x) for x in pairs[:4]))
-    rewards = losses.implied_rewards(
-        (new.better, new.worse), (old.better, old.worse), compared, scale=given["scale"], exact=not given["quirk"]
+    new, old = (objectives.with_reference(language_model, m.params, pairs) for m in (model, start))
+    compared = jax.tree.map(jnp.asarray, pairs)
+    rewards = preference_losses.implied_rewards(
+        (new.chosen_log_probs, new.rejected_log_probs),
+        (old.chosen_log_probs, old.rejected_log_probs),
+        compared,
+        beta=given["scale"],
+        published_off_by_one=given["quirk"],
     )
     better, worse = (np.asarray(x) for x in rewards)
     return {
@@ -123,7 +130,7 @@ def _baseline(
     by: str,
     learned: Sequence[Sample],
     kept: Sequence[Sample],
-    pairs: encoding.Preferences,
+    pairs: PreferenceBatch,
     groups: Sequence[Any],
     model: Model,
     length: int,
@@ -143,11 +150,11 @@ def _baseline(
                 harmful.append(number == 1)
                 prompts.append(sample.prompt)
     scorer = preference_accuracy.bag_of_words(texts, harmful, prompts)
-    used = [s for s in kept if len(encoding.preferences([s], model.tokenizer, length, by=by, skip=True)[0].better)]
+    used = [s for s in kept if len(encoding.preferences([s], model.tokenizer, length, by=by, skip=True)[0].chosen)]
     scores = np.stack(
         [scorer([preference_accuracy.text_of(s, _ordered(s, by)[i]) for s in used]) for i in (0, 1)], axis=1
     )
-    signs = np.stack([pairs.better_sign, pairs.worse_sign], axis=1)
+    signs = np.stack([pairs.chosen_safe, pairs.rejected_safe], axis=1)
     return _figures("cost", scores, signs, groups) if kind == "cost" else _figures("reward", -scores, signs, groups)
 
 
@@ -167,7 +174,7 @@ def moderation(model: Model, kept: Sequence[Sample], length: int, skip: bool, dt
 @functools.partial(jax.jit, static_argnums=0)
 def _log_probs(model: LanguageModel, params: Any, ids: jax.Array, mask: jax.Array) -> jax.Array:
     """Compiled once for all models of a configuration, such as those of one training."""
-    return model_losses.log_probs(model, params, ids, mask)
+    return language_losses.log_probs(model, params, ids, mask)
 
 
 def plain_text(model: Model, held: Held, batch_size: int = 16, dtype: str = "float32") -> dict[str, Any]:
@@ -187,7 +194,7 @@ def language(
     """Cross-entropy of a token of the answers, and its exponential."""
     data, _ = encoding.supervised(kept, model.tokenizer, length, skip=skip)
     config = dataclasses.replace(model.config, z_loss_weight=0.0)
-    loss = model_losses.supervised(LanguageModel(config, dtype, loss_chunk=EVALUATED))
+    loss = objectives.supervised(LanguageModel(config, dtype, loss_chunk=EVALUATED))
     ask = jax.jit(lambda params, batch: loss(params, batch).loss)
     total = count = 0.0
     for part, rows in in_batches(data, batch_size):

@@ -10,10 +10,10 @@ from experiments.commands.rlhf.rlhf_words import hyper_of
 from rlhf.adapters import lora, peft
 from rlhf.checkpoints import model_folder, weight_files
 from rlhf.data import mixture
-from rlhf.generation.generate import Sampling
+from rlhf.generation.generate import SamplingConfig
 from rlhf.models.architecture import ModelConfig, parameter_count
 from rlhf.parallel import memory
-from rlhf.reinforcement.reinforcement_config import PTX_COEFFICIENT, ReinforcementOptions
+from rlhf.reinforcement.reinforcement_config import PTX_COEFFICIENT, ReinforcementConfig
 from rlhf.training import stages
 
 REINFORCEMENT = ("ppo", "ppo-lag", "reward-shaping")
@@ -40,7 +40,7 @@ def reinforcement(given: dict[str, Any]) -> tuple[stages.Stage, tuple[Any, ...],
     found = [found[i] for i in mixture.last_of_each([s.prompt for s in found])]
     ptx, unread = mixture.open_mixture(given["ptx_data"], skip=given["skip"]) if given.get("ptx_data") else (None, [])
     options = reinforcement_options(given)
-    sampling = hyper_of(Sampling, name, given["hyper"])
+    sampling = hyper_of(SamplingConfig, name, given["hyper"])
     below = [_below(place) for place in places]
     config = weight_files.load_config(below[0])
     apart = len({place.resolve() for place in below}) if options.lora_rank else len(places)
@@ -76,20 +76,20 @@ def _below(place: Path) -> Path:
     return _below(peft.base_of(place)) if peft.is_adapter(place) else place
 
 
-def reinforcement_options(given: dict[str, Any]) -> ReinforcementOptions:
+def reinforcement_options(given: dict[str, Any]) -> ReinforcementConfig:
     """What was given; texts to learn beside have their published weight unless another is given.
 
     Raises:
         CommandError: a weight of texts, and no texts.
     """
     beside = {"ptx_coefficient": PTX_COEFFICIENT} if given.get("ptx_data") else {}
-    options = hyper_of(ReinforcementOptions, given["stage"], beside | given["hyper"], given.get("preset"))
+    options = hyper_of(ReinforcementConfig, given["stage"], beside | given["hyper"], given.get("preset"))
     if options.ptx_coefficient and not given.get("ptx_data"):
         raise CommandError("--ptx-coefficient is the weight of texts to learn beside: name them with --ptx-data FILE")
     return options
 
 
-def say_adapters(config: ModelConfig, options: lora.LoraOptions) -> None:
+def say_adapters(config: ModelConfig, options: lora.LoraConfig) -> None:
     """Tell people how much is trained of how much, if adapters are."""
     if options.lora_rank:
         trained, whole = lora.parameter_count(config, options), parameter_count(config)["total"]

@@ -38,7 +38,7 @@ from rlhf.judges import unigram_scores
 from rlhf.parallel import memory, sharding
 from rlhf.tokenizer.train_bpe import learn_tokenizer
 from rlhf.training import stages
-from rlhf.training.supervised_trainer import TrainingOptions
+from rlhf.training.supervised_trainer import TrainingConfig
 
 JUDGES = ("reward", "cost")
 SCORED = {"reward": 1, "cost": 1, "moderation": len(CATEGORIES)}
@@ -219,7 +219,7 @@ def build(given: dict[str, Any], where: Path) -> tuple[stages.Stage, tuple[Any, 
             learned, tested = mixture.split(len(texts), given["eval_share"])
             texts, apart = [texts[i] for i in learned], [texts[i] for i in tested]
         model = _start(given, where, texts, [])
-        options = hyper_of(TrainingOptions, name, _small(given, name), given.get("preset"))
+        options = hyper_of(TrainingConfig, name, _small(given, name), given.get("preset"))
         held = (plain_text.held(apart, model.tokenizer, _length(given)),) if apart else ()
         return stages.pretraining(model, texts, options, length=_length(given)), held, []
     found, left_out = mixture.open_mixture(given["data"], skip=given["skip"])
@@ -238,7 +238,7 @@ def build(given: dict[str, Any], where: Path) -> tuple[stages.Stage, tuple[Any, 
         raise CommandError(f"no row can be used: {left_out[0] if left_out else given['data'][0]}")
     texts = sorted({format_prompt(s.prompt, "</s>") + (a or "") for s in found for a in (s.answer, s.other)})
     model = _start(given, where, texts, found)
-    options = hyper_of(TrainingOptions, name, _small(given, name), given.get("preset"))
+    options = hyper_of(TrainingConfig, name, _small(given, name), given.get("preset"))
     rows = options.batch_size // options.accumulation
     needs = memory.supervised(model.config, rows, _length(given), options, options.loss_chunk, options.dtype)
     note(memory.describe(needs))
@@ -248,7 +248,7 @@ def build(given: dict[str, Any], where: Path) -> tuple[stages.Stage, tuple[Any, 
         rest |= {"regularization": given["regularization"], "level": given["level"]}
         stage = stages.preference(name, model, found, options, **rest)
     elif name == "dpo":
-        stage = stages.dpo(model, found, options, scale=given["scale"], exact=not given["quirk"], **rest)
+        stage = stages.dpo(model, found, options, beta=given["scale"], published_off_by_one=given["quirk"], **rest)
     elif name == "moderation":
         stage = stages.moderation(model, found, CATEGORIES, options, **rest)
     else:
@@ -297,7 +297,7 @@ def _start(given: dict[str, Any], where: Path, texts: list[str], found: list[sch
     if name in JUDGES:
         epochs = given["warm_epochs"]
         if epochs:
-            options = TrainingOptions(**{**FROM_NOTHING["warm"], "epochs": epochs})
+            options = TrainingConfig(**{**FROM_NOTHING["warm"], "epochs": epochs})
             note(f"first a language model of the same texts, {epochs} epochs ...")
             answers = [schemas.Sample(s.prompt, a) for s in found for a in (s.answer, s.other) if a is not None]
             stage = stages.sft(model, list(dict.fromkeys(answers)), options, length=_length(given), skip=True)

@@ -22,7 +22,7 @@ from rlhf.checkpoints import model_folder
 from rlhf.checkpoints.model_folder import Model
 from rlhf.data import encoding, mixture
 from rlhf.data.schemas import Sample
-from rlhf.generation.generate import Answers, Sampling
+from rlhf.generation.generate import Answers, SamplingConfig
 from rlhf.generation.generate import generate as draw
 from rlhf.models.heads import LanguageModel
 
@@ -30,7 +30,7 @@ from rlhf.models.heads import LanguageModel
 def answers_of(
     model: Model,
     samples: Sequence[Sample],
-    sampling: Sampling,
+    sampling: SamplingConfig,
     *,
     seed: int = 0,
     prompt_length: int = 64,
@@ -101,7 +101,7 @@ def generate(args: argparse.Namespace) -> Outcome:
     prepare(args)
     samples = prompts_of(args)
     model = opened(args.model, args, "--model DIR")
-    sampling = hyper_of(Sampling, "generate", args.hyper)
+    sampling = hyper_of(SamplingConfig, "generate", args.hyper)
     rest = {"prompt_length": args.prompt_length, "batch_size": min(args.batch_size, len(samples)), "skip": args.skip}
     rest |= {"dtype": args.dtype}
     found, _ = answers_of(model, samples, sampling, seed=args.seed, **rest)
@@ -126,7 +126,7 @@ def chat(args: argparse.Namespace) -> Outcome:
     """Run `jsafe rlhf chat`: one line of the user, one answer; `/reset` forgets, `/quit` ends."""
     prepare(args)
     model = opened(args.model, args, "--model DIR")
-    sampling = hyper_of(Sampling, "chat", args.hyper)
+    sampling = hyper_of(SamplingConfig, "chat", args.hyper)
     note("say something; /reset forgets what was said, /regenerate answers again, /quit ends")
     turns: list[str] = []
     number = 0

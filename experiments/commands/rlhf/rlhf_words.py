@@ -13,10 +13,10 @@ from experiments.cli.family import Command, Family
 from experiments.cli.result import CommandError
 from jsafe.config import Hyper
 from rlhf.chat_templates.safe_rlhf import TEMPLATES
-from rlhf.generation.generate import Sampling
+from rlhf.generation.generate import SamplingConfig
 from rlhf.models.architecture import DTYPES, POOLINGS
-from rlhf.reinforcement.reinforcement_config import ReinforcementOptions
-from rlhf.training.supervised_trainer import TrainingOptions
+from rlhf.reinforcement.reinforcement_config import ReinforcementConfig
+from rlhf.training.supervised_trainer import TrainingConfig
 
 SHORT = 256
 """Longest text of models that begin from nothing; others take 512, as published."""
@@ -198,7 +198,7 @@ _PAIRS = (*_SUPERVISED, "warm-epochs", "regularization", "level", "pooling", "wo
 _POLICY = ("model-folder", "tokenizer", "template")
 _REINFORCED = (*_POLICY, "reward-model", "data", "ptx-data", "prompt-length", "skip", "remat", *_RUN)
 _ANSWERS = ("tokenizer", "template", "dtype", "data", "skip", "prompt-length", "batch-size", "seed", "out")
-_SFT, _RL = (TrainingOptions,), (ReinforcementOptions, Sampling)
+_SFT, _RL = (TrainingConfig,), (ReinforcementConfig, SamplingConfig)
 _OF_LIMITS = frozenset(
     ("cost_limit", "cost_window", *(f"multiplier_{name}" for name in ("init", "learning_rate", "max", "delay")))
 )
@@ -304,20 +304,20 @@ COMMANDS: dict[str, Command] = {
         "answer prompts",
         f"{_USE}:generate",
         ("model-folder", "prompt", *_ANSWERS),
-        (Sampling,),
+        (SamplingConfig,),
         leaves="answers.jsonl",
     ),
     "chat": Command(
         "talk to a model in the terminal",
         f"{_USE}:chat",
         (*_POLICY, "dtype", "prompt-length", "seed"),
-        (Sampling,),
+        (SamplingConfig,),
     ),
     "evaluate": Command(
         "compare language models by reward and cost models",
         "experiments.commands.rlhf.rlhf_evaluate:evaluate",
         ("models", "reward-model-folder", "cost-model", *_ANSWERS),
-        (Sampling,),
+        (SamplingConfig,),
     ),
     "flagged": Command(
         "how many answers moderation models flag, and how far judges agree",
@@ -331,7 +331,7 @@ COMMANDS: dict[str, Command] = {
             *("model-folder", "tokenizer", "length", "multiple-choice", "language", "gsm8k", "solved"),
             *("dtype", "batch-size", "seed", "out"),
         ),
-        (Sampling,),
+        (SamplingConfig,),
         {"temperature": 0.0, "max_new_tokens": 256},
     ),
     "plan": Command(

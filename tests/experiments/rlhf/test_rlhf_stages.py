@@ -18,7 +18,7 @@ from jsafe.runs.checkpoint import Checkpoints
 from rlhf.checkpoints import model_folder
 from rlhf.data import synthetic
 from rlhf.data.schemas import Sample
-from rlhf.generation.generate import Sampling
+from rlhf.generation.generate import SamplingConfig
 from rlhf.models import LanguageModel
 
 TINY = ["--model", "tiny", "--vocabulary", "300", "--length", "64"]
@@ -286,7 +286,7 @@ def test_any_two_models_are_compared_by_every_judge_and_by_their_divergence(file
     assert first["kl"]["value"] == third["kl"]["value"] == 0 and second["kl"]["value"] > 0.1
     # By hand: every probability from whole logits, one answer at a time.
     samples = [Sample((json.loads(line)["prompt"],)) for line in files["prompts"].read_text().splitlines()]
-    _, drawn = rlhf_use.answers_of(moved, samples, Sampling(max_new_tokens=6), prompt_length=32)
+    _, drawn = rlhf_use.answers_of(moved, samples, SamplingConfig(max_new_tokens=6), prompt_length=32)
     told, counted = [], 0
     for ids, mask in zip(np.asarray(drawn.ids), np.asarray(drawn.mask), strict=True):
         total = 0.0

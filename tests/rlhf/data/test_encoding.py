@@ -80,7 +80,7 @@ def test_baichuans_roles_take_the_place_of_text():
     with pytest.raises(ValueError, match="the prompt has 4 tokens, and there is room for 3"):
         prompts([dialogue], ROLES, 3)
     found, _ = preferences([dialogue], ROLES, 20, by="better")
-    assert found.better[0][found.better_mask[0]].tolist() == [*asked, *last, 2]
+    assert found.chosen[0][found.chosen_mask[0]].tolist() == [*asked, *last, 2]
     assert answer_marker(ROLES) == (196,) and len(answer_marker(LETTERS)) == 2
 
 
@@ -90,11 +90,11 @@ def test_the_better_answer_comes_first_and_brings_its_own_verdict():
         Sample(("q",), "c", "dd", better=False, safer=True, safe=True, other_safe=False),
     ]
     by_help, _ = preferences(samples, LETTERS, LONG, by="better")
-    assert [text(i, m)[-2:] for i, m in zip(by_help.better, by_help.better_mask, strict=True)] == [":a", "dd"]
+    assert [text(i, m)[-2:] for i, m in zip(by_help.chosen, by_help.chosen_mask, strict=True)] == [":a", "dd"]
     by_harm, _ = preferences(samples, LETTERS, LONG, by="safer")
-    assert [text(i, m)[-2:] for i, m in zip(by_harm.better, by_harm.better_mask, strict=True)] == ["bb", ":c"]
-    assert by_harm.better_sign.tolist() == [1, 1] and by_harm.worse_sign.tolist() == [-1, -1]
-    assert by_help.better_sign.tolist() == [-1, -1] and by_help.worse_sign.tolist() == [1, 1]
+    assert [text(i, m)[-2:] for i, m in zip(by_harm.chosen, by_harm.chosen_mask, strict=True)] == ["bb", ":c"]
+    assert by_harm.chosen_safe.tolist() == [1, 1] and by_harm.rejected_safe.tolist() == [-1, -1]
+    assert by_help.chosen_safe.tolist() == [-1, -1] and by_help.rejected_safe.tolist() == [1, 1]
 
 
 def test_prompts_end_where_the_answer_begins():
@@ -136,5 +136,5 @@ def test_what_cannot_be_used_is_refused_by_number_or_counted(make, sample, messa
 
 def test_nothing_at_all_still_has_its_shape():
     assert supervised([], LETTERS, 7)[0].ids.shape == (0, 7)
-    assert preferences([], LETTERS, 7, by="safer")[0].better_sign.shape == (0,)
+    assert preferences([], LETTERS, 7, by="safer")[0].chosen_safe.shape == (0,)
     assert np.asarray(prompts([], LETTERS, 7)[0].ids).shape == (0, 7)

@@ -7,7 +7,8 @@ import pytest
 
 from rlhf.data import synthetic
 from rlhf.data.embedding_noise import token_dropout
-from rlhf.data.encoding import Preferences, Prompts, Supervised
+from rlhf.data.encoding import Prompts, Supervised
+from rlhf.data.preference_batch import PreferenceBatch
 from rlhf.data.schemas import pku_safe_rlhf
 from rlhf.tokenizer.tokenizer import Tokenizer
 
@@ -65,12 +66,12 @@ def test_tokens_left_out_of_a_scored_text_count_as_padding():
     mask = np.arange(100)[None] <= np.full((64, 1), 80)
     hide = token_dropout(0.4, tokens)
     assert hide is not None
-    found = hide(jax.random.key(0), Preferences(ids, ids, mask, mask, np.ones(64), -np.ones(64)))
-    for seen in (found.better_mask, found.worse_mask):
+    found = hide(jax.random.key(0), PreferenceBatch(ids, ids, mask, mask, np.ones(64), -np.ones(64)))
+    for seen in (found.chosen_mask, found.rejected_mask):
         seen = np.asarray(seen)
         assert abs(seen[:, 1:80].mean() - 0.6) < 0.02
         assert seen[:, [0, 80]].all() and not seen[:, 81:].any()
-    np.testing.assert_array_equal(found.better, ids)
-    assert not np.array_equal(found.better_mask, found.worse_mask)
+    np.testing.assert_array_equal(found.chosen, ids)
+    assert not np.array_equal(found.chosen_mask, found.rejected_mask)
     with pytest.raises(TypeError, match="token_dropout is for texts that are learned or scored"):
         hide(jax.random.key(0), Prompts(ids, mask))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from rlhf.generation.generate import Sampling, generate, shaped
+from rlhf.generation.generate import SamplingConfig, generate, shaped
 from rlhf.models import LanguageModel
 from tests.rlhf.models.test_models import KINDS, ids_of
 from tests.support.random_models import params_of
@@ -27,7 +27,9 @@ def test_greedy_answers_are_those_of_whole_passes_without_a_cache(name):
     module, params = wide(dataclasses.replace(KINDS[name], eos_id=60))
     ids = ids_of(2, 5, seed=3)
     mask = np.array([[True] * 5, [False, False, True, True, True]])
-    found = jitted(module, params, jax.random.key(0), ids, mask, Sampling(max_new_tokens=6, temperature=0.0), pad=0)
+    found = jitted(
+        module, params, jax.random.key(0), ids, mask, SamplingConfig(max_new_tokens=6, temperature=0.0), pad=0
+    )
     whole_pass = jax.jit(module.apply)
     for row, begin in ((0, 0), (1, 2)):
         text = ids[row, begin:].tolist()
@@ -44,16 +46,22 @@ def test_answers_end_at_the_end_of_a_text_and_are_padded_behind_it():
     config = KINDS["tied"]
     module, params = wide(config)
     ids, mask = ids_of(1, 3), np.ones((1, 3), bool)
-    long = jitted(module, params, jax.random.key(0), ids, mask, Sampling(max_new_tokens=5, temperature=0.0), pad=9)
+    long = jitted(
+        module, params, jax.random.key(0), ids, mask, SamplingConfig(max_new_tokens=5, temperature=0.0), pad=9
+    )
     second = int(long.ids[0, 4])
     ending = module.clone(config=dataclasses.replace(config, eos_id=second))
-    found = jitted(ending, params, jax.random.key(0), ids, mask, Sampling(max_new_tokens=5, temperature=0.0), pad=9)
+    found = jitted(
+        ending, params, jax.random.key(0), ids, mask, SamplingConfig(max_new_tokens=5, temperature=0.0), pad=9
+    )
     last = 3 + int(np.argmax(np.asarray(long.ids[0, 3:]) == second))
     assert found.ids[0].tolist() == [*long.ids[0, : last + 1].tolist(), *[9] * (7 - last)]
     assert found.mask[0].tolist() == [True] * (last + 1) + [False] * (7 - last)
     assert int(found.steps) == last - 2
     several = module.clone(config=dataclasses.replace(config, eos_id=63, other_eos_ids=(62, second)))
-    again = jitted(several, params, jax.random.key(0), ids, mask, Sampling(max_new_tokens=5, temperature=0.0), pad=9)
+    again = jitted(
+        several, params, jax.random.key(0), ids, mask, SamplingConfig(max_new_tokens=5, temperature=0.0), pad=9
+    )
     assert again.ids.tolist() == found.ids.tolist() and int(again.steps) == int(found.steps)
 
 
@@ -67,23 +75,27 @@ def left(sampling, logits=LOGITS, used=NONE):
 
 
 def test_settings_leave_what_they_say():
-    np.testing.assert_allclose(left(Sampling(max_new_tokens=1)), [0.5, 0.25, 0.15, 0.1], rtol=1e-5)
-    np.testing.assert_allclose(left(Sampling(max_new_tokens=1, top_k=2)), [2 / 3, 1 / 3, 0, 0], rtol=1e-5)
-    np.testing.assert_allclose(left(Sampling(max_new_tokens=1, top_p=0.5)), [1, 0, 0, 0], rtol=1e-5)
-    np.testing.assert_allclose(left(Sampling(max_new_tokens=1, top_p=0.51)), [2 / 3, 1 / 3, 0, 0], rtol=1e-5)
+    np.testing.assert_allclose(left(SamplingConfig(max_new_tokens=1)), [0.5, 0.25, 0.15, 0.1], rtol=1e-5)
+    np.testing.assert_allclose(left(SamplingConfig(max_new_tokens=1, top_k=2)), [2 / 3, 1 / 3, 0, 0], rtol=1e-5)
+    np.testing.assert_allclose(left(SamplingConfig(max_new_tokens=1, top_p=0.5)), [1, 0, 0, 0], rtol=1e-5)
+    np.testing.assert_allclose(left(SamplingConfig(max_new_tokens=1, top_p=0.51)), [2 / 3, 1 / 3, 0, 0], rtol=1e-5)
     squared = np.array([0.5, 0.25, 0.15, 0.1]) ** 2
-    np.testing.assert_allclose(left(Sampling(max_new_tokens=1, temperature=0.5)), squared / squared.sum(), rtol=1e-5)
+    np.testing.assert_allclose(
+        left(SamplingConfig(max_new_tokens=1, temperature=0.5)), squared / squared.sum(), rtol=1e-5
+    )
 
 
 def test_temperature_comes_before_the_choice_of_likely_tokens():
     """At temperature 0.5 the first token alone has 0.72, at 1 it has 0.5."""
-    found = left(Sampling(max_new_tokens=1, temperature=0.5, top_p=0.7))
+    found = left(SamplingConfig(max_new_tokens=1, temperature=0.5, top_p=0.7))
     np.testing.assert_allclose(found, [1, 0, 0, 0], rtol=1e-5)
 
 
 def test_the_penalty_divides_positive_logits_and_multiplies_negative_ones():
     logits = np.array([[2.0, -1.0, 3.0, -2.0]], np.float32)
-    found = compiled(logits, np.array([[True, True, False, False]]), Sampling(max_new_tokens=1, repetition_penalty=2.0))
+    found = compiled(
+        logits, np.array([[True, True, False, False]]), SamplingConfig(max_new_tokens=1, repetition_penalty=2.0)
+    )
     np.testing.assert_allclose(found, [[1.0, -2.0, 3.0, -2.0]])
 
 
@@ -91,7 +103,9 @@ def test_tokens_are_drawn_as_often_as_they_are_likely():
     """One prompt many times over: the first token's frequencies against the model's own probabilities."""
     module, params = wide(KINDS["shared keys"], seed=5)
     ids = np.tile(ids_of(1, 3), (4000, 1))
-    drawn = jitted(module, params, jax.random.key(1), ids, np.ones_like(ids, bool), Sampling(max_new_tokens=1), pad=0)
+    drawn = jitted(
+        module, params, jax.random.key(1), ids, np.ones_like(ids, bool), SamplingConfig(max_new_tokens=1), pad=0
+    )
     wanted = np.asarray(jax.nn.softmax(jax.jit(module.apply)(params, ids[:1])[0][0, -1]))
     counts = np.bincount(np.asarray(drawn.ids[:, 3]), minlength=len(wanted)) / 4000
     np.testing.assert_allclose(counts, wanted, atol=5 * np.sqrt(0.25 / 4000))
@@ -104,4 +118,4 @@ def test_tokens_are_drawn_as_often_as_they_are_likely():
 )
 def test_settings_that_make_no_sense_are_refused_by_name(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
-        Sampling(**{"max_new_tokens": 1, **setting})
+        SamplingConfig(**{"max_new_tokens": 1, **setting})

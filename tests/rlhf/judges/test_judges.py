@@ -14,16 +14,16 @@ from experiments.commands.rlhf.rlhf_reinforce import reinforcement_options
 from rlhf.chat_templates.safe_rlhf import format_prompt
 from rlhf.checkpoints import model_folder
 from rlhf.data.schemas import Sample
-from rlhf.generation.generate import Answers, Sampling
+from rlhf.generation.generate import Answers, SamplingConfig
 from rlhf.models import LanguageModel, ScoreModel
-from rlhf.reinforcement.reinforcement_config import PTX_COEFFICIENT, ReinforcementOptions
+from rlhf.reinforcement.reinforcement_config import PTX_COEFFICIENT, ReinforcementConfig
 from rlhf.tokenizer.tokenizer import difference, load_tokenizer
 from rlhf.tokenizer.train_bpe import learn_tokenizer
 from rlhf.training import stages
 
 PROMPTS = [Sample(("oil the door",)), Sample(("read it",))]
 RUN = {"evaluate": "--out", "ppo": "--run-dir", "ppo-lag": "--run-dir", "reward-shaping": "--run-dir"}
-OPTIONS = ReinforcementOptions(prompts_per_iteration=2, batch_size=2)
+OPTIONS = ReinforcementConfig(prompts_per_iteration=2, batch_size=2)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def places(actor, judge, tmp_path_factory):
 
 def stage(actor, reward, costs=(), options=OPTIONS, **more):
     """Nothing of it is compiled."""
-    sampling = Sampling(max_new_tokens=4)
+    sampling = SamplingConfig(max_new_tokens=4)
     return stages.reinforcement("ppo", actor, reward, costs, PROMPTS, options, sampling, prompt_length=80, **more)
 
 

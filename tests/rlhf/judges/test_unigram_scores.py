@@ -13,10 +13,9 @@ from experiments.cli import main
 from rlhf.adapters import lora
 from rlhf.checkpoints import model_folder
 from rlhf.data import synthetic
-from rlhf.data.encoding import Preferences
+from rlhf.data.preference_batch import PreferenceBatch
 from rlhf.judges import unigram_scores
-from rlhf.losses import losses
-from rlhf.losses.losses import Pairs
+from rlhf.losses import preference
 from rlhf.models.architecture import ModelConfig, from_hf, to_hf
 from rlhf.models.heads import ScoreModel
 from rlhf.tokenizer import train_bpe
@@ -29,7 +28,7 @@ CONFIG = ModelConfig(
 )  # fmt: skip
 
 
-def drawn(number: int = 60, length: int = 24, seed: int = 0) -> tuple[Preferences, list[int]]:
+def drawn(number: int = 60, length: int = 24, seed: int = 0) -> tuple[PreferenceBatch, list[int]]:
     """Pairs in which harmful answers hold `HARM` more often, among tokens that say nothing."""
     rng = np.random.default_rng(seed)
     texts, masks = [], []
@@ -42,7 +41,7 @@ def drawn(number: int = 60, length: int = 24, seed: int = 0) -> tuple[Preference
         texts.append(ids.astype(np.int32))
         masks.append(np.arange(length) < rng.integers(7, length + 1, (number, 1)))
     sign = np.ones(number, np.float32)
-    return Preferences(texts[0], texts[1], masks[0], masks[1], sign, -sign), [i // 3 for i in range(number)]
+    return PreferenceBatch(texts[0], texts[1], masks[0], masks[1], sign, -sign), [i // 3 for i in range(number)]
 
 
 @pytest.mark.parametrize("kind", ["reward", "cost"])
@@ -56,13 +55,12 @@ def test_the_fitted_loss_is_the_models_own(kind):
     params |= {"score_words": np.float32(words[:, None]), "score_openings": np.float32(openings[:, None])}
     ask = jax.jit(model.apply)
     said = [ask({"params": params}, i, m).scores[..., 0] for i, m in (pairs[::2][:2], pairs[1::2][:2])]
-    compared = Pairs(*pairs[:4])
     if kind == "reward":
-        expected, _ = jax.jit(losses.reward_loss)(*said, compared)
+        expected, _ = jax.jit(preference.reward_loss)(*said, pairs)
     else:
-        expected, _ = jax.jit(losses.cost_loss)(*said, compared, pairs.better_sign, pairs.worse_sign)
+        expected, _ = jax.jit(preference.cost_loss)(*said, pairs)
     found, gradient = unigram_scores.loss(kind, unigram_scores.pooled(CONFIG, pairs))(fitted)
-    assert found / len(pairs.better) == pytest.approx(float(expected), rel=1e-5)
+    assert found / len(pairs.chosen) == pytest.approx(float(expected), rel=1e-5)
     step = np.zeros(2 * OTHERS + 1)
     for i in (HARM, OTHERS + HARM, 2 * OTHERS):
         step[:] = 0
@@ -94,10 +92,10 @@ def test_a_beginning_that_tells_is_found_where_it_stands():
     """A token begins harmful answers and stands in the middle of harmless ones: as a word it says nothing."""
     rng = np.random.default_rng(0)
     pairs, prompts = drawn(200)
-    texts = [rng.integers(7, OTHERS, x.shape).astype(np.int32) for x in (pairs.better, pairs.worse)]
+    texts = [rng.integers(7, OTHERS, x.shape).astype(np.int32) for x in (pairs.chosen, pairs.rejected)]
     for ids, at in zip(texts, (10, 5), strict=True):
         ids[:, 3:5], ids[:, at] = MARK, np.where(rng.random(len(ids)) < 0.8, HARM, KIND)
-    found = unigram_scores.fit(CONFIG, "cost", pairs._replace(better=texts[0], worse=texts[1]), prompts)
+    found = unigram_scores.fit(CONFIG, "cost", pairs._replace(chosen=texts[0], rejected=texts[1]), prompts)
     assert np.argmax(found.openings) == HARM and found.openings[HARM] > 4 * abs(found.openings[OTHERS - 1])
 
 
@@ -124,7 +122,7 @@ def test_scores_of_words_stay_as_they_were_fitted_and_in_the_folder(tmp_path, ca
     for name in ("score_words", "score_openings"):
         np.testing.assert_array_equal(start.params[name], ended.params[name])
     assert not np.any(start.params["score_head"]) and np.any(ended.params["score_head"])
-    frozen, trained = lora.split(start.params, lora.LoraOptions())
+    frozen, trained = lora.split(start.params, lora.LoraConfig())
     assert set(frozen) == {"score_words", "score_openings"} and "score_head" in trained
     capsys.readouterr()
     words[1], words[-1] = str(tmp_path / "run" / "model"), str(tmp_path / "other")

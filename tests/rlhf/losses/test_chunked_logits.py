@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from rlhf.chat_templates.safe_rlhf import IGNORED
-from rlhf.data.encoding import Preferences, Supervised
-from rlhf.losses import chunked_logits, model_losses
+from rlhf.data.encoding import Supervised
+from rlhf.data.preference_batch import PreferenceBatch
+from rlhf.losses import chunked_logits, language_model
 from rlhf.models import PUBLISHED, LanguageModel, ModelConfig
 from rlhf.parallel import memory
+from rlhf.training import objectives
 from tests.support import random_models
 
 PLAIN = ModelConfig(
@@ -43,7 +45,7 @@ def texts():
 def pairs():
     other = np.where(np.arange(LENGTH) > 4, IDS[::-1], IDS)
     sign = np.ones(ROWS, np.float32)
-    return Preferences(IDS, other, MASK, MASK, sign, -sign)
+    return PreferenceBatch(IDS, other, MASK, MASK, sign, -sign)
 
 
 def assert_same(first, second):
@@ -59,15 +61,15 @@ def test_chunks_change_neither_loss_nor_gradient(name, tokens):
     params = params_of(config)
     whole, chunked = (LanguageModel(config, loss_chunk=n) for n in (0, tokens))
     for make, batch in (
-        (model_losses.supervised, texts()),
-        (model_losses.dpo, model_losses.with_reference(whole, jax.tree.map(lambda x: 0.5 * x, params), pairs())),
+        (objectives.supervised, texts()),
+        (objectives.dpo, objectives.with_reference(whole, jax.tree.map(lambda x: 0.5 * x, params), pairs())),
     ):
 
         def found(model, make=make, batch=batch):
             return jax.device_get(jax.jit(jax.value_and_grad(lambda p: make(model)(p, batch).loss))(params))
 
         assert_same(found(whole), found(chunked))
-    ask = jax.jit(model_losses.log_probs, static_argnums=0)
+    ask = jax.jit(language_model.log_probs, static_argnums=0)
     ours, theirs = (ask(m, params, IDS, MASK) for m in (whole, chunked))
     np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
@@ -75,7 +77,7 @@ def test_chunks_change_neither_loss_nor_gradient(name, tokens):
 def test_the_three_numbers_of_a_token():
     """By hand, Baichuan 2's example: h = (1, 2) and unit rows (.6, .8), (1, 0), (0, -1) give logits 2.2, 1, -2."""
     hidden, layer = np.array([[[1.0, 2.0]]], np.float32), np.array([[0.6, 0.8], [1.0, 0.0], [0.0, -1.0]], np.float32)
-    ask = jax.jit(lambda *inputs: chunked_logits.chunked(*inputs, 1, largest=True))
+    ask = jax.jit(lambda *inputs: chunked_logits.from_hidden(*inputs, 1, largest=True))
     said = ask(hidden, layer, np.array([[1]]))
     assert [float(x[0, 0]) for x in said] == pytest.approx([1.0, np.log(np.exp([2.2, 1.0, -2.0]).sum()), 2.2])
 
@@ -94,7 +96,7 @@ def test_the_compiler_sets_less_memory_aside():
     params = jax.eval_shape(LanguageModel(config).init, jax.random.key(0), ids)["params"]
     used = []
     for tokens in (0, 64):
-        loss = model_losses.supervised(LanguageModel(config, loss_chunk=tokens))
+        loss = objectives.supervised(LanguageModel(config, loss_chunk=tokens))
         gradient = jax.jit(jax.grad(lambda p, b, loss=loss: loss(p, b).loss))
         used.append(gradient.lower(params, batch).compile().memory_analysis().temp_size_in_bytes)
     saved = memory.activations(config, 2, 512) - memory.activations(config, 2, 512, chunk=64)

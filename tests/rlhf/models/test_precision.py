@@ -12,13 +12,13 @@ import jsafe
 from experiments.commands.rlhf import rlhf_words
 from rlhf.checkpoints import model_folder
 from rlhf.data.schemas import Sample
-from rlhf.generation.generate import Sampling, generate
+from rlhf.generation.generate import SamplingConfig, generate
 from rlhf.models import PUBLISHED, LanguageModel, ScoreModel
 from rlhf.parallel import memory
-from rlhf.reinforcement.reinforcement_config import ReinforcementOptions
+from rlhf.reinforcement.reinforcement_config import ReinforcementConfig
 from rlhf.tokenizer.tokenizer import Tokenizer
 from rlhf.training import stages
-from rlhf.training.supervised_trainer import TrainingOptions
+from rlhf.training.supervised_trainer import TrainingConfig
 from tests.rlhf.data.test_encoding import Letters
 
 LETTERS = Tokenizer(Path("letters"), Letters(), 140, 1, 2, 0, "</s>")
@@ -50,7 +50,7 @@ def test_logits_in_bfloat16_are_near_those_in_float32(nano):
 
 def test_fine_tuning_in_bfloat16_lowers_the_loss_and_keeps_float32(nano):
     rows = [Sample((q,), a) for q, a in (("one", "two"), ("three", "four"), ("five", "six"), ("seven", "eight"))]
-    options = TrainingOptions(dtype=HALF, batch_size=4, epochs=20, learning_rate=1e-2, schedule="constant")
+    options = TrainingConfig(dtype=HALF, batch_size=4, epochs=20, learning_rate=1e-2, schedule="constant")
     stage = stages.sft(nano, rows, options, length=64)
     state, curves = jax.jit(lambda key: jsafe.run(stage.trainer, key, stage.iterations))(jax.random.key(0))
     loss = np.asarray(curves["loss"])
@@ -64,16 +64,16 @@ def test_generation_and_reinforcement_keep_their_types_in_bfloat16(nano):
     model, prompt = LanguageModel(nano.config, HALF), jnp.ones((2, 3), jnp.int32)
     traced = jax.make_jaxpr(
         lambda p: generate(
-            model, {"params": p}, jax.random.key(0), prompt, prompt > 0, Sampling(max_new_tokens=4), pad=0
+            model, {"params": p}, jax.random.key(0), prompt, prompt > 0, SamplingConfig(max_new_tokens=4), pad=0
         )
     )(nano.params)
     assert f"bf16[{nano.config.num_layers},2,7," in str(traced)  # keys and values, at half the memory
     judge = model_folder.with_scores(nano)
-    options = ReinforcementOptions(
+    options = ReinforcementConfig(
         dtype=HALF, prompts_per_iteration=2, batch_size=2, cost_limit=0.0, ptx_coefficient=1.0
     )
     asked = [Sample((q,), "yes") for q in ("one", "two")]
-    sampling = Sampling(max_new_tokens=4)
+    sampling = SamplingConfig(max_new_tokens=4)
     stage = stages.reinforcement("ppo-lag", nano, judge, [judge], asked, options, sampling, prompt_length=60, ptx=asked)
     begun = jax.eval_shape(stage.trainer.init, jax.random.key(0))
     ended, _ = jax.eval_shape(stage.trainer.step, begun)
@@ -90,7 +90,7 @@ def test_stages_take_a_type_and_reckon_with_it():
     for stage in (["generate"], ["chat"], ["evaluate", "a"], ["harness"]):
         assert given(*stage, "--dtype", HALF).dtype == HALF
     with pytest.raises(ValueError, match="dtype"):
-        TrainingOptions(dtype="float16")
+        TrainingConfig(dtype="float16")
     config, sizes = PUBLISHED["llama-7b"], (4, 512)
     whole, half = (memory.supervised(config, *sizes, chunk=64, dtype=dtype) for dtype in ("float32", HALF))
     assert whole["activations"] - half["activations"] == 32 * memory.KEPT_PER_LAYER * 4 * 512 * 4096 * 2

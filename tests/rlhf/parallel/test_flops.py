@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import pytest
 
 from rlhf.data.encoding import Supervised
-from rlhf.generation.generate import Sampling, generate
-from rlhf.losses import model_losses
+from rlhf.generation.generate import SamplingConfig, generate
 from rlhf.models import LanguageModel, ModelConfig, ScoreModel
 from rlhf.parallel import flops
-from rlhf.reinforcement.reinforcement_config import ReinforcementOptions
+from rlhf.reinforcement.reinforcement_config import ReinforcementConfig
+from rlhf.training import objectives
 
 # One layer and one token: XLA counts what a loop does once, whatever the number of its turns.
 CONFIG = ModelConfig(
@@ -26,11 +26,13 @@ def params_of(model):
 
 def learn(params):
     batch = Supervised(IDS, IDS, MASK)
-    return jax.grad(lambda p: model_losses.supervised(LANGUAGE)(p, batch).loss)(params)
+    return jax.grad(lambda p: objectives.supervised(LANGUAGE)(p, batch).loss)(params)
 
 
 def draw(params):
-    return generate(LANGUAGE, {"params": params}, jax.random.key(0), IDS, MASK, Sampling(max_new_tokens=1), pad=0).ids
+    return generate(
+        LANGUAGE, {"params": params}, jax.random.key(0), IDS, MASK, SamplingConfig(max_new_tokens=1), pad=0
+    ).ids
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,7 @@ def test_xla_counts_the_same_to_ten_percent(program, model, said):
 
 def test_an_iteration_of_ppo_is_the_sum_of_its_passes():
     """Eight answers: drawn; read by actor, reference, judge and critic; learned from twice by actor and critic."""
-    options = ReinforcementOptions(prompts_per_iteration=8, batch_size=4, update_iterations=2)
-    found = flops.reinforcement(CONFIG, 1, options, 10, Sampling(max_new_tokens=6), 0)
+    options = ReinforcementConfig(prompts_per_iteration=8, batch_size=4, update_iterations=2)
+    found = flops.reinforcement(CONFIG, 1, options, 10, SamplingConfig(max_new_tokens=6), 0)
     read, judged = flops.language(CONFIG, 8, 16), flops.scores(CONFIG, 8, 16)
     assert found == flops.generation(CONFIG, 8, 10, 6) + 2 * read + 2 * judged + 2 * 3 * (read + judged)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from rlhf.data.encoding import Supervised
-from rlhf.losses import model_losses
 from rlhf.models import LanguageModel, ModelConfig
 from rlhf.parallel import memory
+from rlhf.training import objectives
 from tests.support.random_models import params_of
 
 CONFIG = ModelConfig(
@@ -28,7 +28,7 @@ def test_bytes_of_the_parameters_are_exact(params):
 
 
 def test_activations_are_within_a_factor_of_what_the_compiler_sets_aside(params):
-    loss = model_losses.supervised(LanguageModel(CONFIG))
+    loss = objectives.supervised(LanguageModel(CONFIG))
     ids = np.zeros((ROWS, LENGTH), np.int32)
     batch = Supervised(ids, ids, np.ones(ids.shape, bool))
     gradient = jax.jit(jax.grad(lambda p, b: loss(p, b).loss))

@@ -11,17 +11,18 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import jsafe
+from jsafe.supervised import LossOutput
 from rlhf.adapters import lora, peft
-from rlhf.adapters.lora import LoraOptions
+from rlhf.adapters.lora import LoraConfig
 from rlhf.checkpoints import weight_files as weights
 from rlhf.data.encoding import Prompts
-from rlhf.generation.generate import Sampling, generate
+from rlhf.generation.generate import SamplingConfig, generate
 from rlhf.models import LanguageModel, ModelConfig, ScoreModel, low_rank, parameter_count
 from rlhf.models.low_rank import LowRank
 from rlhf.parallel import memory
 from rlhf.reinforcement.policy_trainer import reinforcement_trainer, score_judge
-from rlhf.reinforcement.reinforcement_config import ReinforcementOptions
-from rlhf.training.supervised_trainer import Judgement, TrainingOptions, supervised_trainer
+from rlhf.reinforcement.reinforcement_config import ReinforcementConfig
+from rlhf.training.supervised_trainer import TrainingConfig, supervised_trainer
 from tests.support.random_models import params_of
 
 CONFIG = ModelConfig(
@@ -29,9 +30,9 @@ CONFIG = ModelConfig(
     init_std=0.2,
 )  # fmt: skip
 MODEL = LanguageModel(CONFIG)
-OPTIONS = LoraOptions(lora_rank=3, lora_alpha=6.0)
+OPTIONS = LoraConfig(lora_rank=3, lora_alpha=6.0)
 IDS = np.random.default_rng(1).integers(0, 40, (3, 9), np.int32)
-SAMPLING = Sampling(max_new_tokens=8)
+SAMPLING = SamplingConfig(max_new_tokens=8)
 BASE = params_of(MODEL)
 
 
@@ -116,13 +117,13 @@ def test_no_copy_is_made_of_what_is_frozen():
     params = lora.joined(BASE, drawn())
     held = {id(leaf) for leaf in jax.tree.leaves(params)}
     assert all(id(leaf) in held for leaf in jax.tree.leaves(BASE))
-    assert lora.joined({}, BASE) == BASE and lora.fresh(jax.random.key(0), BASE, LoraOptions()) == {}
+    assert lora.joined({}, BASE) == BASE and lora.fresh(jax.random.key(0), BASE, LoraConfig()) == {}
 
 
 def test_matrices_that_do_not_exist_are_refused():
     for name in ("q,head", ""):
         with pytest.raises(ValueError, match="lora_matrices must be some of q,k,v,o,gate,up,down"):
-            LoraOptions(lora_rank=2, lora_matrices=name)
+            LoraConfig(lora_rank=2, lora_matrices=name)
 
 
 SCORER = ScoreModel(CONFIG)
@@ -144,11 +145,11 @@ TEXTS_AND_SCORES = (
 
 def squared_error(params, batch):
     error = SCORER.apply({"params": params}, batch[0], jnp.ones_like(batch[0], bool)).end_scores[:, 0] - batch[1]
-    return Judgement(jnp.mean(error**2), {})
+    return LossOutput(jnp.mean(error**2), {})
 
 
 def test_supervised_training_moves_adapters_and_heads_and_nothing_below_them():
-    options = TrainingOptions(epochs=40, batch_size=8, learning_rate=0.02, schedule="constant", lora_rank=4)
+    options = TrainingConfig(epochs=40, batch_size=8, learning_rate=0.02, schedule="constant", lora_rank=4)
     trainer = supervised_trainer("test", REWARD, TEXTS_AND_SCORES, squared_error, options)
     state, metrics = jax.jit(lambda key: jsafe.run(trainer, key, 40))(jax.random.key(0))
     assert metrics["loss"][0] > 1.0 and metrics["loss"][-1] < 0.1
@@ -168,11 +169,20 @@ def ppo_lag(options, params=(BASE, REWARD, COST)):
     prompts = Prompts(np.full((16, 2), 3, np.int32), np.ones((16, 2), bool))
     judges = score_judge(SCORER, reward), (score_judge(SCORER, cost),)
     return reinforcement_trainer(
-        "ppo-lag", MODEL, actor, SCORER, (reward, cost), prompts, *judges, Sampling(max_new_tokens=4), options, pad=0
+        "ppo-lag",
+        MODEL,
+        actor,
+        SCORER,
+        (reward, cost),
+        prompts,
+        *judges,
+        SamplingConfig(max_new_tokens=4),
+        options,
+        pad=0,
     )
 
 
-REINFORCEMENT = ReinforcementOptions(
+REINFORCEMENT = ReinforcementConfig(
     prompts_per_iteration=16, answers_per_prompt=2, batch_size=32, actor_learning_rate=0.02,
     actor_weight_decay=0.0, critic_learning_rate=0.01, cost_limit=(100.0,), kl_coefficient=0.02, schedule="constant",
 )  # fmt: skip
@@ -192,7 +202,7 @@ def test_actor_and_reference_are_one_copy_and_so_are_critics_and_judges():
     shared = jax.eval_shape(ppo_lag(options, (BASE, REWARD, REWARD)).init, jax.random.key(0))
     assert size(shared.frozen) == size(BASE) + size(REWARD)
     needs = {
-        name: memory.reinforcement(CONFIG, 3, 2, chosen, 2, Sampling(max_new_tokens=4))
+        name: memory.reinforcement(CONFIG, 3, 2, chosen, 2, SamplingConfig(max_new_tokens=4))
         for name, chosen in (("full", REINFORCEMENT), ("low", options))
     }
     each, adapters = 4 * parameter_count(CONFIG)["total"], 4 * lora.parameter_count(CONFIG, options)
@@ -282,7 +292,7 @@ def test_an_adapter_reads_what_is_left_and_says_the_same_on_average():
 def test_training_with_dropout_of_adapters_learns_and_differs():
     found = {}
     for rate in (0.0, 0.3):
-        options = TrainingOptions(
+        options = TrainingConfig(
             epochs=40, batch_size=8, learning_rate=0.02, schedule="constant", lora_rank=4, lora_dropout=rate
         )
         trainer = supervised_trainer("test", REWARD, TEXTS_AND_SCORES, squared_error, options)
@@ -290,7 +300,7 @@ def test_training_with_dropout_of_adapters_learns_and_differs():
     assert found[0.3][0] == found[0.0][0] > 1.0  # at first an adapter adds nothing
     assert found[0.3][-5:].mean() < 0.5 and np.abs(found[0.3][5:] - found[0.0][5:]).max() > 1e-3
     with pytest.raises(ValueError, match="lora_dropout changes nothing without a lora_rank"):
-        TrainingOptions(lora_dropout=0.1)
+        TrainingConfig(lora_dropout=0.1)
 
 
 @pytest.mark.parametrize("score", [False, True])
@@ -360,6 +370,6 @@ def test_adapters_of_baichuan_are_not_written_for_peft(tmp_path):
 
 def test_options_of_adapters_without_a_rank_are_refused():
     with pytest.raises(ValueError, match="lora_alpha changes nothing without a lora_rank"):
-        TrainingOptions(lora_alpha=8.0)
+        TrainingConfig(lora_alpha=8.0)
     with pytest.raises(ValueError, match="lora_matrices changes nothing without a lora_rank"):
-        ReinforcementOptions(lora_matrices="q,v")
+        ReinforcementConfig(lora_matrices="q,v")

@@ -9,12 +9,12 @@ import pytest
 
 import jsafe
 from rlhf.data.encoding import Prompts, Supervised
-from rlhf.generation.generate import Sampling
-from rlhf.losses import losses
+from rlhf.generation.generate import SamplingConfig
+from rlhf.losses import policy
 from rlhf.models import LanguageModel, ModelConfig, ScoreModel
 from rlhf.reinforcement import cost_window
 from rlhf.reinforcement.policy_trainer import Judge, reinforcement_trainer
-from rlhf.reinforcement.reinforcement_config import ReinforcementOptions
+from rlhf.reinforcement.reinforcement_config import ReinforcementConfig
 from tests.support.random_models import params_of
 
 TINY = ModelConfig(
@@ -22,8 +22,8 @@ TINY = ModelConfig(
 )
 ACTOR, CRITIC = LanguageModel(TINY), ScoreModel(TINY)
 PROMPTS = Prompts(np.full((16, 2), 3, np.int32), np.ones((16, 2), bool))
-SAMPLING = Sampling(max_new_tokens=4)
-OPTIONS = ReinforcementOptions(
+SAMPLING = SamplingConfig(max_new_tokens=4)
+OPTIONS = ReinforcementConfig(
     prompts_per_iteration=16, answers_per_prompt=4, batch_size=32, update_iterations=2, iterations=120,
     actor_learning_rate=0.003, actor_weight_decay=0.0, critic_learning_rate=0.01, cost_limit=(1.0,),
     multiplier_learning_rate=0.02, multiplier_init=0.5, multiplier_max=20.0, kl_coefficient=0.1, schedule="constant",
@@ -122,7 +122,7 @@ def test_the_window_holds_the_last_costs():
 
 
 def test_answers_of_a_group_are_compared_with_one_another():
-    found = losses.group_advantages(jnp.array([1.0, 3.0, 5.0, 5.0]), 2)
+    found = policy.group_advantages(jnp.array([1.0, 3.0, 5.0, 5.0]), 2)
     np.testing.assert_allclose(found, [-1, 1, 0, 0], atol=1e-6)
 
 

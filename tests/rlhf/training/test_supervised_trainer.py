@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import jsafe
+from jsafe.supervised import LossOutput
 from rlhf.training.adamw import decayed
 from rlhf.training.schedules import schedule
-from rlhf.training.supervised_trainer import Judgement, TrainingOptions, supervised_trainer, updates_of
+from rlhf.training.supervised_trainer import TrainingConfig, count_updates, supervised_trainer
 
 
 def test_the_cosine_schedule_has_the_published_values():
@@ -30,14 +31,14 @@ def test_other_schedules_at_their_corners():
 
 DATA = {"x": np.random.default_rng(0).normal(size=(23, 3)).astype(np.float32), "y": np.arange(23, dtype=np.float32)}
 PARAMS = {"w": np.ones(3, np.float32), "ln_1": np.full(3, 2.0, np.float32)}
-OPTIONS = TrainingOptions(
+OPTIONS = TrainingConfig(
     epochs=3, batch_size=4, learning_rate=0.1, schedule="linear", warmup_ratio=0.2, weight_decay=0.1, max_grad_norm=1.0
 )
 
 
 def squares(params, batch):
     error = batch["x"] @ (params["w"] * params["ln_1"]) - batch["y"]
-    return Judgement(jnp.mean(error**2), {"worst": jnp.max(jnp.abs(error))}, error[:, None])
+    return LossOutput(jnp.mean(error**2), {"worst": jnp.max(jnp.abs(error))}, error[:, None])
 
 
 def adamw_by_hand(batches):
@@ -64,7 +65,7 @@ def adamw_by_hand(batches):
 def test_updates_are_adamw_on_each_epochs_own_order(accumulation):
     options = dataclasses.replace(OPTIONS, accumulation=accumulation)
     trainer = supervised_trainer("fit", PARAMS, DATA, squares, options, momentum=0.9)
-    assert updates_of(23, options) == 15 and trainer.info.config["updates"] == 15
+    assert count_updates(23, options) == 15 and trainer.info.config["updates"] == 15
     key = jax.random.key(3)
     state, metrics = jax.jit(lambda k: jsafe.run(trainer, k, 15))(key)
     orders = [np.asarray(jax.random.permutation(jax.random.fold_in(key, epoch), 23)) for epoch in range(3)]
@@ -114,7 +115,7 @@ def test_a_run_goes_on_exactly_where_it_stopped(tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"batch_size": 30}, "batch_size 30 is more than the 23 rows"),
+        ({"batch_size": 30}, "batch_size must be at most the number of rows, 23, got 30"),
         ({"accumulation": 3}, "batch_size 4 must be a multiple of accumulation 3"),
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"learning_rate": float("nan")}, "learning_rate must be a finite number"),

@@ -7,16 +7,18 @@ import scipy.special
 
 import jsafe
 from rlhf.chat_templates.safe_rlhf import IGNORED
-from rlhf.data.encoding import Labelled, Preferences, Supervised
-from rlhf.losses import model_losses
+from rlhf.data.encoding import Labelled, Supervised
+from rlhf.data.preference_batch import PreferenceBatch
+from rlhf.losses import language_model
 from rlhf.models import LanguageModel, ModelConfig, ScoreModel
-from rlhf.training.supervised_trainer import TrainingOptions, supervised_trainer
+from rlhf.training import objectives
+from rlhf.training.supervised_trainer import TrainingConfig, supervised_trainer
 from tests.support.random_models import params_of
 
 TINY = ModelConfig(
     vocab_size=12, hidden_size=16, intermediate_size=32, num_layers=2, num_heads=2, num_kv_heads=2, head_dim=8
 )
-OPTIONS = TrainingOptions(epochs=12, batch_size=8, learning_rate=0.01, warmup_ratio=0.1)
+OPTIONS = TrainingConfig(epochs=12, batch_size=8, learning_rate=0.01, warmup_ratio=0.1)
 RNG = np.random.default_rng(0)
 
 
@@ -36,7 +38,7 @@ def pairs(count=64, length=6):
     worse[:, 1:5] = RNG.integers(6, 12, (count, 4))
     mask_better, mask_worse = better > 0, worse > 0
     signs = np.ones(count, np.float32)
-    return Preferences(better, worse, mask_better, mask_worse, signs, -signs)
+    return PreferenceBatch(better, worse, mask_better, mask_worse, signs, -signs)
 
 
 def test_a_language_model_learns_its_answers_and_not_its_prompts():
@@ -48,7 +50,7 @@ def test_a_language_model_learns_its_answers_and_not_its_prompts():
     labels = np.where(np.arange(4) >= 2, ids, IGNORED).astype(np.int32)
     model = LanguageModel(TINY)
     params, metrics = train(
-        "sft", params_of(model), Supervised(ids, labels, np.ones_like(ids, bool)), model_losses.supervised(model)
+        "sft", params_of(model), Supervised(ids, labels, np.ones_like(ids, bool)), objectives.supervised(model)
     )
     assert metrics["loss"][0] > 2.0 and metrics["loss"][-4:].mean() < 0.2
     logits, _ = jax.jit(model.apply)({"params": params}, ids)
@@ -56,18 +58,18 @@ def test_a_language_model_learns_its_answers_and_not_its_prompts():
     assert -scipy.special.log_softmax(logits[:, 0], -1)[np.arange(64), ids[:, 1]].mean() > 1.5  # noise stays noise
 
 
-@pytest.mark.parametrize("kind", ["sequence", "token"])
-def test_a_reward_model_ranks_and_a_cost_model_knows_the_side_of_zero(kind):
+@pytest.mark.parametrize("level", ["sequence", "token"])
+def test_a_reward_model_ranks_and_a_cost_model_finds_the_side_of_zero(level):
     data = pairs()
     model = ScoreModel(TINY)
     start = params_of(model)
-    _, metrics = train("reward", start, data, model_losses.reward(model, kind=kind))
+    _, metrics = train("reward", start, data, objectives.reward(model, level=level))
     assert metrics["accuracy"][-4:].mean() == 1.0
-    params, metrics = train("cost", start, data, model_losses.cost(model, kind=kind))
+    params, metrics = train("cost", start, data, objectives.cost(model, level=level))
     assert metrics["sign_accuracy"][-4:].mean() > 0.97
     held_out, ask = pairs(32), jax.jit(model.apply)
-    low = ask({"params": params}, held_out.better, held_out.better_mask).end_scores
-    high = ask({"params": params}, held_out.worse, held_out.worse_mask).end_scores
+    low = ask({"params": params}, held_out.chosen, held_out.chosen_mask).end_scores
+    high = ask({"params": params}, held_out.rejected, held_out.rejected_mask).end_scores
     assert (low < 0).mean() > 0.9 and (high > 0).mean() > 0.9
 
 
@@ -75,16 +77,16 @@ def test_direct_preference_raises_the_better_answers_against_the_reference():
     data = pairs()
     model = LanguageModel(TINY)
     start = params_of(model)
-    asked = model_losses.with_reference(model, start, data, batch_size=24)
+    asked = objectives.with_reference(model, start, data, batch_size=24)
     np.testing.assert_allclose(
-        asked.better,
-        jax.jit(model_losses.log_probs, static_argnums=0)(model, start, data.better, data.better_mask),
+        asked.chosen_log_probs,
+        jax.jit(language_model.log_probs, static_argnums=0)(model, start, data.chosen, data.chosen_mask),
         atol=1e-5,
     )
-    first = jax.jit(model_losses.dpo(model))(start, jax.tree.map(lambda x: x[:8], asked))
+    first = jax.jit(objectives.dpo(model))(start, jax.tree.map(lambda x: x[:8], asked))
     assert float(first.loss) == pytest.approx(np.log(2), abs=1e-5)  # nothing has moved yet
-    _, metrics = train("dpo", start, asked, model_losses.dpo(model))
-    assert metrics["accuracy"][-4:].mean() == 1.0 and metrics["better_reward"][-1] > 0 > metrics["worse_reward"][-1]
+    _, metrics = train("dpo", start, asked, objectives.dpo(model))
+    assert metrics["accuracy"][-4:].mean() == 1.0 and metrics["chosen_reward"][-1] > 0 > metrics["rejected_reward"][-1]
 
 
 def test_a_moderation_model_tells_labels_apart():
@@ -94,7 +96,7 @@ def test_a_moderation_model_tells_labels_apart():
     mask = np.ones_like(ids, bool)
     params, metrics = train(
         "moderation", params_of(model), Labelled(ids, mask, labels),
-        model_losses.moderation(model), TrainingOptions(epochs=40, batch_size=16, learning_rate=0.01),
+        objectives.moderation(model), TrainingConfig(epochs=40, batch_size=16, learning_rate=0.01),
     )  # fmt: skip
     assert metrics["loss"][-6:].mean() < 0.1
     logits = jax.jit(model.apply)({"params": params}, ids, mask).end_scores
@@ -106,13 +108,13 @@ def test_padding_does_not_change_any_loss():
     wide = jax.tree.map(lambda x: np.pad(x, ((0, 0), (0, 3))) if x.ndim == 2 else x, data)
     score, language = ScoreModel(TINY), LanguageModel(TINY)
     start = params_of(score)
-    for loss in map(jax.jit, (model_losses.reward(score), model_losses.cost(score))):
+    for loss in map(jax.jit, (objectives.reward(score), objectives.cost(score))):
         np.testing.assert_allclose(loss(start, data).loss, loss(start, wide).loss, rtol=1e-5)
     words = params_of(language)
-    told = Supervised(data.better, np.where(data.better_mask, data.better, IGNORED), data.better_mask)
+    told = Supervised(data.chosen, np.where(data.chosen_mask, data.chosen, IGNORED), data.chosen_mask)
     padded = Supervised(
         *(np.pad(x, ((0, 0), (0, 3)), constant_values=v) for x, v in zip(told, (0, IGNORED, False), strict=True))
     )
-    loss = jax.jit(model_losses.supervised(language))
+    loss = jax.jit(objectives.supervised(language))
     np.testing.assert_allclose(loss(words, told).loss, loss(words, Supervised(*padded)).loss, rtol=1e-5)
     assert np.isfinite(loss(words, told).loss)
