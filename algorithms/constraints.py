@@ -1,8 +1,7 @@
 """The second axis of an on-policy algorithm: how costs weigh on the policy.
 
-Each constraint keeps the mean undiscounted cost of an episode below its limit. A single limit bounds the scalar cost
-that an environment forms of its costs (`State.cost_sum`), as the published benchmarks do; a list of limits bounds each
-cost (`Spec.cost_names`) by its own.
+Each constraint keeps the mean undiscounted cost of an episode below its limit. A single limit bounds the total cost
+(`jsafe.total_cost`), as the published benchmarks do; a list of limits bounds each cost (`Spec.cost_names`) by its own.
 
 The episode cost is the mean over the last `episode_window` finished episodes, or over all that finished in the
 iteration when they are more. While no episode has finished it is unknown, and then nothing here moves.
@@ -27,7 +26,7 @@ class Limited(Hyper):
     """Limits on costs, and what is learned of them."""
 
     cost_limit: float | tuple[float, ...] = option(
-        "largest allowed mean of an episode's undiscounted cost: a number for the scalar cost, or one for each cost",
+        "largest allowed mean of an episode's undiscounted cost: a number for the total cost, or one for each cost",
         default=25.0,
         traced=True,
         low=0,

@@ -11,7 +11,7 @@ from algorithms.on_policy import trainer
 from algorithms.on_policy.catalogue import TABLE
 from algorithms.on_policy.interfaces import Networks, value_names
 from algorithms.transforms import budget_wrapper
-from jsafe import Env, Trainer
+from jsafe import Env, Trainer, total_cost
 from jsafe import config as hyper
 from jsafe.frame_stack import History
 
@@ -97,6 +97,9 @@ def make(
     hyper.refuse_unknown("option", options_given, [o["name"] for o in hyper.describe(known)], name)
     chosen = known(**{**row.presets[preset], **options_given})
     _refuse_idle(options_given, chosen, env, networks is not None)
+    check_limits(env, getattr(chosen, "cost_limit", None), name)
+    if not isinstance(getattr(chosen, "cost_limit", None), tuple):
+        env = total_cost(env)
     schedule = None
     if row.transform:
         env = row.transform.make(env, chosen)
@@ -106,13 +109,12 @@ def make(
         schedule = budget_wrapper.in_history(env, schedule) if schedule else None
     built_in = networks is None
     networks = trainer.default_networks(env, chosen) if networks is None else networks
-    constraints = trainer.count_constraints(env, chosen, name) if row.constraint else 0
     return trainer.build(
         algorithm=name,
         env=env,
         options=chosen,
         networks=networks,
-        update=row.update.make(networks, value_names(constraints), chosen),
+        update=row.update.make(networks, value_names(env.spec.num_costs if row.constraint else 0), chosen),
         constraint=row.constraint,
         policy=trainer.policy_spec(env, chosen) if built_in else None,
         schedule=schedule,
@@ -135,6 +137,22 @@ def _refuse_idle(given: Mapping[str, Any], chosen: options.OnPolicy, env: Env, o
     for option in given:
         if option in idle:
             raise ValueError(f"{option} has no effect: {idle[option]}")
+
+
+def check_limits(env: Env, limits: Any, algorithm: str) -> None:
+    """Refuse limits that do not match the costs of an environment.
+
+    Raises:
+        ValueError: the environment has no cost, or there are several limits but not one for each cost.
+    """
+    costs = env.spec.cost_names
+    if limits is not None and not costs:
+        raise ValueError(f"{algorithm} needs an environment with at least one cost, and {env.spec.id} has none")
+    if isinstance(limits, tuple) and len(limits) != len(costs):
+        raise ValueError(
+            f"cost_limit must be one number for the total cost, or one for each of {env.spec.id}'s costs "
+            f"({', '.join(costs)}), which makes {len(costs)}; got {len(limits)}"
+        )
 
 
 def rewrite(name: str, env: Env, config: Mapping[str, Any]) -> Env:

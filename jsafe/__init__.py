@@ -1,6 +1,7 @@
 """jsafe: safe learning in JAX, as pure compiled functions. This package is the core that every part shares."""
 
 from jsafe.cmdp import Env, Spec, State
+from jsafe.constrained import total_cost
 from jsafe.policy import Policy, load_policy
 from jsafe.population import Layout
 from jsafe.trainer import Metrics, PolicySpec, Trainer, TrainerInfo, TrainState, run
@@ -23,4 +24,5 @@ __all__ = [
     "fit",
     "load_policy",
     "run",
+    "total_cost",
 ]

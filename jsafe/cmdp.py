@@ -8,7 +8,7 @@ observation before a reset belong to `jsafe.rollout`.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 from flax import struct
@@ -25,6 +25,7 @@ class Spec:
         action_low: smallest allowed value of each action entry.
         action_high: largest allowed value of each action entry.
         cost_names: one name for each constraint, in the order of `State.cost`; may be empty.
+        total_cost: rule that combines the costs for a method with one limit (`jsafe.constrained`), `sum` or `any`.
         episode_length: steps after which `jsafe.rollout` truncates an episode.
         control_dt: seconds of simulated time in one step.
         num_actions: number of discrete actions, an action is then an int32 scalar and `action_low` is empty; None for
@@ -43,6 +44,7 @@ class Spec:
     control_dt: float
     num_actions: int | None = None
     fixed_scale: int = 0
+    total_cost: Literal["sum", "any"] = "sum"
 
     @property
     def action_size(self) -> int:
@@ -61,7 +63,6 @@ class State(struct.PyTreeNode):
         obs: `[observation_size]`, float32 (float64 under `jax_enable_x64`).
         reward: `[]`, of the step that led here; 0 at a reset.
         cost: `[num_costs]`, one entry for each constraint in `Spec.cost_names`.
-        cost_sum: `[]`, the scalar cost a single-constraint method sees; an environment says how it is formed.
         terminated: `[]` bool, the episode is over for a reason inside the task; a time limit is not one.
         metrics: name to `[]` float; the same names at reset and step.
         info: name to array; the same names at reset and step. An environment that rewrites the reward of another one
@@ -72,7 +73,6 @@ class State(struct.PyTreeNode):
     obs: jax.Array
     reward: jax.Array
     cost: jax.Array
-    cost_sum: jax.Array
     terminated: jax.Array
     metrics: dict[str, jax.Array]
     info: dict[str, jax.Array]

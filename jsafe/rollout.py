@@ -39,8 +39,7 @@ class RolloutState:
         env: state of the environments, leading axis `[N]`.
         steps: `[N]` int32, steps of the running episode.
         episode_return: `[N]`, rewards (`State.original_reward`) of the running episode so far.
-        episode_cost: `[N]`, costs of the running episode so far.
-        episode_costs: `[N, num_costs]`, the same for each constraint.
+        episode_cost: `[N, C]`, costs of the running episode so far.
         reset_keys: `[N]` typed keys; with `resets` they give each start state its own key.
         resets: `[N]` int32, start states drawn so far.
         window: the last finished episodes.
@@ -50,7 +49,6 @@ class RolloutState:
     steps: jax.Array
     episode_return: jax.Array
     episode_cost: jax.Array
-    episode_costs: jax.Array
     reset_keys: jax.Array
     resets: jax.Array
     window: episode_stats.EpisodeWindow
@@ -64,14 +62,12 @@ class Transition:
         obs: observation the action was chosen from.
         action: as given to the environment, which clips it.
         reward: `[T, N]`, to learn from.
-        cost: `[T, N]`, `State.cost_sum`, the scalar cost of single-constraint methods.
-        costs: `[T, N, num_costs]`, one entry per constraint.
+        cost: `[T, N, C]`, one entry for each cost of the environment.
         terminated: bool, the task ended the episode: bootstrap nothing.
         truncated: bool, the time limit cut it: bootstrap from `next_obs`.
         next_obs: observation after the step and before any reset.
         episode_return: rewards (`State.original_reward`) of the episode up to and including this step.
-        episode_cost: the same for `cost`.
-        episode_costs: the same for `costs`.
+        episode_cost: `[T, N, C]`, the same for `cost`.
         episode_length: int32, steps of the episode up to and including this one.
         metrics: `State.metrics` after the step.
         extras: what the policy returned beside the action.
@@ -81,13 +77,11 @@ class Transition:
     action: jax.Array
     reward: jax.Array
     cost: jax.Array
-    costs: jax.Array
     terminated: jax.Array
     truncated: jax.Array
     next_obs: Any
     episode_return: jax.Array
     episode_cost: jax.Array
-    episode_costs: jax.Array
     episode_length: jax.Array
     metrics: dict[str, jax.Array]
     extras: Any
@@ -122,8 +116,7 @@ def init(env: Env, key: jax.Array, num_envs: int, window: int = 100) -> RolloutS
         env=states,
         steps=jnp.zeros(num_envs, jnp.int32),
         episode_return=jnp.zeros(num_envs, jnp.float32),
-        episode_cost=jnp.zeros(num_envs, jnp.float32),
-        episode_costs=jnp.zeros((num_envs, num_costs), jnp.float32),
+        episode_cost=jnp.zeros((num_envs, num_costs), jnp.float32),
         reset_keys=keys,
         resets=resets + 1,
         window=episode_stats.empty(window, num_costs),
@@ -139,7 +132,6 @@ def restart(env: Env, state: RolloutState) -> RolloutState:
         steps=jnp.zeros_like(state.steps),
         episode_return=jnp.zeros_like(state.episode_return),
         episode_cost=jnp.zeros_like(state.episode_cost),
-        episode_costs=jnp.zeros_like(state.episode_costs),
         resets=state.resets + running,
     )
 
@@ -147,7 +139,7 @@ def restart(env: Env, state: RolloutState) -> RolloutState:
 def unroll(env: Env, act: Act, state: RolloutState, key: jax.Array, num_steps: int) -> tuple[RolloutState, Transition]:
     """Take `num_steps` steps in every environment, resetting those whose episode ends.
 
-    Outputs that a caller does not use (`next_obs`, `costs`, `metrics`, ...) are removed by the compiler.
+    Outputs that a caller does not use (`next_obs`, `cost`, `metrics`, ...) are removed by the compiler.
 
     Args:
         env: the CMDP.
@@ -170,20 +162,17 @@ def unroll(env: Env, act: Act, state: RolloutState, key: jax.Array, num_steps: i
         truncated = (steps >= env.spec.episode_length) & ~terminated
         done = terminated | truncated
         episode_return = carry.episode_return + after.original_reward.astype(jnp.float32)
-        episode_cost = carry.episode_cost + after.cost_sum.astype(jnp.float32)
-        episode_costs = carry.episode_costs + after.cost.astype(jnp.float32)
+        episode_cost = carry.episode_cost + after.cost.astype(jnp.float32)
         transition = Transition(
             obs=carry.env.obs,
             action=action,
             reward=after.reward,
-            cost=after.cost_sum,
-            costs=after.cost,
+            cost=after.cost,
             terminated=terminated,
             truncated=truncated,
             next_obs=after.obs,
             episode_return=episode_return,
             episode_cost=episode_cost,
-            episode_costs=episode_costs,
             episode_length=steps,
             metrics=after.metrics,
             extras=extras,
@@ -193,8 +182,7 @@ def unroll(env: Env, act: Act, state: RolloutState, key: jax.Array, num_steps: i
             env=_renew(env, done, carry, after),
             steps=jnp.where(done, 0, steps),
             episode_return=jnp.where(done, 0.0, episode_return),
-            episode_cost=jnp.where(done, 0.0, episode_cost),
-            episode_costs=jnp.where(done[:, None], 0.0, episode_costs),
+            episode_cost=jnp.where(done[:, None], 0.0, episode_cost),
             resets=carry.resets + done,
         )
         return carry, transition

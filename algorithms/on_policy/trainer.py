@@ -51,25 +51,6 @@ def default_networks(env: Env, options: OnPolicy) -> Networks:
     return Networks(policy=make_policy(spec, options.initializer), reward_value=value, cost_value=value)
 
 
-def count_constraints(env: Env, options: Any, algorithm: str) -> int:
-    """How many constraints an algorithm's options put on an environment.
-
-    Raises:
-        ValueError: the environment has no cost, or there are several limits but not one for each cost.
-    """
-    limit, costs = getattr(options, "cost_limit", None), env.spec.cost_names
-    if limit is None:
-        return 0
-    if not costs:
-        raise ValueError(f"{algorithm} needs an environment with at least one cost, and {env.spec.id} has none")
-    if isinstance(limit, tuple) and len(limit) != len(costs):
-        raise ValueError(
-            f"cost_limit must be one number for the scalar cost, or one for each of {env.spec.id}'s costs "
-            f"({', '.join(costs)}), which makes {len(costs)}; got {len(limit)}"
-        )
-    return len(limit) if isinstance(limit, tuple) else 1
-
-
 def build(
     *,
     algorithm: str,
@@ -94,8 +75,7 @@ def build(
         schedule: what a rewritten environment is told between iterations; takes the place of a constraint.
     """
     defaults = options.traced()
-    num_constraints = count_constraints(env, options, algorithm) if constraint else 0
-    each = isinstance(getattr(options, "cost_limit", None), tuple)
+    num_constraints = env.spec.num_costs if constraint else 0
     multiplier = constraint.make(options) if constraint and constraint.make else None
     values = value_names(num_constraints)
     scaled = options.normalize_rewards or _says(options, "normalize_costs")
@@ -103,20 +83,19 @@ def build(
     def observe(state: TrainState, obs: jax.Array) -> jax.Array:
         return running_statistics.apply(state.normalizer, obs, options.observation_clip)
 
-    def with_limits(hyper: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        return {**hyper, "cost_limit": jnp.atleast_1d(hyper["cost_limit"])} if num_constraints else dict(hyper)
-
     def tell(dual: Any, envs: rollout.RolloutState) -> rollout.RolloutState:
         return dataclasses.replace(envs, env=schedule.write(dual, envs.env)) if schedule else envs
 
     def init(key: jax.Array, hyper: Mapping[str, Any] | None = None) -> TrainState:
         traced = _traced(options, defaults, hyper, algorithm)
+        if num_constraints:
+            traced["cost_limit"] = jnp.broadcast_to(traced["cost_limit"], (num_constraints,))
         k_params, k_envs, key = jax.random.split(key, 3)
         names = ("policy", *values)
         keys = jax.random.split(k_params, len(names))
         params = {name: networks.named(name).init(k) for name, k in zip(names, keys, strict=True)}
         size = env.spec.observation_size - env.spec.fixed_scale
-        dual = multiplier.init(with_limits(traced)) if multiplier else schedule.init(traced) if schedule else ()
+        dual = multiplier.init(traced) if multiplier else schedule.init(traced) if schedule else ()
         return TrainState(
             params=params,
             optimizer=update.init(params),
@@ -144,22 +123,22 @@ def build(
             env, lambda obs, k: act(state, obs, k), envs, k_rollout, options.steps_per_env
         )
         recent = episode_stats.means(envs.window, transitions)
-        hyper = with_limits(state.hyper)
-
-        costs, episode_costs = _bounded_costs(options, num_constraints, each, before, envs.window, transitions)
+        hyper = state.hyper
+        costs, episode_costs = transitions.cost[..., :num_constraints], recent["cost"][:num_constraints]
         if _says(options, "smooth_costs_twice"):
+            episode_costs = episode_stats.running_mean_costs(before, transitions)
             episode_costs = jnp.where(state.iteration == 0, 0.0, episode_costs)
         dual, weights = state.dual, jnp.zeros(num_constraints, jnp.float32)
         if multiplier:
             dual = multiplier.update(state.dual, episode_costs, hyper)
             weights = multiplier.value(dual)
         elif schedule:
-            dual = schedule.update(state.dual, recent["cost"], hyper)
+            dual = schedule.update(state.dual, recent["cost"][0], hyper)
 
         signal = Signal(
             weights=weights,
             episode_costs=episode_costs,
-            limits=jnp.broadcast_to(hyper["cost_limit"], (num_constraints,)) if num_constraints else episode_costs,
+            limits=hyper["cost_limit"] if num_constraints else episode_costs,
             episode_length=recent["length"],
             progress=jnp.minimum(1.0, state.iteration / options.iterations).astype(jnp.float32),
         )
@@ -191,11 +170,12 @@ def build(
         metrics = {
             **update_metrics,
             **recent,
+            "cost": jnp.sum(recent["cost"]),
             "env_steps": iteration * options.steps_per_iteration,
             "multiplier": jnp.sum(weights),
             "skipped": skipped,
         }
-        if each:
+        if num_constraints > 1:
             for i, name in enumerate(env.spec.cost_names):
                 metrics |= {f"cost_{name}": episode_costs[i], f"multiplier_{name}": weights[i]}
         if schedule:
@@ -243,35 +223,6 @@ def _traced(
         if np.shape(value) != np.shape(defaults[name]):
             raise ValueError(f"{name} must have shape {np.shape(defaults[name])}, got {np.shape(value)}")
     return {k: jnp.asarray(v, jnp.float32) for k, v in values.items()}
-
-
-def _bounded_costs(
-    options: OnPolicy,
-    num_constraints: int,
-    each: bool,
-    before: episode_stats.EpisodeWindow,
-    window: episode_stats.EpisodeWindow,
-    transitions: rollout.Transition,
-) -> tuple[jax.Array, jax.Array]:
-    """The costs that have limits, C of them: of each step `[T, N, C]`, and of an episode `[C]`.
-
-    Args:
-        options: hyper-parameters.
-        num_constraints: C.
-        each: whether each cost of the environment has a limit, instead of their one scalar.
-        before: finished episodes before these transitions.
-        window: and after.
-        transitions: of the iteration.
-    """
-    if not num_constraints:
-        return jnp.zeros((*transitions.reward.shape, 0), jnp.float32), jnp.zeros(0, jnp.float32)
-    costs = transitions.costs if each else transitions.cost[..., None]
-    if _says(options, "smooth_costs_twice"):
-        twice = episode_stats.running_mean_costs(before, transitions)
-        return costs, twice[1:] if each else twice[:1]
-    if each:
-        return costs, episode_stats.mean_costs(window, transitions)
-    return costs, episode_stats.means(window, transitions)["cost"][None]
 
 
 def _scale(options: OnPolicy, scales: Any, rewards: jax.Array, costs: jax.Array) -> tuple[Any, jax.Array, jax.Array]:

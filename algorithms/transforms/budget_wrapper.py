@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from algorithms.on_policy.interfaces import Schedule
-from jsafe import Env, Spec, State
+from jsafe import Env, Spec, State, total_cost
 from jsafe.frame_stack import History
 
 Memory = dict[str, jax.Array]
@@ -30,7 +30,7 @@ class Rewritten(abc.ABC):
     Whatever else a tool asks of an environment, its simulator or its scene, is that of the wrapped one.
 
     Attributes:
-        env: the environment inside, with at least one cost.
+        env: the environment inside; several costs of it are combined into one (`jsafe.total_cost`).
     """
 
     env: Env
@@ -39,6 +39,7 @@ class Rewritten(abc.ABC):
         if not self.env.spec.cost_names:
             kind = type(self).__name__
             raise ValueError(f"{kind} needs an environment with at least one cost, and {self.env.spec.id} has none")
+        object.__setattr__(self, "env", total_cost(self.env))
 
     def __getattr__(self, name: str) -> Any:
         if name == "env" or name.startswith("__"):  # not there yet while an object is being copied
@@ -58,7 +59,7 @@ class Rewritten(abc.ABC):
 
     @abc.abstractmethod
     def spend(self, memory: Memory, cost: jax.Array) -> Memory:
-        """The memory after a step with this `State.cost_sum`."""
+        """The memory after a step of this total cost."""
 
     @abc.abstractmethod
     def shown(self, memory: Memory) -> jax.Array:
@@ -90,12 +91,12 @@ class Rewritten(abc.ABC):
     def reset(self, key: jax.Array) -> State:
         """Start the wrapped environment, and nothing is spent."""
         state = self.env.reset(key)
-        return self._outer(state, self.begin(jnp.zeros_like(state.cost_sum)), state.reward, state.terminated)
+        return self._outer(state, self.begin(jnp.zeros_like(state.cost[..., 0])), state.reward, state.terminated)
 
     def step(self, state: State, action: jax.Array) -> State:
         """Step the wrapped environment, and account for the cost."""
         after = self.env.step(self._inner(state), action)
-        memory = self.spend(self.memory(state), after.cost_sum)
+        memory = self.spend(self.memory(state), after.cost[..., 0])
         return self._outer(after, memory, *self.judge(memory, after))
 
     def carry_over(self, done: jax.Array, after: State, fresh: State) -> State:

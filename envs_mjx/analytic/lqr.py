@@ -120,7 +120,6 @@ class LinearQuadratic:
             obs=jnp.concatenate([x, jax.nn.one_hot(time, self.horizon)]),
             reward=reward,
             cost=energy[None],
-            cost_sum=energy,
             terminated=time >= self.horizon,
             metrics={},
             info={},

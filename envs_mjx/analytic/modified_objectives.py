@@ -6,7 +6,7 @@ integers it takes few values. Penalty and barrier methods keep the process and g
 the Pareto curve `V(b)`, the best return at an expected cost of at most `b`, which is concave, and stop where its slope
 is the price.
 
-Where there are several costs, early termination and Saute count their sum, `State.cost_sum`.
+Where there are several costs, early termination and Saute count their sum.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class MemoryOptimum(NamedTuple):
         return_: expected sum of the rewards of the process, as the method's definition collects them.
         costs: expected sum of each cost; the step that ends an episode counts.
         return_range: smallest and largest `return_` of a best policy.
-        cost_range: smallest and largest expected sum of `State.cost_sum` of a best policy.
+        cost_range: smallest and largest expected total cost of a best policy.
         policy: the best policy that spends least.
     """
 

@@ -43,7 +43,7 @@ class FiniteCMDP:
     """A CMDP with few states that ends, as a termination, after exactly `horizon` steps.
 
     The observation is the one-hot code of the pair (time, state), entry `time * S + state`, so that a table is a linear
-    function of it; after the last step it is all zeros. `State.cost_sum` is the sum of the costs.
+    function of it; after the last step it is all zeros.
 
     Attributes:
         id: name.
@@ -128,7 +128,6 @@ class FiniteCMDP:
             obs=jax.nn.one_hot(index, self.horizon * self.num_states),
             reward=reward,
             cost=cost,
-            cost_sum=jnp.sum(cost),
             terminated=time >= self.horizon,
             metrics={},
             info={},

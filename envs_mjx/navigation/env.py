@@ -55,6 +55,7 @@ class Navigation:
             cost_names=cost_names(self.config),
             episode_length=self.config.num_steps,
             control_dt=AGENTS[self.config.agent].timestep * SUBSTEPS,
+            total_cost="any",
         )
 
     def reset(self, key: jax.Array) -> State:
@@ -362,7 +363,6 @@ class Navigation:
             obs=self.observe(data),
             reward=zero if reward is None else reward,
             cost=cost,
-            cost_sum=jnp.any(cost > 0).astype(dtype),
             terminated=terminated,
             metrics=metrics or {"goal_met": zero, "reward_progress": zero, "bad_action": zero},
             info={},

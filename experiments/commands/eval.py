@@ -18,6 +18,7 @@ from experiments.report.policies import Policies, env_of, load_policies, prepare
 from experiments.report.run_reader import load_run
 from experiments.report.svg_charts import mean_and_interval
 from jsafe import runtime
+from jsafe.constrained import combine
 
 CHUNK = 50
 """Control steps in one call of the compiled program; between calls the progress is shown."""
@@ -30,7 +31,7 @@ class Episodes(NamedTuple):
 
     Attributes:
         returns: undiscounted sums of rewards.
-        costs: undiscounted sums of the scalar cost.
+        costs: undiscounted sums of the total cost.
         lengths: steps.
         finite: whether everything in the episode was finite.
     """
@@ -153,11 +154,11 @@ def run_episodes(
             state, alive, (returns, costs, lengths, finite) = carry
             step_keys = jax.random.split(step_key, alive.shape[:2])
             state = one_step(state, every_mode(params, state.obs, step_keys, explore))
-            reward = state.original_reward
-            good = jnp.isfinite(reward) & jnp.isfinite(state.cost_sum)
+            reward, cost = state.original_reward, combine(env.spec, state.cost)
+            good = jnp.isfinite(reward) & jnp.isfinite(cost)
             sums = (
                 returns + jnp.where(alive & good, reward, 0.0).astype(jnp.float32),
-                costs + jnp.where(alive & good, state.cost_sum, 0.0).astype(jnp.float32),
+                costs + jnp.where(alive & good, cost, 0.0).astype(jnp.float32),
                 lengths + alive,
                 finite & (good | ~alive),
             )

@@ -13,6 +13,7 @@ from PIL import Image
 from envs_mjx.render import mujoco_renderer, top_view_renderer
 from experiments.cli.result import CommandError, Outcome, note
 from experiments.report.run_reader import Run, load_run
+from jsafe.constrained import combine
 
 TRAIL = 60
 """Frames for which the path of the agent stays visible."""
@@ -26,7 +27,7 @@ class Episode:
         env: the environment it happened in.
         states: `jsafe.cmdp.State` with leading axis `[T + 1]`.
         rewards: `[T + 1]`, 0 at the start.
-        costs: `[T + 1]`, the scalar cost, 0 at the start.
+        costs: `[T + 1]`, the total cost, 0 at the start.
     """
 
     env: Any
@@ -165,7 +166,9 @@ def play(env: Any, policies: Any, steps: int | None, episode_seed: int, stochast
     ended = np.flatnonzero(np.asarray(states.terminated)[1:])
     last = int(ended[0]) + 2 if len(ended) else length + 1
     states = jax.tree.map(lambda leaf: leaf[:last], states)
-    return Episode(env, states, np.asarray(states.original_reward, float), np.asarray(states.cost_sum, float))
+    return Episode(
+        env, states, np.asarray(states.original_reward, float), np.asarray(combine(env.spec, states.cost), float)
+    )
 
 
 def _draw(episode: Episode, stride: int, pixels: int, view: str, title: str) -> tuple[list[Image.Image], str]:

@@ -157,7 +157,7 @@ def test_traced_options_are_checked_when_they_are_plain_numbers_only():
         trainer.init(jax.random.key(0), {"passes": 3})
     limits = jnp.array([1.0, 2.0])
     states = jax.vmap(lambda limit: trainer.init(jax.random.key(0), {"cost_limit": limit}))(limits)
-    assert states.hyper["cost_limit"].tolist() == [1.0, 2.0]
+    assert states.hyper["cost_limit"].tolist() == [[1.0], [2.0]]
 
 
 def test_every_option_is_documented_in_its_class():

@@ -49,7 +49,6 @@ class Countdown:
             obs=left.astype(jnp.float32)[None],
             reward=reward,
             cost=cost[None],
-            cost_sum=cost,
             terminated=left <= 0,
             metrics={},
             info={},

@@ -79,7 +79,7 @@ def test_episode_sums_equal_a_plain_loop():
     totals = np.zeros((5, 3))
     for step in range(60):
         for i in range(5):
-            totals[i] += [t.reward[step, i], t.cost[step, i], 1]
+            totals[i] += [t.reward[step, i], t.cost[step, i, 0], 1]
             if t.done[step, i]:
                 finished.append(totals[i].copy())
                 totals[i] = 0
@@ -87,7 +87,9 @@ def test_episode_sums_equal_a_plain_loop():
     means = episode_stats.means(state.window, t)
     window = finished[-100:]
     assert int(means["episodes"]) == len(finished) == int(state.window.count) <= 100
-    np.testing.assert_allclose([means[k] for k in ("return", "cost", "length")], window.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(
+        np.stack([means["return"], means["cost"][0], means["length"]]), window.mean(0), rtol=1e-5
+    )
     np.testing.assert_allclose(state.episode_return, totals[:, 0], atol=1e-5)
 
 
@@ -97,10 +99,10 @@ def test_window_holds_the_last_episodes_only():
     for _ in range(3):
         state, t = unroll(env, no_op, state, jax.random.key(1), 5)
     assert int(state.window.count) == 9
-    np.testing.assert_array_equal(state.window.costs, [5, 5, 5, 5])
+    np.testing.assert_array_equal(state.window.cost[:, 0], [5, 5, 5, 5])
     state, t = unroll(Counter(episode_length=2), no_op, state, jax.random.key(1), 2)
-    np.testing.assert_array_equal(np.sort(state.window.costs), [2, 2, 2, 5])
-    assert float(episode_stats.means(state.window, t)["cost"]) == pytest.approx((2 * 3 + 5) / 4)
+    np.testing.assert_array_equal(np.sort(state.window.cost[:, 0]), [2, 2, 2, 5])
+    assert float(episode_stats.means(state.window, t)["cost"][0]) == pytest.approx((2 * 3 + 5) / 4)
 
 
 def test_mean_covers_the_whole_batch_when_it_finished_more_than_the_window_holds():
@@ -113,14 +115,11 @@ def test_mean_covers_the_whole_batch_when_it_finished_more_than_the_window_holds
 def test_an_episode_with_a_sum_that_is_not_finite_is_left_out():
     done = jnp.ones((4, 1), bool)
     costs = jnp.array([[1.0], [jnp.nan], [3.0], [jnp.inf]])
-    ended = types.SimpleNamespace(
-        episode_return=costs, episode_cost=costs, episode_costs=costs[..., None], episode_length=costs, done=done
-    )
+    ended = types.SimpleNamespace(episode_return=costs, episode_cost=costs[..., None], episode_length=costs, done=done)
     for size in (2, 10):
         window = episode_stats.remember(episode_stats.empty(size, 1), ended)
         means = episode_stats.means(window, ended)
-        assert float(means["cost"]) == 2.0 and int(window.count) == 2 and int(means["episodes"]) == 4
-        assert float(episode_stats.mean_costs(window, ended)[0]) == 2.0
+        assert float(means["cost"][0]) == 2.0 and int(window.count) == 2 and int(means["episodes"]) == 4
         assert np.isfinite(episode_stats.running_mean_costs(episode_stats.empty(size, 1), ended)).all()
 
 
@@ -218,6 +217,6 @@ def test_running_means_are_those_of_a_deque_that_is_read_at_each_end_of_an_episo
         state, t, found = go(state, jax.random.key(i))
         seen = []
         for step, column in zip(*np.nonzero(np.asarray(t.done)), strict=True):
-            deque.append(float(t.episode_cost[step, column]))
+            deque.append(float(t.episode_cost[step, column, 0]))
             seen.append(np.mean(deque))
-        np.testing.assert_allclose(found, np.mean(seen), rtol=1e-5)  # the scalar cost, and the only one
+        np.testing.assert_allclose(found, np.mean(seen), rtol=1e-5)

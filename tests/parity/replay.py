@@ -21,6 +21,7 @@ from envs_mjx.navigation.env import Navigation
 from envs_mjx.navigation.layout import plan
 from envs_mjx.navigation.tasks import Data
 from envs_mjx.registry import REGISTRY
+from jsafe.constrained import combine
 
 
 def env_id(path: pathlib.Path) -> str:
@@ -178,7 +179,7 @@ def _stepper(env: Navigation, x64: bool):
             "obs": env.observe(after),
             "reward": state.reward,
             "cost": state.cost,
-            "cost_sum": state.cost_sum,
+            "cost_sum": combine(env.spec, state.cost),
             "terminated": state.terminated,
             "goal_met": state.metrics["goal_met"] > 0,
         }

@@ -18,7 +18,6 @@ def _state(data: Any, obs: jax.Array, reward: Any, cost: Any, terminated: Any, m
         obs=jnp.asarray(obs, jnp.float32),
         reward=jnp.asarray(reward, jnp.float32),
         cost=cost,
-        cost_sum=jnp.sum(cost),
         terminated=jnp.asarray(terminated, bool),
         metrics={k: jnp.asarray(v, jnp.float32) for k, v in metrics.items()},
         info={},

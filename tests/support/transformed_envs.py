@@ -11,7 +11,7 @@ TINY = {"num_envs": 4, "steps_per_iteration": 80, "minibatch_size": 20, "passes"
 
 
 def record(env, num_steps, num_envs=3, write=None):
-    """Random actions in `num_envs` environments; every leaf is `[T, N, ...]`."""
+    """Random actions in `num_envs` environments; every leaf is `[T, N, ...]`, the one cost `[T, N]`."""
     spec = env.spec
 
     def act(obs, key):
@@ -27,6 +27,8 @@ def record(env, num_steps, num_envs=3, write=None):
         return rollout.unroll(env, act, state, jax.random.key(1), num_steps)
 
     state, transitions = run()
+    one_cost = {"cost": transitions.cost[..., 0], "episode_cost": transitions.episode_cost[..., 0]}
+    transitions = dataclasses.replace(transitions, **one_cost)
     return state, jax.tree.map(np.asarray, transitions)
 
 

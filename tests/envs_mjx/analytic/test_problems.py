@@ -50,7 +50,7 @@ def test_every_problem_keeps_the_contract_of_environments(name):
         assert (
             jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), dataclasses.replace(following, data=None)) == kind
         )
-        assert following.cost.shape == (spec.num_costs,) and float(following.cost_sum) == float(following.cost.sum())
+        assert following.cost.shape == (spec.num_costs,)
         state = following
         assert int(state.data["time"]) == time + 1
     assert bool(state.terminated)

@@ -41,7 +41,7 @@ def _episodes(env, act):
     @jax.jit
     def run(key):
         _, steps = rollout.unroll(env, act, rollout.init(env, key, count), key, 4 * horizon)
-        rewards, costs = steps.reward.reshape(4, horizon, count), steps.costs.reshape(4, horizon, count, -1)
+        rewards, costs = steps.reward.reshape(4, horizon, count), steps.cost.reshape(4, horizon, count, -1)
         return rewards.sum(1).ravel(), costs.sum(1).reshape(4 * count, -1)
 
     return run(jax.random.key(1))
@@ -98,8 +98,8 @@ def _with_memory(env, policy, start, spend):
             state, memory = carry
             slot = jnp.argmin(jnp.abs(grid[time] - memory))
             state = env.step(state, actions[time, state.data["state"], slot])
-            memory = spend(memory, state.cost_sum)
-            return (state, memory), (state.reward, state.cost_sum, memory)
+            memory = spend(memory, jnp.sum(state.cost))
+            return (state, memory), (state.reward, jnp.sum(state.cost), memory)
 
         return jax.lax.scan(step, (env.reset(key), jnp.float32(start)), jnp.arange(env.horizon))[1]
 
