@@ -1,9 +1,9 @@
-"""The robots: their bodies in MJCF, their sensors, and how their pose is read from the generalised coordinates."""
+"""The robots. A new one is a module with an `Agent` and its line in `AGENTS`."""
 
 from envs_mjx.agents.agent import Agent
 from envs_mjx.agents.car import CAR
 from envs_mjx.agents.point import POINT
 
-AGENTS: dict[str, Agent] = {"Point": POINT, "Car": CAR}
+AGENTS: dict[str, Agent] = {agent.name: agent for agent in (POINT, CAR)}
 
 __all__ = ["AGENTS", "CAR", "POINT", "Agent"]

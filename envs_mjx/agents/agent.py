@@ -1,13 +1,12 @@
-"""What an environment has to know about a robot."""
+"""Definition of a robot: body, sensors, coordinates, solver settings and appearance."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 
 class Contacts(NamedTuple):
@@ -28,17 +27,37 @@ class Contacts(NamedTuple):
     ball_on_cylinder: str | None
 
 
-def ball_as_capsule(radius: float, contact: str) -> str:
-    """MJCF of an unseen, weightless ball that MuJoCo takes for a capsule (`envs_mjx.mjcf` shrinks it to a ball).
+class SolverIterations(NamedTuple):
+    """Iterations of MJX's constraint solver.
 
-    Sphere-cylinder contacts have a closed form today; the MuJoCo of the reference (2.3.3) searched for them, as every
+    Attributes:
+        newton: upper bound on Newton iterations; a batch stops when its last member has converged.
+        line_search: line-search iterations, always all of them.
+    """
+
+    newton: int
+    line_search: int
+
+
+NO_LENGTH = 1e-9
+"""Half-length of a capsule that stands for a ball; MJCF refuses zero."""
+
+
+def ball_as_capsule(radius: float, contact: str) -> str:
+    """MJCF of an unseen, weightless ball that MuJoCo treats as a capsule (compilation shrinks it to a ball).
+
+    Sphere-cylinder contacts have a closed form today. The MuJoCo of the reference (2.3.3) searched for them, as every
     version does for capsules, with the same support function when the straight part has length zero.
     """
     return f'<geom type="capsule" size="{radius} {NO_LENGTH}" mass="0" rgba="0 0 0 0" {contact}/>'
 
 
-NO_LENGTH = 1e-9
-"""Half-length of a capsule that stands for a ball; MJCF refuses zero."""
+def _no_assets(wheel_sides: int) -> str:
+    return ""
+
+
+def _no_overrides(task: str) -> dict[str, Mapping[str, Any]]:
+    return {}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,12 +75,18 @@ class Agent:
         nv: degrees of freedom of the robot alone.
         touches_floor: whether contact with the floor can have any effect.
         has_wheels: whether some of its geoms are cylinders that touch other things.
-        keepout: default clearance in layouts, metres.
         observed: names and lengths of the observed sensor blocks, in the reference's order.
         place: `(xy [2], yaw []) -> qpos [nq]` of a robot at rest.
         pose: `qpos [nq] -> (position [3], rotation matrix [3, 3])` of the body `agent`.
         velocity: `(qpos [nq], qvel [nv]) -> [2]` horizontal world velocity of the body's origin.
-        observe: `sensors by name -> sensors by name`, what the observation shows of each.
+        observe: `sensors by name -> sensors by name`, the observed form of each.
+        keepout: default clearance in layouts, metres.
+        solver: iterations of MJX's solver that this robot needs.
+        assets: `wheel_sides -> MJCF` of `<asset>` children; `wheel_sides` is 0 where wheels are cylinders.
+        overrides: `task name -> overrides` of the registered environments of this robot, as in `envs_mjx.make`.
+        front_yaw: heading of its front in the frame of the body `agent`, radians.
+        radius: radius of its disc in the top view, metres.
+        rgba: colour of its disc in the top view.
     """
 
     name: str
@@ -74,12 +99,18 @@ class Agent:
     nv: int
     touches_floor: bool
     has_wheels: bool
-    keepout: float
     observed: tuple[tuple[str, int], ...]
     place: Callable[[jax.Array, jax.Array], jax.Array]
     pose: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
     velocity: Callable[[jax.Array, jax.Array], jax.Array]
     observe: Callable[[dict[str, jax.Array]], dict[str, jax.Array]]
+    keepout: float = 0.4
+    solver: SolverIterations = SolverIterations(20, 20)
+    assets: Callable[[int], str] = _no_assets
+    overrides: Callable[[str], Mapping[str, Mapping[str, Any]]] = _no_overrides
+    front_yaw: float = 0.0
+    radius: float = 0.1
+    rgba: tuple[float, float, float, float] = (0.74, 0.04, 0.18, 1.0)
 
 
 COMMON_SENSORS = """
@@ -89,28 +120,3 @@ COMMON_SENSORS = """
     <magnetometer name="magnetometer" site="agent"/>"""
 
 COMMON_OBSERVED = (("accelerometer", 3), ("velocimeter", 3), ("gyro", 3), ("magnetometer", 3))
-
-
-def rotation_about_z(yaw: jax.Array) -> jax.Array:
-    """`[3, 3]` rotation matrix about the vertical axis; `yaw` in radians."""
-    c, s = jnp.cos(yaw), jnp.sin(yaw)
-    zero, one = jnp.zeros_like(c), jnp.ones_like(c)
-    return jnp.stack([jnp.stack([c, -s, zero]), jnp.stack([s, c, zero]), jnp.stack([zero, zero, one])])
-
-
-def rotation_from_quaternion(q: jax.Array) -> jax.Array:
-    """`[3, 3]` rotation matrix of the unit quaternion `q = (w, x, y, z)`; `q` is normalised first, as MuJoCo does."""
-    w, x, y, z = q / jnp.linalg.norm(q)
-    return jnp.stack(
-        [
-            jnp.stack([w * w + x * x - y * y - z * z, 2 * (x * y - w * z), 2 * (x * z + w * y)]),
-            jnp.stack([2 * (x * y + w * z), w * w - x * x + y * y - z * z, 2 * (y * z - w * x)]),
-            jnp.stack([2 * (x * z - w * y), 2 * (y * z + w * x), w * w - x * x - y * y + z * z]),
-        ]
-    )
-
-
-def quaternion_about_z(yaw: jax.Array) -> jax.Array:
-    """`[..., 4]` unit quaternion (w, x, y, z) of a rotation about the vertical axis."""
-    zero = jnp.zeros_like(yaw)
-    return jnp.stack([jnp.cos(yaw / 2), zero, zero, jnp.sin(yaw / 2)], axis=-1)

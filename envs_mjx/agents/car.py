@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -10,10 +14,10 @@ from envs_mjx.agents.agent import (
     COMMON_SENSORS,
     Agent,
     Contacts,
+    SolverIterations,
     ball_as_capsule,
-    quaternion_about_z,
-    rotation_from_quaternion,
 )
+from envs_mjx.agents.rotations import quaternion_about_z, rotation_from_quaternion
 
 HEIGHT = 0.1
 
@@ -67,6 +71,21 @@ def _body(contacts: Contacts) -> str:
     </body>"""
 
 
+def _assets(wheel_sides: int) -> str:
+    """MJCF mesh of a wheel (radius 0.05, half-width 0.025, axis x) as a prism; empty where wheels are cylinders."""
+    corners = [
+        f"{x} {0.05 * math.cos(2 * math.pi * k / wheel_sides):.9f} {0.05 * math.sin(2 * math.pi * k / wheel_sides):.9f}"
+        for x in (-0.025, 0.025)
+        for k in range(wheel_sides)
+    ]
+    return f'<mesh name="wheel" vertex="{"  ".join(corners)}"/>' if corners else ""
+
+
+def _overrides(task: str) -> dict[str, Mapping[str, Any]]:
+    """The reference gives the car a smaller, lighter box."""
+    return {"PushBox": {"size": 0.125, "density": 0.0005, "keepout": 0.125}} if task == "Push" else {}
+
+
 CAR = Agent(
     name="Car",
     timestep=0.004,
@@ -85,10 +104,15 @@ CAR = Agent(
     nv=11,
     touches_floor=True,
     has_wheels=True,
-    keepout=0.4,
     observed=(*COMMON_OBSERVED, ("ballangvel_rear", 3), ("ballquat_rear", 9)),
     place=_place,
     pose=_pose,
     velocity=lambda qpos, qvel: qvel[:2],
     observe=_observe,
+    # It stands on cylinders and rolls: with (4, 8) iterations the median velocity error after one control step is 0.4,
+    # with (20, 20) and with (100, 50) it is 4e-6.
+    solver=SolverIterations(20, 20),
+    assets=_assets,
+    overrides=_overrides,
+    front_yaw=-math.pi / 2,
 )

@@ -12,7 +12,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from envs_mjx.agents.agent import COMMON_OBSERVED, COMMON_SENSORS, Agent, Contacts, rotation_about_z
+from envs_mjx.agents.agent import COMMON_OBSERVED, COMMON_SENSORS, Agent, Contacts, SolverIterations
+from envs_mjx.agents.rotations import rotation_about_z
 
 HEIGHT = 0.1
 
@@ -56,10 +57,10 @@ POINT = Agent(
     # excluded and makes no constraint of it. Leaving the pair out changes nothing.
     touches_floor=False,
     has_wheels=False,
-    keepout=0.4,
     observed=COMMON_OBSERVED,
     place=_place,
     pose=_pose,
     velocity=lambda qpos, qvel: qvel[:2],
     observe=lambda sensors: sensors,
+    solver=SolverIterations(20, 8),  # where boxes touch, it needs up to ten Newton iterations
 )

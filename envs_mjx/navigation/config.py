@@ -1,10 +1,15 @@
-"""The description of one environment: which robot, which things, which task. Frozen and hashable, without arrays."""
+"""Description of one environment: robot, things and task. Frozen and hashable, without arrays."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any, TypeVar
+
+import jax
 
 from envs_mjx.navigation.objects import Objects, Rectangle
+
+T = TypeVar("T", bound=Objects)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -15,7 +20,7 @@ class LidarConfig:
         num_bins: sectors of the full turn.
         max_dist: metres at which a reading reaches zero; None for the exponential reading.
         exp_gain: decay per metre of the exponential reading.
-        alias: whether a reading also leaks into the two neighbouring sectors, which tells where in its sector it is.
+        alias: whether a reading also leaks into the two neighbouring sectors, in proportion to its place in its own.
     """
 
     num_bins: int = 16
@@ -79,5 +84,34 @@ class Config:
         """The class of things called `name`, or None."""
         return next((o for o in self.objects if o.name == name), None)
 
+    def require(self, cls: type[T]) -> T:
+        """The class of things `cls`.
+
+        Raises:
+            ValueError: if the environment has none.
+        """
+        things = next((o for o in self.objects if isinstance(o, cls)), None)
+        if things is None:
+            raise ValueError(f"{self.id} needs {cls.name}, and has none. Add {cls.__name__} to its objects.")
+        return things
+
     def of_kind(self, *kinds: str) -> tuple[Objects, ...]:
+        """All classes of things of the given kinds, in order."""
         return tuple(o for o in self.objects if o.kind in kinds)
+
+    def start_objects(self, key: jax.Array) -> dict[str, Any]:
+        """Persistent state of every class of things that has one, after a reset.
+
+        The first such class gets `key` itself, each later one a key folded from the one before.
+        """
+        states: dict[str, Any] = {}
+        for things in self.objects:
+            state = things.start(key)
+            if state is not None:
+                states[things.name] = state
+                key = jax.random.fold_in(key, len(states))
+        return states
+
+    def advance_objects(self, states: dict[str, Any]) -> dict[str, Any]:
+        """Persistent states one control step later."""
+        return {things.name: things.advance(states[things.name]) for things in self.objects if things.name in states}

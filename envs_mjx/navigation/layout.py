@@ -1,4 +1,4 @@
-"""Where things stand: rejection sampling with the reference's law, as array arithmetic.
+"""Layouts: rejection sampling with the reference's law, as array arithmetic.
 
 Things are placed one after the other. Each draws up to 100 points from its own rectangle (shrunk by its keepout) and
 takes the first that keeps the sum of both keepouts from everything already placed; if it finds none, the whole layout
@@ -28,7 +28,7 @@ CANDIDATES = 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class LayoutPlan:
     """The sampling problem of one environment as constant arrays.
 
     Attributes:
@@ -51,8 +51,8 @@ class Plan:
 
 
 @functools.cache
-def plan(config: Config) -> Plan:
-    """Work out the sampling problem of `config`.
+def plan(config: Config) -> LayoutPlan:
+    """Build the sampling problem of `config`.
 
     Raises:
         ValueError: if a thing has no room at all.
@@ -81,7 +81,7 @@ def plan(config: Config) -> Plan:
         area[i, : len(r)] = np.cumsum(a / a.sum()) if a.sum() > 0 else 1.0
     x0, y0, x1, y1 = config.extents
     crowding = float(np.sum(np.pi * np.array(keepout) ** 2) / ((x1 - x0) * (y1 - y0)))
-    return Plan(tuple(names), start, np.array(keepout), low, extent, area, crowding)
+    return LayoutPlan(tuple(names), start, np.array(keepout), low, extent, area, crowding)
 
 
 def _shrink(name, rectangles, keepout):

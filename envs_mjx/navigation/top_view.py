@@ -1,64 +1,36 @@
-"""What stands where, for drawing from above."""
+"""Scene description of a navigation environment, for the renderers in `envs_mjx.render`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from envs_mjx.agents import AGENTS
-
-if TYPE_CHECKING:
-    from envs_mjx.navigation.env import Navigation
-    from jsafe.cmdp import State
+from envs_mjx.navigation.state import Data
+from envs_mjx.navigation.world import World
 
 
-def scene(env: Navigation, state: State) -> list[dict[str, Any]]:
+def scene(world: World, data: Data) -> list[dict[str, Any]]:
     """The things of one unbatched state.
 
     Returns:
-        For each thing `kind`, `position` (metres), `yaw` (radians), `size`, `shape` and `rgba`; the agent comes last.
+        One item for each thing, in the form of `envs_mjx.render.top_view_renderer`. Things without a body also have
+        `ghost_height`, their half-height in MuJoCo's pictures. The agent comes last.
     """
-    data = state.data
-    view = env.view(data)
-    shown = []
-    for things in env.config.objects:
+    view, agent = world.view(data), world.agent
+    items = []
+    for things in world.config.objects:
         points = np.asarray(view.points[things.name])
-        first = env.index(things.name)
-        for i in range(things.num):
-            size: Any = things.size if things.shape == "circle" else [things.size, things.size]
-            yaw = float(2 * np.arctan2(data.turn[first + i, 1], data.turn[first + i, 0]))
-            if things.name == "sigwalls":
-                size, yaw = [0.05, things.size], (0.0 if i < 2 else np.pi / 2)
-            elif things.kind in ("free", "driven"):
-                adr = AGENTS[env.config.agent].nq + 7 * env.free_number(things.name, i)
-                w, x, y, z = np.asarray(data.qpos[adr + 3 : adr + 7])
-                yaw = float(np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z)))
-            rgba = list(things.rgba)
-            if things.name == "buttons" and i == int(data.goal_button):
-                rgba = [0.0, 0.8, 0.0, 1.0]
-            kind = things.body_name(0).rstrip("0123456789")
-            shown.append(
-                {
-                    "kind": kind,
-                    "position": points[i].tolist(),
-                    "yaw": yaw,
-                    "size": size,
-                    "shape": things.shape,
-                    "rgba": rgba,
-                }
-            )
+        items += things.draw(points, world.yaws(data, things), data.objects.get(things.name))
     rotation = np.asarray(view.rotation)
-    heading = np.arctan2(rotation[1, 0], rotation[0, 0])
-    heading += -np.pi / 2 if env.config.agent == "Car" else 0.0  # the car's front is its -y side
-    shown.append(
+    return [
+        *items,
         {
             "kind": "agent",
             "position": np.asarray(view.position[:2]).tolist(),
-            "yaw": float(heading),
-            "size": 0.1,
+            "yaw": float(np.arctan2(rotation[1, 0], rotation[0, 0]) + agent.front_yaw),
+            "size": agent.radius,
             "shape": "circle",
-            "rgba": [0.74, 0.04, 0.18, 1.0],
-        }
-    )
-    return shown
+            "rgba": list(agent.rgba),
+        },
+    ]

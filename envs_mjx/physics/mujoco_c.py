@@ -1,6 +1,6 @@
 """MuJoCo C behind `jax.pure_callback`: the default on CPU.
 
-One callback advances the whole batch with `mujoco.rollout` on a persistent thread pool: `SUBSTEPS` physics steps with
+One callback advances the whole batch with `mujoco.rollout` on a persistent thread pool: the physics steps run with
 the sensors switched off, since nobody reads them in between, and one more with them on. Its sensor values belong to the
 state before its integration, which is the final one; that is the extra forward pass of the reference.
 
@@ -25,10 +25,7 @@ import mujoco
 import numpy as np
 from mujoco import rollout
 
-from envs_mjx.agents import AGENTS
-from envs_mjx.mjcf import World, build
-from envs_mjx.navigation.config import Config
-from envs_mjx.physics.backend import Sensed
+from envs_mjx.physics.backend import ModelSource, PhysicsModel, Sensed
 
 _CONTROL = int(
     mujoco.mjtState.mjSTATE_CTRL.value
@@ -62,8 +59,8 @@ class _Buffers(NamedTuple):
 class _Pool:
     """A thread pool with its data and buffers; used by one callback at a time."""
 
-    def __init__(self, world: World, threads: int):
-        m = self.model = world.model
+    def __init__(self, compiled: PhysicsModel, threads: int):
+        m = self.model = compiled.model
         self.blind = copy.copy(m)
         self.blind.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_SENSOR)
         self.threads = threads
@@ -71,7 +68,7 @@ class _Pool:
         self.data = [mujoco.MjData(m) for _ in range(threads)]
         self.buffers: dict[tuple[int, int], _Buffers] = {}
         self.nstate = mujoco.mj_stateSize(m, int(mujoco.mjtState.mjSTATE_FULLPHYSICS.value))
-        self.driven = sum(b.things.kind == "driven" for b in world.mocap)
+        self.moving = compiled.moving
 
     def buffers_of(self, batch: int, steps: int) -> _Buffers:
         """Memory for `steps` physics steps (0: only sense) of `batch` environments, kept for the next call."""
@@ -100,10 +97,10 @@ class _Pool:
         b.last[:, 0, : m.nu], b.last[:, 0, m.nu :] = ctrl, rest
         if steps:
             b.control[:] = b.last
-            if self.driven:
-                path = packed[:, at:].reshape(len(packed), steps, 3 * self.driven)
-                driven = slice(m.nu, m.nu + 3 * self.driven)
-                b.control[:, :, driven], b.last[:, 0, driven] = path, path[:, -1]
+            if self.moving:
+                path = packed[:, at:].reshape(len(packed), steps, 3 * self.moving)
+                moving = slice(m.nu, m.nu + 3 * self.moving)
+                b.control[:, :, moving], b.last[:, 0, moving] = path, path[:, -1]
             self._rollout(self.blind, b.initial, b.control, b.states, None)
             b.initial[:] = b.states[:, -1]
         self._rollout(m, b.initial, b.last, None, b.sensors)
@@ -128,8 +125,8 @@ class _Pool:
 class _Pools:
     """Thread pools of one world, lent to callbacks; concurrent callbacks (several devices) get one each."""
 
-    def __init__(self, world: World):
-        self.world = world
+    def __init__(self, compiled: PhysicsModel):
+        self.compiled = compiled
         self.free: list[_Pool] = []
         self.lock = threading.Lock()
 
@@ -138,7 +135,7 @@ class _Pools:
         with self.lock:
             pool = self.free.pop() if self.free else None
         if pool is None:
-            pool = _Pool(self.world, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+            pool = _Pool(self.compiled, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
         try:
             yield pool
         finally:
@@ -149,17 +146,13 @@ class _Pools:
 class MujocoC:
     """`Physics` by MuJoCo C."""
 
-    def __init__(self, config: Config):
-        self.world = build(config)
-        self.pools = _Pools(self.world)
-        m = self.world.model
-        self.nq, self.nv = m.nq, m.nv
-        slices = [self.world.sensors[name] for name, _ in AGENTS[config.agent].observed]
-        observed = np.concatenate([np.arange(s.start, s.stop) for s in slices])
-        flags = np.arange(self.world.flags.start, self.world.flags.stop)
-        self.columns = np.concatenate([observed, flags])
-        self.observed = len(observed)
-        self.driven = sum(b.things.kind == "driven" for b in self.world.mocap)
+    def __init__(self, source: ModelSource):
+        compiled = source.build()
+        self.pools = _Pools(compiled)
+        self.nq, self.nv = compiled.model.nq, compiled.model.nv
+        self.columns = np.concatenate([compiled.observed, np.arange(compiled.flags.start, compiled.flags.stop)])
+        self.observed = len(compiled.observed)
+        self.moving = compiled.moving
 
     def _callback(self, steps: int, packed: np.ndarray) -> np.ndarray:
         packed = np.asarray(packed)
@@ -172,7 +165,7 @@ class MujocoC:
         return out.reshape(*lead, -1)
 
     def _roll(self, qpos, qvel, ctrl, mocap_pos, mocap_quat, path) -> tuple[jax.Array, jax.Array, Sensed]:
-        """Advance by one physics step for each row of `path [steps, driven, 3]`, then sense.
+        """Advance by one physics step for each row of `path [steps, moving, 3]`, then sense.
 
         One array goes to the callback and one comes back: each costs as much to hand over as a small network.
         """
@@ -185,13 +178,13 @@ class MujocoC:
         return qpos, qvel, Sensed(observed, touched > 0)
 
     def step(self, qpos, qvel, ctrl, mocap_pos, mocap_quat):
-        return self._roll(qpos, qvel, ctrl, mocap_pos[-1], mocap_quat, mocap_pos[:, : self.driven])
+        return self._roll(qpos, qvel, ctrl, mocap_pos[-1], mocap_quat, mocap_pos[:, : self.moving])
 
     def sense(self, qpos, qvel, ctrl, mocap_pos, mocap_quat):
-        return self._roll(qpos, qvel, ctrl, mocap_pos, mocap_quat, mocap_pos[None, : self.driven][:0])[2]
+        return self._roll(qpos, qvel, ctrl, mocap_pos, mocap_quat, mocap_pos[None, : self.moving][:0])[2]
 
 
 @functools.cache
-def make(config: Config) -> MujocoC:
-    """The simulator of `config`; one for each configuration, so that programs and thread pools are shared."""
-    return MujocoC(config)
+def make(source: ModelSource) -> MujocoC:
+    """The simulator of a world; one for each source, so that programs and thread pools are shared."""
+    return MujocoC(source)

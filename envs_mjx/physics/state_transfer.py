@@ -30,19 +30,19 @@ class PhysicsStates(NamedTuple):
 
 
 def physics_states(env: Any, data: Any) -> PhysicsStates:
-    """What MuJoCo needs to stand where a batch of environments stands.
+    """MuJoCo's arrays of a batch of environment states.
 
     Args:
-        env: a `Navigation` environment.
+        env: an environment whose `world` has `mocap_path`, such as `Navigation`.
         data: `State.data` with one leading batch axis.
     """
-    mocap_pos, mocap_quat = jax.jit(jax.vmap(env.mocap_path))(data)
+    mocap_pos, mocap_quat = jax.jit(jax.vmap(env.world.mocap_path))(data)
     leaves = (data.qpos, data.qvel, mocap_pos[:, 0], mocap_quat)
     return PhysicsStates(*(np.asarray(leaf, np.float64) for leaf in leaves))
 
 
 def put(mj_data: mujoco.MjData, states: PhysicsStates, index: int) -> None:
-    """Place `mj_data` in one of the states; positions of bodies are not computed yet (`mj_forward` does)."""
+    """Copy one of the states into `mj_data`. Call `mj_forward` afterwards to compute the positions of bodies."""
     mj_data.qpos[:], mj_data.qvel[:] = states.qpos[index], states.qvel[index]
     mj_data.mocap_pos[:], mj_data.mocap_quat[:] = states.mocap_pos[index], states.mocap_quat[index]
     mj_data.qacc_warmstart[:] = 0

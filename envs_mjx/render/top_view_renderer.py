@@ -1,8 +1,8 @@
-"""The top view: a frame of an episode drawn from a scene description, without a GL backend.
+"""Pictures of an episode from above, drawn from scene descriptions with Pillow. No GL backend is needed.
 
-A scene is what `env.scene(state)` returns: a list of dicts with `kind`, `position` (x, y in metres), `yaw` (radians,
-counter-clockwise), `size` (radius, or half-lengths x and y, in metres), `shape` (`circle` or `box`) and `rgba` (0
-to 1). Only Pillow and NumPy are used; nothing here knows a simulator.
+A scene is the result of `env.scene(state)`: a list of dicts with `kind`, `position` (x, y in metres), `yaw` (radians,
+counter-clockwise), `size` (radius, or half-lengths x and y, in metres), `shape` (`circle` or `box`), `rgba` (0 to 1)
+and `layer` (drawing order, from below upwards). `yaw`, `shape` and `layer` are optional.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 SUPERSAMPLING = 3
-"""Frames are drawn this many times larger and scaled down, which is how the edges become smooth."""
+"""Frames are drawn this many times larger and scaled down, which smooths the edges."""
 
 FARTHEST = 2.5
-"""An agent that wanders off farther than this leaves the picture, rather than the arena becoming a dot."""
+"""Largest view in arena sizes. An agent beyond it leaves the picture, so that the arena stays visible."""
 
 FLOOR = (246, 246, 243)
 GRID = (228, 228, 223)
@@ -30,24 +30,25 @@ MUTED = (112, 114, 118)
 ALARM = (206, 38, 38)
 TRAIL = (60, 90, 160)
 
+REQUIRED = ("kind", "position", "size", "rgba")
+"""Entries that every item of a scene has."""
+
 Point = Sequence[float] | np.ndarray
 """x and y in metres."""
 Points = Sequence[Point] | np.ndarray
 """`[steps, 2]`, metres."""
 
-_DRAWING_ORDER = ("circle", "hazard", "goal", "sigwall", "button", "pillar", "gremlin", "vase", "push_box", "agent")
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Caption:
-    """What the bar under the view says.
+    """Text of the bar below the view.
 
     Attributes:
         step: control steps since the start of the episode.
         reward_sum: reward since the start.
         cost_sum: cost since the start.
-        costing: whether this very step cost something; the frame is then outlined in red.
-        title: a few words on the left, for example the id of the environment.
+        costing: whether this step had a cost; the frame is then outlined in red.
+        title: text of the first line, for example the id of the environment.
     """
 
     step: int
@@ -59,7 +60,7 @@ class Caption:
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
-    """A map from metres to pixels, seen from above with x to the right and y upwards.
+    """Map from metres to pixels, seen from above with x to the right and y upwards.
 
     Attributes:
         low: smallest x and y shown, metres.
@@ -84,13 +85,16 @@ class Camera:
 
 
 def camera(extents: Sequence[float], pixels: int, paths: Sequence[np.ndarray] = (), margin: float = 0.35) -> Camera:
-    """A view that holds the arena and everything that moves through it, up to `FARTHEST` times the arena's size.
+    """A view of the arena and of all `paths`, up to `FARTHEST` times the arena's size.
 
     Args:
         extents: x_min, y_min, x_max, y_max of the arena in metres.
         pixels: width of the view.
         paths: arrays `[steps, 2]` of positions that must be visible, for example the path of the agent.
         margin: metres left free around.
+
+    Raises:
+        ValueError: for extents that are not four numbers.
     """
     extents = [float(value) for value in np.asarray(extents).reshape(-1)]
     if len(extents) != 4:
@@ -117,22 +121,28 @@ def draw_frame(
     """Draw one moment.
 
     Args:
-        scene: the objects, see the module's docstring.
+        scene: the things, in the form of the module's docstring.
         view: from `camera`.
-        caption: numbers to write under the view.
+        caption: text below the view.
         extents: the arena to outline, x_min, y_min, x_max, y_max in metres.
         trail: positions `[steps, 2]` of the agent up to now, drawn fading.
 
     Returns:
-        An RGB image, `view.pixels` wide and a caption bar taller than that.
+        An RGB image, `view.pixels` wide and taller by the caption bar.
+
+    Raises:
+        ValueError: for an item without one of the required entries.
     """
     fine = dataclasses.replace(view, pixels=view.pixels * SUPERSAMPLING)
     canvas = Image.new("RGB", (fine.pixels, fine.pixels), FLOOR)
     draw = ImageDraw.Draw(canvas, "RGBA")
     _draw_floor(draw, fine, extents)
     _draw_trail(draw, fine, trail)
-    rank = {kind: order for order, kind in enumerate(_DRAWING_ORDER)}
-    for item in sorted(scene, key=lambda item: rank.get(item["kind"], len(rank) - 1)):
+    for item in scene:
+        missing = [name for name in REQUIRED if name not in item]
+        if missing:
+            raise ValueError(f"an item of a scene needs {', '.join(REQUIRED)}, got {sorted(item)}")
+    for item in sorted(scene, key=lambda item: (item["kind"] == "agent", item.get("layer", 0))):
         _draw_item(draw, fine, item)
     if caption.costing:
         alarm(canvas)
@@ -140,7 +150,7 @@ def draw_frame(
 
 
 def alarm(image: Image.Image) -> Image.Image:
-    """The image, outlined in red."""
+    """Outline the image in red, in place; returns it."""
     width = max(2, image.width // 70)
     ImageDraw.Draw(image).rectangle((0, 0, image.width - 1, image.height - 1), outline=ALARM, width=width)
     return image
@@ -149,23 +159,28 @@ def alarm(image: Image.Image) -> Image.Image:
 def save_gif(
     frames: Sequence[Image.Image], path: Path | str | Any, seconds_per_frame: float, colours: int = 96
 ) -> None:
-    """Write frames as an endless GIF with one palette for all of them, without dithering (small and calm).
+    """Write frames as an endless GIF with one palette for all of them, without dithering.
 
     Args:
         frames: RGB images of one size, at least one.
         path: file name or a binary file object.
-        seconds_per_frame: GIF counts hundredths of a second; browsers slow down anything below 0.02.
+        seconds_per_frame: rounded to hundredths of a second, at least 0.02 (browsers slow down anything below).
         colours: size of the palette, 2 to 256.
+
+    Raises:
+        ValueError: for no frames, or a palette of another size.
     """
     if not frames:
-        raise ValueError("a GIF needs at least one frame")
-    # The palette comes from several frames, so that the red outline is in it even if the first frame is peaceful.
+        raise ValueError("a GIF needs at least one frame, got none")
+    if not 2 <= colours <= 256:
+        raise ValueError(f"colours must be between 2 and 256, got {colours}")
+    # The palette comes from several frames, so that it includes the red outline even if the first frame has none.
     picked = [frames[index] for index in np.linspace(0, len(frames) - 1, min(len(frames), 12)).astype(int)]
     width, height = picked[0].size
     strip = Image.new("RGB", (width, height * len(picked) + 4 * 40))
     for row, frame in enumerate(picked):
         strip.paste(frame, (0, row * height))
-    # Colours of thin things (text, outline, agent) cover few pixels and would be merged with others: a swatch each.
+    # Thin things (text, outline, agent) cover few pixels, so their colours would be merged with others: a swatch each.
     for row, colour in enumerate((INK, MUTED, ALARM, (255, 255, 255))):
         ImageDraw.Draw(strip).rectangle((0, height * len(picked) + 40 * row, width, strip.height), fill=colour)
     palette = strip.quantize(colours, method=Image.Quantize.MEDIANCUT)
@@ -232,7 +247,7 @@ def _turn(position: Point, offset: tuple[float, float], yaw: float) -> tuple[flo
 
 
 def add_caption(image: Image.Image, caption: Caption) -> Image.Image:
-    """The image with a bar of text under it that says what `caption` holds."""
+    """The image with the bar of text of `caption` below it."""
     size = max(10, image.width // 26)
     font = ImageFont.load_default(size=size)
     height = int(size * (3.2 if caption.title else 1.9))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import functools
 import math
 from collections.abc import Sequence
@@ -68,7 +67,7 @@ def configure(
 def make_env(
     env_id: str, physics: str | None = None, overrides: Sequence[tuple[str, str]] | dict[str, Any] = ()
 ) -> Any:
-    """An environment by its id.
+    """`envs_mjx.make` for a command.
 
     Args:
         env_id: registered name.
@@ -84,46 +83,20 @@ def make_env(
         raise unknown("environment", env_id, envs_mjx.ids())
     changes = overrides if isinstance(overrides, dict) else read_overrides(overrides)
     try:
-        return envs_mjx.make(env_id, physics=physics or default_physics(), overrides=changes or None)
+        return envs_mjx.make(env_id, physics=physics or envs_mjx.default_backend(), overrides=changes or None)
     except ImportError as error:
         raise CommandError(str(error)) from error
 
 
-def default_physics() -> str:
-    """The fastest faithful simulator here: MuJoCo C on CPU, Warp on NVIDIA where it is installed, MJX elsewhere."""
-    import importlib.util
-
-    import jax
-
-    platform = jax.default_backend()
-    if platform == "cpu":
-        return "mujoco"
-    return "warp" if platform in ("gpu", "cuda") and importlib.util.find_spec("warp") else "mjx"
-
-
 def read_overrides(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """`NAME=VALUE` options as values: numbers, lists, dicts, true, false, null, or else text.
+    """`envs_mjx.parse_overrides` for a command.
 
-    `Hazards.num=4` sets one entry of the dict called `Hazards`, unless the whole dotted name is a setting itself
-    (those start with a small letter, for example `lidar_conf.num_bins`).
+    Raises:
+        CommandError: the pairs contradict each other.
     """
-    changes: dict[str, Any] = {}
-    for name, text in pairs:
-        group, dot, entry = name.partition(".")
-        if dot and group[:1].isupper():
-            if not isinstance(changes.setdefault(group, {}), dict):
-                raise CommandError(f"--override {name}: {group} was already set as a whole")
-            changes[group][entry] = _value(text)
-        else:
-            changes[name] = _value(text)
-    return changes
+    import envs_mjx
 
-
-def _value(text: str) -> Any:
-    plain = {"true": True, "false": False, "null": None, "none": None}
-    if text.lower() in plain:
-        return plain[text.lower()]
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+        return envs_mjx.parse_overrides(pairs)
+    except ValueError as error:
+        raise CommandError(str(error)) from error

@@ -96,7 +96,13 @@ def test_first_observations_equal_recorded_ones(golden_files):
         env = replay.environment(path, "mujoco")
         before = replay.load(path).before
         yaw = 2 * np.arctan2(before["turn"][0, :, 1], before["turn"][0, :, 0])
-        place = jax.jit(lambda xy, yaw, button, env=env: env.observe(env.place(xy, yaw, button, jax.random.key(0))))
+        buttons = env.config.find("buttons")
+
+        def first_observation(xy, yaw, goal, env=env, buttons=buttons):
+            objects = {"buttons": buttons.with_goal(goal)} if buttons else {}
+            return env.observe(env.place(xy, yaw, objects, jax.random.key(0)))
+
+        place = jax.jit(first_observation)
         obs = place(
             jnp.asarray(before["layout"][0], jnp.float32), jnp.asarray(yaw, jnp.float32), before["goal_button"][0]
         )

@@ -19,9 +19,12 @@ from envs_mjx import make
 from envs_mjx.agents import AGENTS
 from envs_mjx.navigation.env import Navigation
 from envs_mjx.navigation.layout import plan
-from envs_mjx.navigation.tasks import Data
-from envs_mjx.registry import REGISTRY
+from envs_mjx.navigation.levels import configs
+from envs_mjx.navigation.objects import ButtonsState
+from envs_mjx.navigation.state import Data
 from jsafe.constrained import combine
+
+REGISTRY = configs()
 
 
 def env_id(path: pathlib.Path) -> str:
@@ -155,24 +158,30 @@ def precision(x64: bool):
 @functools.cache
 def _stepper(env: Navigation, x64: bool):
     """Compiled step over a batch of injected states (one program for each environment and batch size)."""
-    relocates = env._task.relocates
+    has_buttons = env.config.find("buttons") is not None
     goal_index = plan(env.config).start.get("goal")
+    compiled = env.world.build()
 
     def one(before, action, goal, goal_button):
         dtype = before["qpos"].dtype
         remembered = before.pop("remembered")
+        buttons = ButtonsState(goal=before.pop("goal_button"), timer=before.pop("timer"))
         data = Data(
-            memory=jnp.zeros(0, dtype),
-            sensors=jnp.zeros(sum(n for _, n in env._sensor_sizes), dtype),
-            touched=jnp.zeros(len(env.world.touchable), bool),
+            task=(),
+            objects={"buttons": buttons} if has_buttons else {},
+            sensors=jnp.zeros(len(compiled.observed), dtype),
+            touched=jnp.zeros(len(compiled.touchable), bool),
             key=jax.random.key(0),
             **before,
         )
-        data = data.replace(memory=env._task.memory(env.view(data.replace(qpos=remembered)), env.config))
-        state = env.step(env._state(data, terminated=jnp.bool_(False)), action)
+        data = data.replace(task=env.task.state(env.view(data.replace(qpos=remembered)), env.config))
+        state = env.step(env.state(data, terminated=jnp.bool_(False)), action)
         after = state.data
-        if relocates is not None:  # new goals are random: show ours the recorded one
-            after = after.replace(layout=after.layout.at[goal_index].set(goal), goal_button=goal_button)
+        if env.task.moves_goal:  # new goals are random: show ours the recorded one
+            after = after.replace(layout=after.layout.at[goal_index].set(goal))
+        if env.task.moves_goal and has_buttons:
+            pressed = after.objects["buttons"].replace(goal=goal_button)
+            after = after.replace(objects=after.objects | {"buttons": pressed})
         return {
             "qpos": after.qpos,
             "qvel": after.qvel,

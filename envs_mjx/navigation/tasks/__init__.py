@@ -1,11 +1,11 @@
-"""The tasks: what is rewarded, what a success is, and what happens then."""
+"""The tasks. A new one is a module with a `Task`, its line in `TASKS` and its levels in `navigation/levels.py`."""
 
 from envs_mjx.navigation.tasks.button import ButtonTask
 from envs_mjx.navigation.tasks.circle import CircleTask
 from envs_mjx.navigation.tasks.goal import GoalTask
 from envs_mjx.navigation.tasks.push import PushTask
 from envs_mjx.navigation.tasks.run import RunTask
-from envs_mjx.navigation.tasks.task import Data, Outcome, Task, View
+from envs_mjx.navigation.tasks.task import DrawnGoalTask, Task, TaskOutcome
 
 TASKS: dict[str, Task] = {
     "Goal": GoalTask(),
@@ -15,4 +15,4 @@ TASKS: dict[str, Task] = {
     "Run": RunTask(),
 }
 
-__all__ = ["TASKS", "Data", "Outcome", "Task", "View"]
+__all__ = ["TASKS", "DrawnGoalTask", "Task", "TaskOutcome"]

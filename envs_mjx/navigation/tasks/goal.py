@@ -7,19 +7,20 @@ import dataclasses
 import jax
 
 from envs_mjx.navigation.config import Config
-from envs_mjx.navigation.tasks.task import Outcome, Task, View, distance
+from envs_mjx.navigation.objects import Goal
+from envs_mjx.navigation.state import View
+from envs_mjx.navigation.tasks.task import DrawnGoalTask, TaskOutcome, distance
 
 
 @dataclasses.dataclass(frozen=True)
-class GoalTask(Task):
-    """Reach the goal; `memory` is the distance to it."""
+class GoalTask(DrawnGoalTask):
+    """Reach the goal; the state is the distance to it."""
 
-    relocates: str | None = "goal"
     required: tuple[str, ...] = ("goal",)
 
-    def memory(self, view: View, config: Config) -> jax.Array:
+    def state(self, view: View, config: Config) -> jax.Array:
         return distance(view.position[:2], view.points["goal"][0])[None]
 
-    def outcome(self, view: View, memory: jax.Array, config: Config) -> Outcome:
-        now = self.memory(view, config)
-        return Outcome((memory - now)[0], now[0] <= config.find("goal").size, now)  # type: ignore[union-attr]
+    def outcome(self, view: View, state: jax.Array, config: Config) -> TaskOutcome:
+        now = self.state(view, config)
+        return TaskOutcome((state - now)[0], now[0] <= config.require(Goal).size, now)

@@ -8,21 +8,22 @@ import jax
 import jax.numpy as jnp
 
 from envs_mjx.navigation.config import Config
-from envs_mjx.navigation.tasks.task import Outcome, Task, View, distance
+from envs_mjx.navigation.objects import Goal
+from envs_mjx.navigation.state import View
+from envs_mjx.navigation.tasks.task import DrawnGoalTask, TaskOutcome, distance
 
 
 @dataclasses.dataclass(frozen=True)
-class PushTask(Task):
-    """Push the box; `memory` is the distances agent to box and box to goal."""
+class PushTask(DrawnGoalTask):
+    """Push the box; the state is the distances agent to box and box to goal."""
 
-    relocates: str | None = "goal"
     required: tuple[str, ...] = ("goal", "push_box")
 
-    def memory(self, view: View, config: Config) -> jax.Array:
+    def state(self, view: View, config: Config) -> jax.Array:
         box = jnp.append(view.points["push_box"][0], view.heights["push_box"][0])
         goal = jnp.append(view.points["goal"][0], view.heights["goal"][0])
         return jnp.stack([distance(view.position, box), distance(box, goal)])
 
-    def outcome(self, view: View, memory: jax.Array, config: Config) -> Outcome:
-        now = self.memory(view, config)
-        return Outcome(jnp.sum(memory - now), now[1] <= config.find("goal").size, now)  # type: ignore[union-attr]
+    def outcome(self, view: View, state: jax.Array, config: Config) -> TaskOutcome:
+        now = self.state(view, config)
+        return TaskOutcome(jnp.sum(state - now), now[1] <= config.require(Goal).size, now)

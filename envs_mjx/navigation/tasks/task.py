@@ -1,105 +1,98 @@
-"""What a task sees of the world, and what it says about it. A task never sees a simulator."""
+"""Base class of tasks: reward, success, and the goal after a success. A task never sees a simulator."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from envs_mjx.navigation import layout
 from envs_mjx.navigation.config import Config
+from envs_mjx.navigation.state import Data, View
 
 
-class Data(struct.PyTreeNode):
-    """What an environment carries from step to step.
-
-    Attributes:
-        qpos: `[nq]` generalised positions, the robot's first.
-        qvel: `[nv]` generalised velocities.
-        layout: `[things, 2]` where things were placed, the robot first; the goal's entry moves with the goal.
-        turn: `[things, 2]` cosine and sine of half the headings that were drawn with the layout, the robot's first;
-            kept in this form because it is what goes into quaternions.
-        memory: what the task's reward compares with: last distances or position.
-        goal_button: `[]` int32, the button that is the goal.
-        timer: `[]` int32, steps for which buttons are still switched off.
-        steps: `[]` int32, control steps since the reset.
-        sensors: observed sensor values of this state.
-        touched: `[touchable]` bool, contacts of this state.
-        key: typed PRNG key of everything random from here on.
-    """
-
-    qpos: jax.Array
-    qvel: jax.Array
-    layout: jax.Array
-    turn: jax.Array
-    memory: jax.Array
-    goal_button: jax.Array
-    timer: jax.Array
-    steps: jax.Array
-    sensors: jax.Array
-    touched: jax.Array
-    key: jax.Array
-
-
-class View(NamedTuple):
-    """The world of one moment as a task reads it.
-
-    Attributes:
-        position: `[3]` of the robot's origin.
-        rotation: `[3, 3]` of the robot.
-        velocity: `[2]` horizontal velocity of the robot's origin, m/s.
-        points: class of things to `[n, 2]` current positions.
-        heights: class of things to `[n]` current heights.
-        speeds: class of free things to `[n]` speeds of their origins, m/s.
-        touched: class of touchable things to `[n]` bool.
-    """
-
-    position: jax.Array
-    rotation: jax.Array
-    velocity: jax.Array
-    points: dict[str, jax.Array]
-    heights: dict[str, jax.Array]
-    speeds: dict[str, jax.Array]
-    touched: dict[str, jax.Array]
-
-
-class Outcome(NamedTuple):
-    """What a task says of a step.
+class TaskOutcome(NamedTuple):
+    """Result of a step.
 
     Attributes:
         progress: `[]` the dense part of the reward.
         success: `[]` bool; worth `Task.bonus` and followed by a new goal.
-        memory: the task's new memory.
+        state: next state of the task.
     """
 
     progress: jax.Array
     success: jax.Array
-    memory: jax.Array
+    state: Any
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A task: pure functions of what it sees. Subclasses say what is different.
+    """A task: pure functions of the view. Subclasses override what differs.
 
     Attributes:
-        relocates: what a success moves: `goal` (drawn anew), `button` (another button becomes the goal) or None.
         bonus: reward of a success.
-        required: classes of things without which the task makes no sense.
+        required: classes of things that the task needs.
+        moves_goal: whether a success moves the goal.
     """
 
-    relocates: str | None = None
     bonus: float = 1.0
     required: tuple[str, ...] = ()
+    moves_goal: bool = False
 
-    def memory(self, view: View, config: Config) -> jax.Array:
-        """What to remember of this moment, for the next step's reward."""
-        return jnp.zeros(0, view.position.dtype)
+    def state(self, view: View, config: Config) -> Any:
+        """State of the task after a reset and after a new goal: a pytree that the next reward is compared with."""
+        return ()
 
-    def outcome(self, view: View, memory: jax.Array, config: Config) -> Outcome:
-        """Judge the step that led from `memory` to `view`."""
+    def outcome(self, view: View, state: Any, config: Config) -> TaskOutcome:
+        """Reward and success of the step that led from `state` to `view`."""
         raise NotImplementedError
+
+    def draw_goal(self, key: jax.Array, placed: jax.Array, feasible: jax.Array, config: Config) -> jax.Array:
+        """Layout `[things, 2]` of a reset, after the drawn one `placed`; nothing is drawn unless `feasible`."""
+        return placed
+
+    def arrange(self, data: Data, config: Config) -> Data:
+        """Put things in the places that the persistent state of the objects requires."""
+        return data
+
+    def move_goal(self, data: Data, current: jax.Array, success: jax.Array, config: Config) -> tuple[Data, jax.Array]:
+        """Choose a new goal after a success.
+
+        Loops of at most one pass stand for `if`. Under `vmap` a loop whose condition is false for the whole batch does
+        not run at all, while a `cond` would compute both branches for every environment at every step.
+
+        Args:
+            data: after the step; only `key`, `layout` and `objects` may change.
+            current: `[things, 2]` positions now.
+            success: `[]` bool.
+            config: the environment.
+
+        Returns:
+            The data with the new goal, and `[]` bool, false if there was a success but no room for a goal.
+        """
+        return data, jnp.bool_(True)
+
+
+@dataclasses.dataclass(frozen=True)
+class DrawnGoalTask(Task):
+    """A task whose goal is drawn at a free place, after every success."""
+
+    moves_goal: bool = True
+
+    def draw_goal(self, key: jax.Array, placed: jax.Array, feasible: jax.Array, config: Config) -> jax.Array:
+        # The reference draws the goal twice at a reset: this is the second draw.
+        goal, _ = layout.sample_goal(key, config, placed, feasible)
+        return placed.at[layout.plan(config).start["goal"]].set(goal)
+
+    def move_goal(self, data: Data, current: jax.Array, success: jax.Array, config: Config) -> tuple[Data, jax.Array]:
+        key = jax.lax.while_loop(
+            lambda c: c[1], lambda c: (jax.random.split(c[0])[0], jnp.bool_(False)), (data.key, success)
+        )[0]
+        goal, found = layout.sample_goal(key, config, current, success)
+        placed = data.layout.at[layout.plan(config).start["goal"]].set(goal)
+        return data.replace(key=key, layout=placed), found | ~success
 
 
 def distance(a: jax.Array, b: jax.Array) -> jax.Array:

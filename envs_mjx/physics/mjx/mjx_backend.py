@@ -28,20 +28,13 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from envs_mjx.agents import AGENTS
-from envs_mjx.mjcf import EXACT, FAST, build
-from envs_mjx.navigation.config import Config
-from envs_mjx.physics.backend import Sensed
+from envs_mjx.physics.backend import ModelSource, Sensed
 from envs_mjx.physics.mjx import solver
 
 # mujoco.mjx, which is imported here, prints on standard output that its optional Warp backend is missing.
 with contextlib.redirect_stdout(io.StringIO()):
     from mujoco import mjx
 
-# Newton iterations (at most) and line-search iterations (always) by robot. Where boxes touch, the Point needs up to ten
-# of the former, and a batch stops when its last member has converged. The Car stands on cylinders and rolls: at (4, 8)
-# the median velocity error after one control step is 0.4, at (20, 20) and (100, 50) 4e-6.
-SOLVER = {"Point": (20, 8), "Car": (20, 20)}
 SLICE = 256
 # What the Warp backend reserves: environments, contacts of each on average, constraint rows of each.
 WARP_WORLDS, WARP_CONTACTS, WARP_ROWS = 8192, 64, 640
@@ -50,21 +43,20 @@ WARP_WORLDS, WARP_CONTACTS, WARP_ROWS = 8192, 64, 640
 class Mjx:
     """`Physics` by MJX."""
 
-    def __init__(self, config: Config, impl: str, profile: str):
+    def __init__(self, source: ModelSource, impl: str, profile: str):
         self.impl = impl
         if impl == "warp":
-            self.world = build(config, EXACT)
+            self.world = source.build()
             m = copy.copy(self.world.model)
             m.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_NATIVECCD)
         else:
-            self.world = build(config, FAST if profile == "fast" else EXACT, contact_sensors=False)
+            self.world = source.build(profile, contact_sensors=False)
             m = self.world.model
-            m.opt.iterations, m.opt.ls_iterations = SOLVER[config.agent]
+            m.opt.iterations, m.opt.ls_iterations = self.world.solver
         self.compiled = m
-        slices = [self.world.sensors[name] for name, _ in AGENTS[config.agent].observed]
-        self.columns = np.concatenate([np.arange(s.start, s.stop) for s in slices])
+        self.columns = self.world.observed
         agent = m.body("agent").id
-        touchable = {m.body(b.name).id: i for i, b in enumerate(self.world.touchable)}
+        touchable = {m.body(name).id: i for i, name in enumerate(self.world.touchable)}
         self.is_agent = np.array([m.body_rootid[b] == agent for b in m.geom_bodyid])
         self.touch_index = np.array([touchable.get(int(b), -1) for b in m.geom_bodyid])
 
@@ -163,6 +155,6 @@ def _broadcast(axis_size, is_batched, args):
 
 
 @functools.cache
-def make(config: Config, impl: str, profile: str) -> Mjx:
-    """The simulator of `config`; one for each configuration."""
-    return Mjx(config, impl, profile)
+def make(source: ModelSource, impl: str, profile: str) -> Mjx:
+    """The simulator of a world; one for each source."""
+    return Mjx(source, impl, profile)

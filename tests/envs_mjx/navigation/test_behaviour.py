@@ -57,7 +57,7 @@ def test_buttons_are_switched_off_for_ten_steps_after_a_reset():
     start, states = drive(env, np.zeros((12, 2)))
     seen = [float(jnp.abs(o[12:28]).max()) > 0 for o in (start.obs, *states.obs)]
     assert seen == [False] * 10 + [True] * 3  # the observation returned by step 10 shows them again
-    timers = [int(t) for t in (start.data.timer, *states.data.timer)]
+    timers = [int(t) for t in (start.data.objects["buttons"].timer, *states.data.objects["buttons"].timer)]
     assert timers == [10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0, 0]
 
 
@@ -66,20 +66,24 @@ def test_touching_the_goal_button_pays_and_touching_another_costs():
     start = env.reset(jax.random.key(0))
     step = jax.jit(env.step)
     for offset, pays, costs in ((0, True, False), (1, False, True)):
-        button = (int(start.data.goal_button) + offset) % 4
+        buttons = start.data.objects["buttons"]
+        button = (int(buttons.goal) + offset) % 4
         xy = start.data.layout[1 + button]
-        data = start.data.replace(qpos=start.data.qpos.at[:2].set(xy + jnp.array([0.15, 0.0])), timer=jnp.int32(0))
+        data = start.data.replace(
+            qpos=start.data.qpos.at[:2].set(xy + jnp.array([0.15, 0.0])),
+            objects={"buttons": buttons.replace(timer=jnp.int32(0))},
+        )
         after = step(start.replace(data=data), jnp.zeros(2))
         assert bool(after.metrics["goal_met"]) is pays
         assert (float(after.cost[env.spec.cost_names.index("cost_buttons")]) > 0) is costs
         if pays:
-            assert int(after.data.timer) == 10
+            assert int(after.data.objects["buttons"].timer) == 10
 
 
 def test_gremlins_hover_at_twice_their_size_and_lag_by_three_centimetres():
     env = envs_mjx.make("SafetyPointButton1-v0")
     start, states = drive(env, np.zeros((150, 2)))
-    home = start.data.layout[env.index("gremlins")]
+    home = start.data.layout[env.world.index("gremlins")]
     data = jax.tree.map(lambda x: x[-1], states.data)
     view = env.view(data)
     t = 150 * 10 * 0.002
@@ -92,9 +96,9 @@ def test_gremlins_hover_at_twice_their_size_and_lag_by_three_centimetres():
 def test_a_hazard_costs_within_its_radius(distance, cost):
     env = envs_mjx.make("SafetyPointGoal1-v0")
     start = env.reset(jax.random.key(0))
-    hazard = start.data.layout[env.index("hazards")]
+    hazard = start.data.layout[env.world.index("hazards")]
     qpos = start.data.qpos.at[:2].set(hazard + jnp.array([distance, 0.0]))
-    far = start.data.layout.at[env.index("hazards") + 1 :].add(50.0)
+    far = start.data.layout.at[env.world.index("hazards") + 1 :].add(50.0)
     after = jax.jit(env.step)(start.replace(data=start.data.replace(qpos=qpos, layout=far)), jnp.zeros(2))
     assert float(after.cost[0]) == cost
 
@@ -119,7 +123,7 @@ def test_walls_cost_beyond_them(env_id, position, cost):
 def test_costs_are_indicators_and_so_is_their_sum():
     env = envs_mjx.make("SafetyPointGoal2-v0")
     start = env.reset(jax.random.key(0))
-    hazard, vase = env.index("hazards"), 3
+    hazard, vase = env.world.index("hazards"), 3
     xy = start.data.layout[hazard]
     qpos = start.data.qpos.at[:2].set(xy).at[vase : vase + 2].set(xy + 0.12)
     after = jax.jit(env.step)(start.replace(data=start.data.replace(qpos=qpos)), jnp.zeros(2))
@@ -151,7 +155,7 @@ def test_goals_move_only_after_a_success_and_never_onto_something():
     start = env.reset(jax.random.key(0))
     step = jax.jit(env.step)
     rested = step(start, jnp.zeros(2))
-    goal = env.index("goal")
+    goal = env.world.index("goal")
     np.testing.assert_array_equal(rested.data.layout[goal], start.data.layout[goal])
     data = start.data.replace(qpos=start.data.qpos.at[:2].set(start.data.layout[goal]))
     reached = jax.jit(jax.vmap(lambda k: env.step(start.replace(data=data.replace(key=k)), jnp.zeros(2))))(

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from envs_mjx.navigation import layout
-from envs_mjx.registry import REGISTRY
+from envs_mjx.navigation.levels import configs
 
 RESETS = 10_000
 IDS = (
@@ -24,7 +24,7 @@ IDS = (
 
 @functools.cache
 def drawn(env_id: str) -> tuple[np.ndarray, np.ndarray]:
-    config = REGISTRY[env_id]
+    config = configs()[env_id]
 
     def one(key):
         first, second = jax.random.split(key)
@@ -41,7 +41,7 @@ def drawn(env_id: str) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("env_id", IDS)
 def test_every_layout_keeps_the_rules(env_id):
-    config, p = REGISTRY[env_id], layout.plan(REGISTRY[env_id])
+    config, p = configs()[env_id], layout.plan(configs()[env_id])
     placed, feasible = drawn(env_id)
     assert feasible.all()
     d = np.linalg.norm(placed[:, :, None] - placed[:, None], axis=-1)
@@ -56,7 +56,7 @@ def test_every_layout_keeps_the_rules(env_id):
 
 def _reference_sampler(env_id: str, count: int) -> np.ndarray:
     """The reference's law, written down again with plain loops and another generator."""
-    p = layout.plan(REGISTRY[env_id])
+    p = layout.plan(configs()[env_id])
     rng = np.random.default_rng(11)
     layouts = []
     while len(layouts) < count:
@@ -72,7 +72,7 @@ def _reference_sampler(env_id: str, count: int) -> np.ndarray:
         if len(placed) < len(p.names):
             continue
         goal = p.start["goal"]
-        while REGISTRY[env_id].task != "Button":  # there the goal moves onto a button
+        while configs()[env_id].task != "Button":  # there the goal moves onto a button
             xy = p.low[goal, 0] + rng.random(2) * p.extent[goal, 0]
             if all(np.linalg.norm(xy - q) >= p.keepout[goal] + p.keepout[j] for j, q in enumerate(placed) if j != goal):
                 placed[goal] = xy
@@ -96,7 +96,7 @@ def _features(placed: np.ndarray, goal: int) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("env_id", ["SafetyPointGoal1-v0", "SafetyCarPush2-v0", "SafetyPointButton2-v0"])
 def test_layouts_follow_the_sequential_law(env_id):
-    goal = layout.plan(REGISTRY[env_id]).start["goal"]
+    goal = layout.plan(configs()[env_id]).start["goal"]
     ours, theirs = (
         _features(drawn(env_id)[0], goal),
         _features(_reference_sampler(env_id, 100 if "Button" in env_id else 2000), goal),
@@ -108,7 +108,7 @@ def test_layouts_follow_the_sequential_law(env_id):
 
 @pytest.mark.parametrize("env_id", IDS)
 def test_recorded_layouts_are_draws_from_our_law(env_id, golden_files):
-    config, p = REGISTRY[env_id], layout.plan(REGISTRY[env_id])
+    config, p = configs()[env_id], layout.plan(configs()[env_id])
     if config.task == "Circle":
         pytest.skip("fixed things only")
     family = env_id.removeprefix("SafetyPoint").removeprefix("SafetyCar")
@@ -133,7 +133,7 @@ def test_recorded_layouts_are_draws_from_our_law(env_id, golden_files):
 
 def test_layouts_without_keepouts_are_told_apart():
     """The law's test can fail: points drawn without regard for each other have another distribution."""
-    goal = layout.plan(REGISTRY["SafetyPointGoal1-v0"]).start["goal"]
+    goal = layout.plan(configs()["SafetyPointGoal1-v0"]).start["goal"]
     placed = np.random.default_rng(0).uniform(-1.1, 1.1, (2000, 11, 2))
     ours = _features(drawn("SafetyPointGoal1-v0")[0], goal)
     assert stats.ks_2samp(ours["agent to goal"], _features(placed, goal)["agent to goal"]).pvalue < 1e-3

@@ -9,9 +9,10 @@ import numpy as np
 from mujoco import mjx
 from mujoco.mjx._src import collision_driver, solver
 
+from envs_mjx.navigation.levels import configs
+from envs_mjx.navigation.world import World
 from envs_mjx.physics.mjx import solver as faithful
 from envs_mjx.physics.mjx.mjx_backend import make
-from envs_mjx.registry import REGISTRY
 
 PUSHED = "push_box"
 
@@ -41,7 +42,7 @@ def _steps_of_a_push_in_c(model):
 
 def test_a_pushed_box_moves_as_in_mujoco_c_in_float32():
     """Without the finishing steps of the solver the largest error is ten times as large."""
-    physics = make(REGISTRY["SafetyPointPush1-v0"], "jax", "exact")
+    physics = make(World(configs()["SafetyPointPush1-v0"]), "jax", "exact")
     states, after = _steps_of_a_push_in_c(physics.compiled)
     assert len(after) > 100
     upright = jnp.tile(jnp.array([1.0, 0.0, 0.0, 0.0]), (physics.compiled.nmocap, 1))

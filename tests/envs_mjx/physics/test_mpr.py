@@ -6,11 +6,12 @@ import mujoco
 import numpy as np
 import pytest
 
-from envs_mjx.mjcf import build
+from envs_mjx.navigation.levels import configs
+from envs_mjx.navigation.mjcf import build
+from envs_mjx.navigation.world import World
 from envs_mjx.physics.mjx.collision import mpr
 from envs_mjx.physics.mjx.collision.floor import plane_cylinder
 from envs_mjx.physics.mjx.mjx_backend import make
-from envs_mjx.registry import REGISTRY
 from tests.support.collision_pairs import collide, turn, two_bodies
 
 WHEEL, PILLAR, BALL = (0.05, 0.025, 0.0), (0.2, 0.5, 0.0), (0.05, 0.0, 0.0)
@@ -149,7 +150,7 @@ def test_shapes_that_share_their_centre_do_not_break_the_search():
 
 
 def test_the_exact_profile_has_the_shapes_of_mujoco_c():
-    config = REGISTRY["SafetyCarPush1-v0"]
-    exact, reference = make(config, "jax", "exact").compiled, build(config).model
+    config = configs()["SafetyCarPush1-v0"]
+    exact, reference = make(World(config), "jax", "exact").compiled, build(config).model
     for name in ("geom_type", "geom_size", "geom_contype", "geom_conaffinity"):
         np.testing.assert_array_equal(getattr(exact, name), getattr(reference, name))

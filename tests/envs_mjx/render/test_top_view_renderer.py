@@ -1,4 +1,4 @@
-"""What the top view shows is where it should be."""
+"""The top view: positions, colours, order and captions."""
 
 from __future__ import annotations
 
@@ -87,3 +87,16 @@ def test_a_gif_keeps_its_frames_and_the_red_of_a_later_one():
     assert np.allclose(np.asarray(film.convert("RGB"))[60, 1], ALARM, atol=12)
     with pytest.raises(ValueError, match="at least one frame"):
         save_gif([], buffer, 0.1)
+
+
+def test_a_higher_layer_covers_a_lower_one():
+    view = camera(EXTENTS, 200)
+    upper = item("anything", (0, 0), (1, 0, 0, 1)) | {"layer": 5}
+    lower = item("anything", (0, 0), (0, 0, 1, 1)) | {"layer": 1}
+    for scene in ([upper, lower], [lower, upper]):
+        assert np.allclose(colour_at(draw_frame(scene, view, QUIET), view, (0, 0)), (255, 0, 0), atol=3)
+
+
+def test_an_incomplete_item_is_refused():
+    with pytest.raises(ValueError, match="an item of a scene needs kind, position, size, rgba, got"):
+        draw_frame([{"kind": "goal", "position": (0, 0)}], camera(EXTENTS, 100), QUIET)
