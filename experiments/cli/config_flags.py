@@ -1,149 +1,123 @@
-"""The hyper-parameters of an algorithm as options of `jsafe train ALGO`."""
+"""Hyper-parameters as flags: the fields of a config class become the flags of a command.
+
+A flag that is left out is None, so a preset can decide. `ConfigFlags.given` returns the others.
+"""
 
 from __future__ import annotations
 
-import argparse
-import difflib
-from collections.abc import Callable, Sequence
-from typing import Any
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
+from typing import Annotated, Any, TypeVar
 
-import algorithms
-from experiments.cli.argument_types import integer
-from experiments.cli.result import CommandError, unknown, value_text
+from cyclopts import Group, Parameter
 
+from experiments.cli.argument_types import integer, number, numbers, parameter, sizes
+from experiments.cli.format import value_text
 
-def resolve(name: str) -> str:
-    """The registered name of an algorithm, which may be given by another library's name.
-
-    Raises:
-        CommandError: unknown, with the nearest known name.
-    """
-    try:
-        return algorithms.resolve(name)
-    except ValueError:
-        aliases = [alias for known in algorithms.names() for alias in algorithms.describe(known)["aliases"]]
-        raise unknown("algorithm", name, [*algorithms.names(), *aliases]) from None
+T = TypeVar("T")
 
 
-def parse_train(
-    argv: Sequence[str],
-    algorithm: str,
-    parser_class: type[argparse.ArgumentParser],
-    add_arguments: Callable[[argparse.ArgumentParser], None],
-) -> argparse.Namespace:
-    """Read the words after `jsafe train`, the hyper-parameters of the algorithm among them.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConfigFlags:
+    """Hyper-parameters from a command line; the decorator `config_flags` adds the fields."""
+
+    def given(self) -> dict[str, Any]:
+        """Return the hyper-parameters that were given, by name."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def config(self, cls: type[T], defaults: Mapping[str, Any] | None = None) -> T:
+        """Return the config of a class: its own defaults, then `defaults`, then what was given."""
+        names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        chosen = {**(defaults or {}), **self.given()}
+        return cls(**{name: value for name, value in chosen.items() if name in names})
+
+
+def config_flags(
+    *configs: type,
+    presets: Mapping[str, Mapping[str, Any]] | None = None,
+    default_preset: str = "",
+    hidden: Collection[str] = (),
+    title: str = "Hyper-parameters",
+    about: str = "",
+) -> Callable[[type[T]], type[T]]:
+    """Return a decorator that adds the fields of config classes to a subclass of `ConfigFlags`.
 
     Args:
-        argv: the words.
-        algorithm: the first of them that is not an option.
-        parser_class: of the parser to build.
-        add_arguments: adds what `jsafe train` takes for every algorithm.
+        configs: config classes; each field becomes a flag `--field-name`.
+        presets: named values in place of the defaults of the classes, shown by the help.
+        default_preset: the preset whose values are the defaults; the first one if empty.
+        hidden: fields without a flag.
+        title: heading in the help.
+        about: sentence below the heading.
 
-    Returns:
-        The options; `hyper` holds those hyper-parameters that were given, by name.
+    Example:
+        `@config_flags(TrainingConfig, presets={"": {"epochs": 3}})` above `class SftTraining(ConfigFlags)`.
     """
-    name = resolve(algorithm)
-    facts = algorithms.describe(name)
-    parser = parser_class(
-        prog=f"jsafe train {algorithm}",
-        usage=f"jsafe train {algorithm} ENV [options]",
-        description=f"{facts['summary']} {facts['paper']}.",
-        allow_abbrev=False,
-    )
-    add_arguments(parser)
-    taken = {action.dest for action in parser._actions}
-    group = parser.add_argument_group(
-        "hyper-parameters", f"Defaults are those of the preset {facts['default_preset']!r}; --preset chooses another."
-    )
-    names = [option["name"] for option in facts["options"] if option["name"] not in taken]
-    for option in facts["options"]:
-        if option["name"] in names:
-            add_option(group, option, facts)
-    args, extra = parser.parse_known_args(argv)
-    if extra:
-        parser.error(complaint(extra, parser, name))
-    args.hyper = {key: getattr(args, key) for key in names if hasattr(args, key)}
-    args.algorithm, args.command = name, "train"
-    return args
+    presets = presets or {"": {}}
+    first = default_preset or next(iter(presets))
+
+    def decorate(cls: type[T]) -> type[T]:
+        annotations: dict[str, Any] = {}
+        for config in configs:
+            for option in _describe(config):
+                if option["name"] not in hidden and option["name"] not in annotations:
+                    annotations[option["name"]] = _annotation(option, presets, first)
+                    setattr(cls, option["name"], None)
+        cls.__annotations__ = annotations
+        cls = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+        return Parameter(name="*", group=Group(title, help=about, sort_key=70))(cls)
+
+    return decorate
 
 
-def preset_of(name: str, preset: str | None) -> str:
-    """The preset to use, checked.
+def _describe(config: type) -> list[dict[str, Any]]:
+    from jsafe.config import describe
 
-    Raises:
-        CommandError: the algorithm has no such preset.
-    """
-    facts = algorithms.describe(name)
-    if preset is None:
-        return facts["default_preset"]
-    if preset not in facts["presets"]:
-        raise unknown(f"preset of {name}", preset, facts["presets"])
-    return preset
+    return describe(config)
 
 
-def add_option(group: Any, option: dict[str, Any], facts: dict[str, Any]) -> None:
-    """Add a hyper-parameter, as `jsafe.config.describe` gives it, with the value each preset has for it."""
-    default_preset = facts["presets"][facts["default_preset"]]
-    default = default_preset.get(option["name"], option["default"])
-    said = [f"default {value_text(default)}"]
-    said += [
-        f"{preset}: {value_text(values[option['name']])}"
-        for preset, values in facts["presets"].items()
-        if preset != facts["default_preset"] and values.get(option["name"], default) != default
-    ]
-    keywords: dict[str, Any] = {
-        "dest": option["name"],
-        "default": argparse.SUPPRESS,
-        "help": f"{option['help']} ({'; '.join(said)})".replace("%", "%%"),
-    }
+def _annotation(option: dict[str, Any], presets: Mapping[str, Mapping[str, Any]], first: str) -> Any:
+    """Return the annotated type of a flag."""
+    help = f"{_sentence(option['help'])} ({_values(option, presets, first)})"
     if option["type"] == "bool":
-        keywords["action"] = argparse.BooleanOptionalAction
-    elif option["choices"]:
-        keywords |= {"choices": option["choices"], "metavar": "NAME"}
-        keywords["help"] += f"; one of {', '.join(option['choices'])}"
-    else:
-        keywords |= {"type": _READERS[option["type"]], "metavar": _METAVARS[option["type"]]}
-    group.add_argument(f"--{option['name'].replace('_', '-')}", **keywords)
+        return Annotated[bool | None, Parameter(help=help, show_default=False)]
+    if option["choices"]:
+        return Annotated[str | None, Parameter(help=help, choices=tuple(option["choices"]), metavar="NAME")]
+    kind, read, metavar = _READERS[option["type"]]
+    return Annotated[kind | None, parameter(read, metavar, help=help)]
 
 
-def complaint(extra: Sequence[str], parser: argparse.ArgumentParser, name: str) -> str:
-    """What to say of words that a parser does not know, with the nearest option."""
-    options = [flag for action in parser._actions for flag in action.option_strings]
-    for word in extra:
-        if word.startswith("--"):
-            flag = word.partition("=")[0]
-            near = difflib.get_close_matches(flag, options, n=1)
-            return f"{name} has no option {flag}" + (f"; did you mean {near[0]}?" if near else "")
-    return f"unexpected {' '.join(extra)}"
+_READERS: dict[str, tuple[Any, Callable[[str], Any], str]] = {
+    "int": (int, integer, "N"),
+    "float": (float, number, "X"),
+    "str": (str, str, "NAME"),
+    "tuple": (tuple[int, ...], sizes, "N,N"),
+    "numbers": (float | tuple[float, ...], numbers, "X[,X]"),
+}
 
 
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}") from None
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].rstrip(".")
 
 
-def _numbers(text: str) -> float | tuple[float, ...]:
-    parts = [_number(part) for part in text.split(",")]
-    return parts[0] if len(parts) == 1 else tuple(parts)
+def _values(option: dict[str, Any], presets: Mapping[str, Mapping[str, Any]], first: str) -> str:
+    """Return the default, the values of presets that differ, and the range."""
+    name = option["name"]
+    default = presets[first].get(name, option["default"])
+    texts = [f"default {value_text(default)}"]
+    texts += [
+        f"{preset}: {value_text(values[name])}"
+        for preset, values in presets.items()
+        if preset != first and values.get(name, default) != default
+    ]
+    return "; ".join([*texts, *filter(None, [range_text(option)])])
 
 
-def _sizes(text: str) -> tuple[int, ...]:
-    return tuple(integer(part) for part in text.replace("x", ",").split(",") if part)
-
-
-_READERS = {"int": integer, "float": _number, "str": str, "tuple": _sizes, "numbers": _numbers}
-_METAVARS = {"int": "N", "float": "X", "str": "NAME", "tuple": "N,N", "numbers": "X[,X]"}
-
-
-def complete(args: argparse.Namespace) -> None:
-    """Check that a new run is described completely.
-
-    Raises:
-        CommandError: without an algorithm or an environment.
-    """
-    if args.algorithm is None:
-        raise CommandError("say what to train: jsafe train ALGO ENV, or jsafe train --resume DIR")
-    if args.env is None:
-        raise CommandError(f"say on which environment: jsafe train {args.algorithm} ENV (see jsafe envs)")
+def range_text(option: Mapping[str, Any]) -> str:
+    """Return the allowed range of an option, for example `>= 0, <= 1`; empty where there is none."""
+    low, high, above = option["low"], option["high"], option["above"]
+    bounds = [f">= {value_text(low)}"] if low is not None else []
+    bounds += [f"> {value_text(above)}"] if above is not None else []
+    bounds += [f"<= {value_text(high)}"] if high is not None else []
+    return ", ".join(bounds)

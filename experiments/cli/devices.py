@@ -8,18 +8,26 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.cli.result import CommandError, unknown
+from experiments.cli.errors import CommandError, unknown
+from experiments.cli.shared_flags import Machine, Processes
 
 
 def prepare(args: argparse.Namespace) -> None:
-    """`configure`, as the options of a command say; on a CPU there are as many virtual devices as a mesh wants.
+    """Call `configure_machine` with the settings of a namespace."""
+    machine = Machine(platform=args.platform, devices=args.devices)
+    names = ("mesh", "coordinator", "processes", "process")
+    configure_machine(machine, Processes(**{name: getattr(args, name, None) for name in names}))
+
+
+def configure_machine(machine: Machine, processes: Processes | None = None) -> None:
+    """Call `configure`; on a CPU there are as many virtual devices as the mesh needs.
 
     Raises:
-        CommandError: options of several processes without a coordinator, or a mesh that they cannot share evenly.
+        CommandError: several processes without a coordinator, or a mesh that they cannot share evenly.
     """
-    coordinator, mesh, devices = getattr(args, "coordinator", None), getattr(args, "mesh", None), args.devices
-    number, which = getattr(args, "processes", None), getattr(args, "process", None)
-    if coordinator is None and (number is not None or which is not None):
+    shared, devices = processes or Processes(), machine.devices
+    mesh, coordinator, number = shared.mesh, shared.coordinator, shared.processes
+    if coordinator is None and (number is not None or shared.process is not None):
         raise CommandError("several processes need --coordinator HOST:PORT")
     if coordinator is not None and mesh is None:
         raise CommandError("several processes need --mesh over the devices of all of them, for example --mesh fsdp=8")
@@ -30,7 +38,7 @@ def prepare(args: argparse.Namespace) -> None:
         if wanted % (number or 1):
             raise CommandError(f"--mesh {mesh} has {wanted} devices, which {number} processes cannot share evenly")
         devices = wanted // (number or 1)
-    configure(args.platform, devices, *((coordinator, number, which) if coordinator else ()))
+    configure(machine.platform, devices, *((coordinator, number, shared.process) if coordinator else ()))
 
 
 @functools.cache

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from experiments.cli.argument_types import positive
-from experiments.cli.config_flags import add_option, complaint
+from experiments.cli.argument_types import integer, number, numbers, positive, sizes
+from experiments.cli.format import value_text
 from jsafe.config import Hyper, describe
 
 
@@ -146,3 +147,43 @@ def hyper_of(cls: type[Hyper], command: Command, given: Mapping[str, Any], prese
     names = {option["name"] for option in describe(cls)}
     chosen = {name: tuple(value) if isinstance(value, list) else value for name, value in {**defaults, **given}.items()}
     return cls(**{name: value for name, value in chosen.items() if name in names})
+
+
+def add_option(group: Any, option: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Add a hyper-parameter, as `jsafe.config.describe` gives it, with the value each preset has for it."""
+    default_preset = facts["presets"][facts["default_preset"]]
+    default = default_preset.get(option["name"], option["default"])
+    said = [f"default {value_text(default)}"]
+    said += [
+        f"{preset}: {value_text(values[option['name']])}"
+        for preset, values in facts["presets"].items()
+        if preset != facts["default_preset"] and values.get(option["name"], default) != default
+    ]
+    keywords: dict[str, Any] = {
+        "dest": option["name"],
+        "default": argparse.SUPPRESS,
+        "help": f"{option['help']} ({'; '.join(said)})".replace("%", "%%"),
+    }
+    if option["type"] == "bool":
+        keywords["action"] = argparse.BooleanOptionalAction
+    elif option["choices"]:
+        keywords |= {"choices": option["choices"], "metavar": "NAME"}
+        keywords["help"] += f"; one of {', '.join(option['choices'])}"
+    else:
+        keywords |= {"type": _READERS[option["type"]], "metavar": _METAVARS[option["type"]]}
+    group.add_argument(f"--{option['name'].replace('_', '-')}", **keywords)
+
+
+def complaint(extra: Sequence[str], parser: argparse.ArgumentParser, name: str) -> str:
+    """What to say of words that a parser does not know, with the nearest option."""
+    options = [flag for action in parser._actions for flag in action.option_strings]
+    for word in extra:
+        if word.startswith("--"):
+            flag = word.partition("=")[0]
+            near = difflib.get_close_matches(flag, options, n=1)
+            return f"{name} has no option {flag}" + (f"; did you mean {near[0]}?" if near else "")
+    return f"unexpected {' '.join(extra)}"
+
+
+_READERS = {"int": integer, "float": number, "str": str, "tuple": sizes, "numbers": numbers}
+_METAVARS = {"int": "N", "float": "X", "str": "NAME", "tuple": "N,N", "numbers": "X[,X]"}

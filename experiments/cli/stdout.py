@@ -1,4 +1,4 @@
-"""Where the output of libraries goes while a command works."""
+"""Standard output and standard error while a command runs: stdout holds the result and nothing else."""
 
 from __future__ import annotations
 
@@ -8,26 +8,29 @@ import os
 import sys
 from collections.abc import Iterator
 
-from experiments.cli.result import note
+
+def note(message: str) -> None:
+    """Print a message for people on stderr."""
+    print(message, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def output_of_libraries_on_stderr() -> Iterator[None]:
-    """While entered, what is printed below Python goes to stderr: gloo says there to whom it is connected."""
+    """Redirect stdout to stderr below Python; gloo prints its connections there."""
     sys.stdout.flush()
-    kept = os.dup(1)
+    saved = os.dup(1)
     os.dup2(2, 1)
     try:
         yield
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(saved, 1)
+        os.close(saved)
 
 
 class StrayOutput(io.TextIOBase):
-    """Where libraries print while a command works: stderr, so that stdout holds the result and nothing else.
+    """Text stream that passes the output of libraries on to stderr.
 
-    MuJoCo prints that the optional Warp is not installed whenever it is imported; that is left out.
+    MuJoCo prints at every import that the optional Warp is not installed; those lines are dropped.
     """
 
     def __init__(self) -> None:

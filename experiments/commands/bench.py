@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import algorithms
 from experiments.benchmarks import algorithm_speed
-from experiments.cli.devices import make_env, prepare
-from experiments.cli.result import Outcome, note, to_json, writable_folder
+from experiments.cli.argument_types import Count, Folder, Switch
+from experiments.cli.devices import configure, make_env
+from experiments.cli.format import to_json
+from experiments.cli.request import flags
+from experiments.cli.result import Result, writable_folder
+from experiments.cli.shared_flags import Machine, Output
+from experiments.cli.stdout import note
 from experiments.commands.throughput import CLOCK, FLOOR, bare_loop, machine_line, measure, quiet_measure
 from jsafe import population, runtime
 
@@ -37,28 +42,47 @@ QUICK_CASES = (("SafetyPointGoal1-v0", "mujoco", (16,)),)
 TRAINING_ENV, TRAINING_ALGORITHM, TRAINING_PRESET = "SafetyPointGoal1-v0", "ppo_lag", "omnisafe"
 
 
-def bench(args: argparse.Namespace) -> Outcome:
+@flags
+class BenchRequest:
+    """Settings of `jsafe bench`.
+
+    Attributes:
+        out: Folder for bench.json and bench.md.
+        quick: Fewer environments and shorter pieces.
+        seeds: Number of seeds in the training measurement.
+        only: One part of the benchmark (default: all).
+    """
+
+    out: Folder = Path("runs/bench")
+    quick: Switch = False
+    seeds: Count = 4
+    only: Literal["throughput", "training", "algorithms"] | None = None
+    machine: Machine = Machine()
+    output: Output = Output()
+
+
+def run(request: BenchRequest) -> Result:
     """Run `jsafe bench`: write `bench.json` and `bench.md` and print the table."""
-    prepare(args)
-    folder = writable_folder(args.out)
+    configure(request.machine.platform, request.machine.devices)
+    folder = writable_folder(request.out)
     data: dict[str, Any] = {
         "hardware": runtime.describe_hardware(),
         "versions": runtime.versions(),
         "clock": CLOCK,
         "floor": FLOOR,
     }
-    if args.only in (None, "throughput"):
-        data["throughput"], data["failed"] = measure_throughput(args.quick)
-    if args.only in (None, "training"):
-        data["training"] = measure_training(args.seeds, args.quick)
-    if args.only in (None, "algorithms"):
-        data["algorithms"] = algorithm_speed.measure_algorithms(["cpo"] if args.quick else None, args.quick)
-        data["seeds"] = algorithm_speed.measure_seeds(args.quick)
+    if request.only in (None, "throughput"):
+        data["throughput"], data["failed"] = measure_throughput(request.quick)
+    if request.only in (None, "training"):
+        data["training"] = measure_training(request.seeds, request.quick)
+    if request.only in (None, "algorithms"):
+        data["algorithms"] = algorithm_speed.measure_algorithms(["cpo"] if request.quick else None, request.quick)
+        data["seeds"] = algorithm_speed.measure_seeds(request.quick)
     text = markdown(data)
     (folder / "bench.json").write_text(to_json(data))
     (folder / "bench.md").write_text(text)
     written = f"{text}\nwritten to {folder / 'bench.json'} and {folder / 'bench.md'}"
-    return Outcome(data, written, exit_code=1 if data.get("failed") else 0)
+    return Result(data, written, exit_code=1 if data.get("failed") else 0)
 
 
 def measure_throughput(quick: bool) -> tuple[list[dict[str, Any]], list[str]]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
+from pathlib import Path
 
-from experiments.cli.main import parse
-from experiments.cli.result import CommandError, Outcome, note
-from experiments.commands.eval import evaluate_run
-from experiments.commands.report import report
-from experiments.commands.train import train
-from experiments.report.run_reader import load_run
+from experiments.cli.app import run_command
+from experiments.cli.argument_types import Count, Folder, NotNegative
+from experiments.cli.errors import CommandError
+from experiments.cli.request import flags
+from experiments.cli.result import Result
+from experiments.cli.shared_flags import Machine, Output
+from experiments.cli.stdout import note
 
 ALGORITHM = "ppo_lag"
 
@@ -18,36 +19,56 @@ SETTINGS = (
     *("--total-steps", "1_200_000", "--num-envs", "10", "--steps-per-iteration", "10_000", "--passes", "10"),
     *("--multiplier-learning-rate", "0.08", "--no-learning-rate-decay"),
 )
-"""What differs from the published settings, which take ten million steps to meet the limit: smaller batches, fewer
+"""Differences from the published settings, which take ten million steps to meet the limit: smaller batches, fewer
 passes over each, and a multiplier that rises faster. The limit is met within a million steps, at a lower return."""
 
+MARK = ".jsafe-demo"
+"""File that marks the folder of a demonstration, which a later one may replace."""
 
-def demo(args: argparse.Namespace) -> Outcome:
+
+@flags
+class DemoRequest:
+    """Settings of `jsafe demo`.
+
+    Attributes:
+        run_dir: Folder of the run.
+        minutes: Minutes of training.
+        env: Environment to train on.
+        seeds: Number of seeds.
+    """
+
+    run_dir: Folder = Path("runs/demo")
+    minutes: NotNegative = 5.0
+    env: str = "SafetyPointGoal1-v0"
+    seeds: Count = 4
+    machine: Machine = Machine()
+    output: Output = Output()
+
+
+def run(request: DemoRequest) -> Result:
     """Run `jsafe demo`: train, evaluate and report; the report's path is the last line."""
-    folder = args.run_dir
+    folder = request.run_dir
     if (folder / "run.json").is_file():
-        if load_run(folder).facts.get("purpose") != "demo":
+        if not (folder / MARK).is_file():
             raise CommandError(f"{folder} holds another run; choose another folder with --run-dir")
         shutil.rmtree(folder)
-    words = ["train", ALGORITHM, args.env, "--seeds", str(args.seeds), "--minutes", f"{args.minutes:g}", *SETTINGS]
-    words += ["--run-dir", str(folder)]
-    trained = train(_with(args, words, extra={"purpose": "demo"}))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARK).touch()
+    shared = _shared_words(request)
+    words = ["train", ALGORITHM, request.env, "--seeds", str(request.seeds), "--minutes", f"{request.minutes:g}"]
+    trained = run_command([*words, *SETTINGS, "--run-dir", str(folder), *shared])
     note(trained.text)
     if trained.exit_code:
         return trained
     note("evaluating 20 episodes of each seed, mean and sampled actions ...")
-    evaluated = evaluate_run(folder, 20, platform=args.platform, devices=args.devices)
-    written = report(_with(args, ["report", str(folder)]))
-    data = {"training": trained.data, "evaluation": evaluated, "report": written.data["report"]}
-    return Outcome(data, written.text)
+    evaluated = run_command(["eval", str(folder), "--episodes", "20", *shared])
+    written = run_command(["report", str(folder), *shared])
+    data = {"training": trained.data, "evaluation": evaluated.data, "report": written.data["report"]}
+    return Result(data, written.text)
 
 
-def _with(args: argparse.Namespace, words: list[str], **more: object) -> argparse.Namespace:
-    """The options of another command, on the same machine settings."""
-    options = parse(words)
-    options.words = words
-    for name in ("platform", "devices", "debug", "json"):
-        setattr(options, name, getattr(args, name))
-    for name, value in more.items():
-        setattr(options, name, value)
-    return options
+def _shared_words(request: DemoRequest) -> list[str]:
+    """Return the flags that every step of the demonstration takes."""
+    words = ["--platform", request.machine.platform] if request.machine.platform else []
+    words += ["--devices", str(request.machine.devices)] if request.machine.devices else []
+    return [*words, *(["--json"] if request.output.json else []), *(["--debug"] if request.output.debug else [])]

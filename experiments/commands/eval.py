@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.cli.result import Outcome, note, seconds_text, table, to_json
+from experiments.cli.argument_types import Count, Folder, Whole
+from experiments.cli.format import seconds_text, table, to_json
+from experiments.cli.request import flags, positional
+from experiments.cli.result import Result
+from experiments.cli.shared_flags import Machine, Output, Physics
+from experiments.cli.stdout import note
 from experiments.report.policies import Policies, env_of, load_policies, prepare_for
 from experiments.report.run_reader import load_run
 from experiments.report.svg_charts import mean_and_interval
@@ -42,20 +46,40 @@ class Episodes(NamedTuple):
     finite: np.ndarray
 
 
-def evaluate(args: argparse.Namespace) -> Outcome:
-    """Run `jsafe eval`; the result is also written to `DIR/eval.json`, where `jsafe report` finds it."""
+@flags
+class EvalRequest:
+    """Settings of `jsafe eval`.
+
+    Attributes:
+        run: Folder of a run.
+        episodes: Number of episodes of each seed.
+        seed: Root seed of the test episodes.
+        policy: Action of the policy: its mean, a sample, or a report on each.
+    """
+
+    run: Folder = positional()
+    episodes: Count = 100
+    seed: Whole = 0
+    policy: Literal["both", "deterministic", "stochastic"] = "both"
+    physics: Physics = Physics()
+    machine: Machine = Machine()
+    output: Output = Output()
+
+
+def run(request: EvalRequest) -> Result:
+    """Run `jsafe eval`; the result is also written to `RUN/eval.json`, where `jsafe report` finds it."""
     data = evaluate_run(
-        args.run,
-        args.episodes,
-        root=args.seed,
-        modes=("deterministic", "stochastic") if args.policy == "both" else (args.policy,),
-        physics=args.physics,
-        overrides=args.override,
-        platform=args.platform,
-        devices=args.devices,
-        progress=not args.json and sys.stderr.isatty(),
+        request.run,
+        request.episodes,
+        root=request.seed,
+        modes=("deterministic", "stochastic") if request.policy == "both" else (request.policy,),
+        physics=request.physics.physics,
+        overrides=request.physics.override,
+        platform=request.machine.platform,
+        devices=request.machine.devices,
+        progress=not request.output.json and sys.stderr.isatty(),
     )
-    return Outcome(data, describe(data))
+    return Result(data, describe(data))
 
 
 def evaluate_run(

@@ -11,16 +11,21 @@ optimal one and every cost within 5 % of its limit.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.cli.config_flags import resolve
-from experiments.cli.devices import prepare
-from experiments.cli.result import CommandError, Outcome, note, seconds_text, unknown
+from experiments.cli.algorithm_names import resolve
+from experiments.cli.argument_types import Count, File, Whole
+from experiments.cli.devices import configure
+from experiments.cli.errors import CommandError, unknown
+from experiments.cli.format import seconds_text
+from experiments.cli.request import flags, positional
+from experiments.cli.result import Result
+from experiments.cli.shared_flags import Machine, Output
+from experiments.cli.stdout import note
 
 SEEDS = 5
 NEAR = 0.05
@@ -95,33 +100,54 @@ violates a limit by chance, and pays for it.
 """
 
 
-def optimum(args: argparse.Namespace) -> Outcome:
+@flags
+class OptimumRequest:
+    """Settings of `jsafe optimum`.
+
+    Attributes:
+        names: Algorithms to measure (default: all).
+        case: Problem to measure on; may be repeated (default: all).
+        iterations: Training iterations.
+        seed: Root seed.
+        out: File for the table, as Markdown.
+    """
+
+    names: tuple[str, ...] = positional(default=())
+    case: tuple[str, ...] = ()
+    iterations: Count = 400
+    seed: Whole = 0
+    out: File | None = None
+    machine: Machine = Machine()
+    output: Output = Output()
+
+
+def run(request: OptimumRequest) -> Result:
     """Run `jsafe optimum [NAME ...]`."""
-    prepare(args)
+    configure(request.machine.platform, request.machine.devices)
     import algorithms
     from envs_mjx import analytic
 
-    names = [resolve(name) for name in args.names] or list(algorithms.names())
-    cases = args.case or list(analytic.CASES)
+    names = [resolve(name) for name in request.names] or list(algorithms.names())
+    cases = list(request.case) or list(analytic.CASES)
     for case in cases:
         if case not in analytic.CASES:
             raise unknown("case", case, list(analytic.CASES))
-    if args.iterations < 2:
+    if request.iterations < 2:
         raise CommandError("iterations must be at least 2: figures are means over the second half")
-    if args.out and not args.out.parent.is_dir():
-        raise CommandError(f"cannot write {args.out}: there is no folder {args.out.parent}")
+    if request.out and not request.out.parent.is_dir():
+        raise CommandError(f"cannot write {request.out}: there is no folder {request.out.parent}")
     rows: list[dict[str, Any]] = []
     for name in names:
         for case in cases:
-            rows.append(row := measure(name, case, args.iterations, args.seed))
+            rows.append(row := measure(name, case, request.iterations, request.seed))
             note(f"{name} on {case}: {row['verdict']}" + (f", {row['seconds']:.0f} s" if "seconds" in row else ""))
-            if args.out:
-                args.out.write_text(as_table(rows) + "\n")
+            if request.out:
+                request.out.write_text(as_table(rows) + "\n")
     counts = ", ".join(f"{sum(r['verdict'] == v for r in rows)} {v}" for v in ("holds", "misses", "not claimed"))
     took = seconds_text(sum(row.get("seconds", 0.0) for row in rows))
-    text = f"{as_table(rows)}\n\n{counts}; {SEEDS} seeds of {args.iterations} iterations each, {took}"
-    text += f"; written to {args.out}" if args.out else ""
-    return Outcome({"rows": rows, "seeds": SEEDS, "iterations": args.iterations, "settings": _plain(BASE)}, text)
+    text = f"{as_table(rows)}\n\n{counts}; {SEEDS} seeds of {request.iterations} iterations each, {took}"
+    text += f"; written to {request.out}" if request.out else ""
+    return Result({"rows": rows, "seeds": SEEDS, "iterations": request.iterations, "settings": _plain(BASE)}, text)
 
 
 def _case(name: str) -> tuple[Any, Sequence[float]]:

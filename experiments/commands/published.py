@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from cyclopts import Parameter
 
-from experiments.cli.result import CommandError, Outcome
+from experiments.cli.argument_types import File, Folders
+from experiments.cli.errors import CommandError
+from experiments.cli.request import flags, positional
+from experiments.cli.result import Result
+from experiments.cli.shared_flags import Output
 from experiments.report.run_reader import Run, load_run
 from experiments.report.svg_charts import mean_and_interval
 
@@ -21,16 +25,32 @@ SHARE = 0.05
 """Part of a run, its last, over which a figure of training is a mean."""
 
 
-def published(args: argparse.Namespace) -> Outcome:
+@flags
+class PublishedRequest:
+    """Settings of `jsafe published`.
+
+    Attributes:
+        runs: Folders of runs.
+        out: File for the table, as Markdown.
+        earlier: Rows of other runs, as printed by an earlier --json.
+    """
+
+    runs: Folders = positional()
+    out: File | None = None
+    earlier: Annotated[Path | None, Parameter(name="--with", metavar="FILE")] = None
+    output: Output = Output()
+
+
+def run(request: PublishedRequest) -> Result:
     """Run `jsafe published RUN ...`: a row for each run."""
     known = json.loads(FILE.read_text())
-    rows = [row_of(load_run(path), known["results"]) for path in args.runs]
-    if args.earlier:
-        rows = joined(_earlier(args.earlier), rows)
+    rows = [row_of(load_run(path), known["results"]) for path in request.runs]
+    if request.earlier:
+        rows = joined(_earlier(request.earlier), rows)
     text = as_table(rows, known["source"])
-    if args.out:
-        args.out.write_text(text + "\n")
-    return Outcome({"source": known["source"], "rows": rows}, text)
+    if request.out:
+        request.out.write_text(text + "\n")
+    return Result({"source": known["source"], "rows": rows}, text)
 
 
 def _earlier(path: Path) -> list[dict[str, Any]]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
 from envs_mjx.render import mujoco_renderer, top_view_renderer
-from experiments.cli.result import CommandError, Outcome, note
+from experiments.cli.argument_types import Count, File, Folder, Switch, Whole
+from experiments.cli.errors import CommandError
+from experiments.cli.request import flags, positional
+from experiments.cli.result import Result
+from experiments.cli.shared_flags import Machine, Output, Physics
+from experiments.cli.stdout import note
 from experiments.report.run_reader import Run, load_run
 from jsafe.constrained import combine
 
@@ -39,40 +43,69 @@ class Episode:
         return len(self.rewards)
 
 
-def render(args: argparse.Namespace) -> Outcome:
+@flags
+class RenderRequest:
+    """Settings of `jsafe render`.
+
+    Attributes:
+        run: Folder of a run.
+        seed: Trained seed whose policy acts.
+        episode_seed: Seed of the episode.
+        steps: Control steps to show (default: a whole episode).
+        out: FILE.gif or FILE.mp4 (default: RUN/episode.gif).
+        view: Renderer of MuJoCo or flat view from above (default: MuJoCo where a GL backend exists).
+        size: Width of the picture in pixels.
+        stochastic: Sampled actions in place of their mean.
+    """
+
+    run: Folder = positional()
+    seed: Whole = 0
+    episode_seed: Whole = 0
+    steps: Count | None = None
+    out: File | None = None
+    view: Literal["auto", "top", "mujoco"] = "auto"
+    size: Count = 480
+    stochastic: Switch = False
+    physics: Physics = Physics()
+    machine: Machine = Machine()
+    output: Output = Output()
+
+
+def run(request: RenderRequest) -> Result:
     """Run `jsafe render`."""
-    run = load_run(args.run)
-    target = args.out or run.path / "episode.gif"
+    run = load_run(request.run)
+    target = request.out or run.path / "episode.gif"
     if target.suffix not in (".gif", ".mp4"):
         raise CommandError(f"--out must end in .gif or .mp4, got {target}")
     backend = None
-    if args.view != "top":
+    if request.view != "top":
         backend = mujoco_renderer.choose_backend()
         if backend is None:
-            if args.view == "mujoco":
+            if request.view == "mujoco":
                 raise CommandError("MuJoCo finds no GL backend here (tried MUJOCO_GL=egl and osmesa); use --view top")
             note("no GL backend found, drawing the top view instead")
     facts = film(
         run,
-        seed=args.seed,
+        seed=request.seed,
         target=target,
-        pixels=args.size,
+        pixels=request.size,
         frames=300,
         view="mujoco" if backend else "top",
-        steps=args.steps,
-        episode_seed=args.episode_seed,
-        stochastic=args.stochastic,
-        physics=args.physics,
-        overrides=args.override,
-        platform=args.platform,
-        devices=args.devices,
+        steps=request.steps,
+        episode_seed=request.episode_seed,
+        stochastic=request.stochastic,
+        physics=request.physics.physics,
+        overrides=request.physics.override,
+        platform=request.machine.platform,
+        devices=request.machine.devices,
     )
     facts |= {"gl": backend}
     text = (
-        f"{target}: seed {args.seed}, {facts['steps']} steps, return {facts['return']:.2f}, cost {facts['cost']:.4g} "
+        f"{target}: seed {request.seed}, {facts['steps']} steps, "
+        f"return {facts['return']:.2f}, cost {facts['cost']:.4g} "
         f"({'MuJoCo renderer, ' + str(backend) if facts['view'] == 'mujoco' else 'top view'})"
     )
-    return Outcome(facts, text)
+    return Result(facts, text)
 
 
 def film(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import base64
 import datetime
 import io
@@ -16,37 +15,67 @@ from typing import Any
 
 import numpy as np
 
-from experiments.cli.result import CommandError, Outcome, note, seconds_text
+from experiments.cli.argument_types import Count, File, Folders
+from experiments.cli.errors import CommandError
+from experiments.cli.format import seconds_text
+from experiments.cli.request import flags, positional
+from experiments.cli.result import Result
+from experiments.cli.shared_flags import Machine, Output
+from experiments.cli.stdout import note
 from experiments.report import svg_charts
 from experiments.report.run_reader import Run, curves_csv, load_run
+from experiments.report.run_summary import interval_text, number_text, spread_text, summary, timing
 
 FILM_BYTES = 1_500_000
 """A film larger than this is made again with fewer pixels and frames, to keep the page easy to send."""
 
 
-def report(args: argparse.Namespace) -> Outcome:
-    """Run `jsafe report`: write the page and say where it is."""
-    runs = [load_run(path) for path in args.runs]
+@flags
+class ReportRequest:
+    """Settings of `jsafe report`.
+
+    Attributes:
+        runs: Folders of runs; several are compared.
+        out: File of the page (default: report.html in the first folder).
+        animation: Film of the policy.
+        episodes: Number of test episodes to evaluate each run over first.
+        curves: File for the curves of the first run, as comma-separated values.
+        every: Interval of iterations of --curves.
+    """
+
+    runs: Folders = positional()
+    out: File | None = None
+    animation: bool = True
+    episodes: Count | None = None
+    curves: File | None = None
+    every: Count = 1
+    machine: Machine = Machine()
+    output: Output = Output()
+
+
+def run(request: ReportRequest) -> Result:
+    """Run `jsafe report`: write the page."""
+    runs = [load_run(path) for path in request.runs]
     for run in runs:
         if not len(run.env_steps):
             raise CommandError(f"the run at {run.path} has no metrics yet; train it for at least one iteration")
-    target = args.out or runs[0].path / "report.html"
-    if args.episodes:
+    target = request.out or runs[0].path / "report.html"
+    if request.episodes:
         from experiments.commands.eval import evaluate_run
 
         for run in runs:
-            note(f"evaluating {run.path} over {args.episodes} episodes of each seed")
-            evaluate_run(run.path, args.episodes, devices=args.devices, platform=args.platform)
-    film = _film(runs[0], args) if args.animation else None
+            note(f"evaluating {run.path} over {request.episodes} episodes of each seed")
+            evaluate_run(run.path, request.episodes, devices=request.machine.devices, platform=request.machine.platform)
+    film = _film(runs[0], request) if request.animation else None
     _write(target, page(runs, film))
-    if args.curves:
-        _write(args.curves, curves_csv(runs[0], args.every))
+    if request.curves:
+        _write(request.curves, curves_csv(runs[0], request.every))
     data = {
         "report": str(Path(target).resolve()),
         "runs": [summary(run) for run in runs],
         "animation": film is not None,
     }
-    return Outcome(data, f"report: {Path(target).resolve()}")
+    return Result(data, f"report: {Path(target).resolve()}")
 
 
 def _write(path: Path, text: str) -> None:
@@ -55,18 +84,6 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text)
     except OSError as error:
         raise CommandError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def summary(run: Run) -> dict[str, Any]:
-    """Final numbers of a run for programs: mean over seeds with its 95 % interval, and each seed."""
-    numbers: dict[str, Any] = {"run": str(run.path), "algorithm": run.algorithm, "env": run.env_id, "seeds": run.seeds}
-    for name in ("return", "cost", "length", "multiplier"):
-        each = run.final(name)
-        mean, low, high = (float(value) for value in svg_charts.mean_and_interval(each)) if len(each) else (np.nan,) * 3
-        numbers[name] = {"mean": mean, "low": low, "high": high, "seeds": each.tolist()}
-    numbers["env_steps"] = float(run.env_steps[-1]) if len(run.env_steps) else 0.0
-    numbers["held"] = {name: each.tolist() for name, each in run.held().items()}
-    return numbers
 
 
 def page(runs: Sequence[Run], film: bytes | None = None) -> str:
@@ -117,12 +134,12 @@ def _tiles(run: Run) -> str:
     tiles = []
     for name, label in (("return", "Return"), ("cost", "Cost")):
         entry = numbers[name]
-        aside, state = f"{_spread(entry)} · last 5 % of training", ""
+        aside, state = f"{spread_text(entry)} · last 5 % of training", ""
         if name == "cost" and run.cost_limit is not None and np.isfinite(entry["mean"]):
             within = entry["mean"] <= run.cost_limit
             state = "good" if within else "bad"
-            aside = f"{_spread(entry)} · {'within' if within else 'above'} the limit of {run.cost_limit:g}"
-        tiles.append(_tile(f"{label} per episode", _number(entry["mean"]), aside, state))
+            aside = f"{spread_text(entry)} · {'within' if within else 'above'} the limit of {run.cost_limit:g}"
+        tiles.append(_tile(f"{label} per episode", number_text(entry["mean"]), aside, state))
     times = timing(run)
     if times["run_seconds"]:
         total = numbers["env_steps"] * max(1, len(run.seeds))
@@ -194,10 +211,10 @@ def _final_table(runs: Sequence[Run]) -> str:
         steps = f"{numbers['env_steps']:,.0f}"
         name = _label(run, runs) if len(runs) > 1 else "all seeds"
         cells = [interval_text(numbers[key]) for key in ("return", "cost")]
-        cells += [_number(numbers[key]["mean"]) for key in ("multiplier", "length")]
+        cells += [number_text(numbers[key]["mean"]) for key in ("multiplier", "length")]
         if len(runs) == 1:
             for place, seed in enumerate(run.seeds):
-                each = [_number(numbers[key]["seeds"][place]) for key in ("return", "cost", "multiplier", "length")]
+                each = [number_text(numbers[key]["seeds"][place]) for key in ("return", "cost", "multiplier", "length")]
                 rows.append([str(seed), *each, steps, *((_held(best[place : place + 1]),) if limited else ())])
                 classes.append("")
         rows.append([name, *cells, steps, *((_held(best),) if limited else ())])
@@ -218,7 +235,7 @@ def _evaluation_table(runs: Sequence[Run]) -> str:
             if mode not in found:
                 continue
             overall = found[mode]["overall"]
-            cells = [f"{_number(overall[key])} {_spread_of(overall, key)}" for key in ("return", "cost", "length")]
+            cells = [f"{number_text(overall[key])} {_spread_of(overall, key)}" for key in ("return", "cost", "length")]
             rows.append([(f"{_label(run, runs)}, " if len(runs) > 1 else "") + mode, *cells])
     if not rows:
         return ""
@@ -257,17 +274,6 @@ def _reproduce(runs: Sequence[Run]) -> str:
     return f"<h2>Command</h2><pre>{escape(chr(10).join(commands))}</pre>" if commands else ""
 
 
-def timing(run: Run) -> dict[str, Any]:
-    """Compile and run seconds of a run over all its sessions, and their number; None where nothing was recorded."""
-    compiled = [row["compile_seconds"] for row in run.timing if row.get("compile_seconds") is not None]
-    ran = [row["run_seconds"] for row in run.timing if row.get("run_seconds") is not None]
-    return {
-        "compile_seconds": float(sum(compiled)) if compiled else None,
-        "run_seconds": float(sum(ran)) if ran else None,
-        "sessions": max(1, len(compiled)),
-    }
-
-
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], classes: Sequence[str]) -> str:
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join(
@@ -291,26 +297,12 @@ def _value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _number(value: float | None) -> str:
-    return "no episode yet" if value is None or not np.isfinite(value) else f"{value:.2f}"
-
-
 def _held(best: np.ndarray) -> str:
     """Mean over the seeds that were ever within the limit, and how many were not."""
     known = best[np.isfinite(best)]
     if not known.size:
         return "never within"
     return f"{known.mean():.2f}" + (f" ({best.size - known.size} never within)" if known.size < best.size else "")
-
-
-def interval_text(entry: dict[str, Any]) -> str:
-    """A mean with half its 95 % interval, from an entry of `summary`."""
-    return f"{_number(entry['mean'])} {_spread(entry)}".strip()
-
-
-def _spread(entry: dict[str, Any]) -> str:
-    half = (entry["high"] - entry["low"]) / 2
-    return f"± {half:.2f}" if np.isfinite(half) and half > 0 else ""
 
 
 def _spread_of(entry: dict[str, Any], key: str) -> str:
@@ -322,7 +314,7 @@ def _seconds(value: float | None) -> str:
     return "not recorded" if value is None else seconds_text(value)
 
 
-def _film(run: Run, args: argparse.Namespace) -> bytes | None:
+def _film(run: Run, request: ReportRequest) -> bytes | None:
     """A GIF of the first seed's policy, or None (said on stderr) when the policy cannot be run here."""
     try:
         from experiments.commands.render import film
@@ -330,12 +322,12 @@ def _film(run: Run, args: argparse.Namespace) -> bytes | None:
         for pixels, frames in ((400, 200), (300, 150), (240, 100)):
             buffer = io.BytesIO()
             film(run, seed=run.seeds[0], target=buffer, pixels=pixels, frames=frames, view="top",
-                 devices=args.devices, platform=args.platform)  # fmt: skip
+                 devices=request.machine.devices, platform=request.machine.platform)  # fmt: skip
             if buffer.tell() <= FILM_BYTES:
                 break
         return buffer.getvalue()
     except Exception as error:  # A page without a film is worth more than no page.
-        if args.debug:
+        if request.output.debug:
             raise
         note(f"no animation: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
         return None

@@ -8,7 +8,6 @@ What it does not cover: compilation, which is reported apart. Nothing is transfe
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import time
 from typing import Any
@@ -19,8 +18,13 @@ import numpy as np
 
 from envs_mjx.physics.state_transfer import physics_states
 from experiments.benchmarks.bare_mujoco import BareLoop
-from experiments.cli.devices import make_env, prepare
-from experiments.cli.result import Outcome, note, seconds_text
+from experiments.cli.argument_types import Count, Whole
+from experiments.cli.devices import configure, make_env
+from experiments.cli.format import seconds_text
+from experiments.cli.request import flags, positional
+from experiments.cli.result import Result
+from experiments.cli.shared_flags import Machine, Output, Physics
+from experiments.cli.stdout import note
 from jsafe import rollout, runtime
 
 CLOCK = (
@@ -33,12 +37,36 @@ FLOOR = (
 )
 
 
-def throughput(args: argparse.Namespace) -> Outcome:
+@flags
+class ThroughputRequest:
+    """Settings of `jsafe throughput`.
+
+    Attributes:
+        env: Id of the environment, see `jsafe envs`.
+        num_envs: Number of environments side by side.
+        steps: Control steps in one timed piece.
+        repeats: Number of timed pieces, of which the median counts.
+        seed: Root seed.
+        floor: Measurement of the bare MuJoCo loop.
+    """
+
+    env: str = positional()
+    num_envs: Count = 256
+    steps: Count = 100
+    repeats: Count = 7
+    seed: Whole = 0
+    floor: bool = True
+    physics: Physics = Physics()
+    machine: Machine = Machine()
+    output: Output = Output()
+
+
+def run(request: ThroughputRequest) -> Result:
     """Run `jsafe throughput`."""
-    prepare(args)
-    env = make_env(args.env, args.physics, args.override)
-    data = measure(env, args.num_envs, args.steps, args.repeats, seed=args.seed, floor=args.floor)
-    return Outcome(data, describe(data))
+    configure(request.machine.platform, request.machine.devices)
+    env = make_env(request.env, request.physics.physics, request.physics.override)
+    data = measure(env, request.num_envs, request.steps, request.repeats, seed=request.seed, floor=request.floor)
+    return Result(data, describe(data))
 
 
 def measure(

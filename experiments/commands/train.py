@@ -1,107 +1,202 @@
-"""`jsafe train`: bind an algorithm to an environment, run it, and say what came out and what to do next."""
+"""`jsafe train`: bind an algorithm to an environment, train, and summarise the run."""
 
 from __future__ import annotations
 
-import argparse
 import shlex
-import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import algorithms
-import jsafe
-from experiments.cli.config_flags import complete, preset_of
-from experiments.cli.config_flags import resolve as resolve_algorithm
-from experiments.cli.devices import make_env, prepare, read_overrides
-from experiments.cli.result import INTERRUPTED, CommandError, Outcome, note, seconds_text, writable_folder
-from experiments.report.run_reader import load_run
+from cyclopts import Parameter
+
+from experiments.cli.algorithm_names import preset_of, resolve
+from experiments.cli.app import current_words
+from experiments.cli.argument_types import Count, Folder, NotNegative, Switch, Whole
+from experiments.cli.config_flags import ConfigFlags, config_flags
+from experiments.cli.devices import configure, make_env, read_overrides
+from experiments.cli.errors import CommandError
+from experiments.cli.exit_codes import INTERRUPTED
+from experiments.cli.format import seconds_text
+from experiments.cli.request import flag_names, flags, positional
+from experiments.cli.result import Result, writable_folder
+from experiments.cli.shared_flags import Machine, Output, Physics
+from experiments.cli.stdout import note
+
+if TYPE_CHECKING:
+    import jsafe
 
 DEFAULT_STEPS = 1_000_000
 
 
-def train(args: argparse.Namespace) -> Outcome:
+@flags
+class TrainRequest:
+    """Settings of `jsafe train`.
+
+    Attributes:
+        algorithm: Name of the algorithm, see `jsafe algorithms`.
+        env: Id of the environment, see `jsafe envs`.
+        resume: Folder of a run to resume, exactly where it stopped.
+        seeds: Number of independent runs, trained side by side (default: 1).
+        seed: Root seed of all others (default: 0).
+        total_steps: Environment steps of each seed, rounded up to whole iterations (default: 1_000_000).
+        minutes: Time limit of training in minutes, without compilation; it may end before --total-steps.
+        preset: Published hyper-parameters to start from, see `jsafe algorithms`.
+        run_dir: Folder of the run (default: runs/ALGO-ENV-TIME).
+        checkpoint_every: Number of iterations between checkpoints.
+        quiet: No progress bar.
+        options: Hyper-parameters of the algorithm.
+    """
+
+    algorithm: Annotated[str | None, Parameter(metavar="ALGO")] = positional(default=None)
+    env: str | None = positional(default=None)
+    resume: Folder | None = None
+    seeds: Count | None = None
+    seed: Whole | None = None
+    total_steps: Count | None = None
+    minutes: NotNegative | None = None
+    preset: str | None = None
+    run_dir: Folder | None = None
+    checkpoint_every: Count | None = None
+    quiet: Switch = False
+    options: Annotated[ConfigFlags, Parameter(parse=False)] = ConfigFlags()
+    physics: Physics = Physics()
+    machine: Machine = Machine()
+    output: Output = Output()
+
+
+def specialize(words: list[str]) -> type[TrainRequest]:
+    """Return the request with the hyper-parameters of the algorithm that the words name."""
+    name = _algorithm_in(words)
+    if name is None:
+        return TrainRequest
+    import algorithms
+    from algorithms import registry
+
+    facts = algorithms.describe(name)
+
+    @config_flags(
+        registry.options_of(name),
+        presets=facts["presets"],
+        default_preset=facts["default_preset"],
+        hidden=flag_names(TrainRequest),
+        about=f"Defaults are those of the preset {facts['default_preset']!r}; --preset chooses another.",
+    )
+    class AlgorithmFlags(ConfigFlags):
+        """Hyper-parameters of one algorithm."""
+
+    fields = {"__annotations__": {"options": AlgorithmFlags}, "options": AlgorithmFlags()}
+    return flags(type("AlgorithmRequest", (TrainRequest,), {**fields, "__doc__": TrainRequest.__doc__}))
+
+
+def _algorithm_in(words: Sequence[str]) -> str | None:
+    """Return the algorithm of a command line: its first word, or the first word that is the name of one."""
+    if words and not words[0].startswith("-"):
+        return resolve(words[0])
+    if "--resume" in words or all(word.startswith("-") for word in words):
+        return None
+    import algorithms
+
+    known = {alias.lower() for name in algorithms.names() for alias in (name, *algorithms.describe(name)["aliases"])}
+    return next((resolve(word) for word in words if word.lower() in known), None)
+
+
+def run(request: TrainRequest) -> Result:
     """Run `jsafe train`."""
-    return _resume(args) if args.resume is not None else _start(args)
+    return _start(request) if request.resume is None else _resume(request, request.resume)
 
 
-def _start(args: argparse.Namespace) -> Outcome:
-    complete(args)
-    name = resolve_algorithm(args.algorithm)
-    preset = preset_of(name, args.preset)
-    options = dict(getattr(args, "hyper", {}))
-    prepare(args)
-    overrides = read_overrides(args.override)
-    env = make_env(args.env, args.physics, overrides)
-    total_steps = args.total_steps or DEFAULT_STEPS
+def _start(request: TrainRequest) -> Result:
+    if request.algorithm is None:
+        raise CommandError("jsafe train needs an algorithm and an environment: jsafe train ALGO ENV, or --resume DIR")
+    if request.env is None:
+        raise CommandError(f"jsafe train needs an environment: jsafe train {request.algorithm} ENV (see jsafe envs)")
+    import jsafe
+
+    name = resolve(request.algorithm)
+    preset = preset_of(name, request.preset)
+    options = request.options.given()
+    configure(request.machine.platform, request.machine.devices)
+    overrides = read_overrides(request.physics.override)
+    env = make_env(request.env, request.physics.physics, overrides)
+    total_steps = request.total_steps or DEFAULT_STEPS
     trainer = make_trainer(name, env, preset, total_steps, options)
-    folder = args.run_dir or default_folder(name, args.env)
+    folder = request.run_dir or default_folder(name, request.env)
     if (folder / "run.json").exists():
-        raise CommandError(f"{folder} already holds a run; go on with it: jsafe train --resume {folder}")
+        raise CommandError(f"{folder} already holds a run; resume it: jsafe train --resume {folder}")
     extra = {
-        "command": shlex.join(["jsafe", *getattr(args, "words", sys.argv[1:])]),
+        "command": shlex.join(["jsafe", *current_words()]),
         "preset": preset,
         "options": options,
         "budget_steps": total_steps,
-        "checkpoint_every": args.checkpoint_every,
-        "environment": {"id": args.env, "physics": env.backend, "overrides": overrides},
-        **getattr(args, "extra", {}),
+        "checkpoint_every": request.checkpoint_every,
+        "environment": {"id": request.env, "physics": env.backend, "overrides": overrides},
     }
     writable_folder(folder)
-    note(f"{name} on {args.env} ({env.backend}), writing to {folder}; compiling ...")
+    note(f"{name} on {request.env} ({env.backend}), writing to {folder}; compiling ...")
     result = jsafe.fit(
         trainer,
-        seeds=args.seeds,
-        seed=args.seed,
+        seeds=request.seeds,
+        seed=request.seed,
         total_steps=total_steps,
         run_dir=folder,
-        checkpoint_every=args.checkpoint_every,
-        callbacks=stop_after(args.minutes),
-        progress=_progress(args),
+        checkpoint_every=request.checkpoint_every,
+        callbacks=stop_after(request.minutes),
+        progress=_progress(request),
         extra=extra,
     )
     return conclude(folder, result)
 
 
-def _resume(args: argparse.Namespace) -> Outcome:
-    if args.algorithm is not None or args.preset is not None or args.override or args.physics is not None:
-        raise CommandError("--resume takes everything from the run: give no algorithm, environment, preset or physics")
-    run = load_run(args.resume)
-    prepare(args)
+def _resume(request: TrainRequest, folder: Path) -> Result:
+    if (
+        request.algorithm is not None
+        or request.preset is not None
+        or request.options.given()
+        or request.physics != Physics()
+    ):
+        raise CommandError(
+            "--resume takes everything from the run; leave algorithm, environment, preset, options and physics out"
+        )
+    import jsafe
+    from experiments.report.run_reader import load_run
+
+    run = load_run(folder)
+    configure(request.machine.platform, request.machine.devices)
     facts = run.facts
-    kept = facts.get("environment")
-    if kept is None or "options" not in facts:
+    settings = facts.get("environment")
+    if settings is None or "options" not in facts:
         raise CommandError(f"the run at {run.path} was not started by jsafe train; resume it in Python with jsafe.fit")
     options = {key: tuple(value) if isinstance(value, list) else value for key, value in facts["options"].items()}
-    env = make_env(kept["id"], kept["physics"], kept["overrides"])
+    env = make_env(settings["id"], settings["physics"], settings["overrides"])
     trainer = make_trainer(run.algorithm, env, facts["preset"], facts["budget_steps"], options)
     budget = facts["budget_steps"]
-    if args.total_steps and args.total_steps > budget and trainer.info.config.get("learning_rate_decay"):
+    if request.total_steps and request.total_steps > budget and trainer.info.config.get("learning_rate_decay"):
         raise CommandError(
-            f"the policy's step size falls to 0 at {budget:,} steps in the run at {run.path}, so more would teach it "
-            f"nothing: start a new run with --total-steps {args.total_steps:,}"
+            f"the policy's step size falls to 0 at {budget:,} steps in the run at {run.path}, so more steps would "
+            f"change nothing; start a new run with --total-steps {request.total_steps:,}"
         )
-    note(f"going on with {run.algorithm} on {run.env_id} in {run.path}; compiling ...")
+    note(f"resuming {run.algorithm} on {run.env_id} in {run.path}; compiling ...")
     result = jsafe.fit(
         trainer,
-        seeds=args.seeds,
-        seed=args.seed,
-        total_steps=args.total_steps,
+        seeds=request.seeds,
+        seed=request.seed,
+        total_steps=request.total_steps,
         run_dir=run.path,
         resume=True,
-        checkpoint_every=args.checkpoint_every or facts.get("checkpoint_every"),
-        callbacks=stop_after(args.minutes),
-        progress=_progress(args),
+        checkpoint_every=request.checkpoint_every or facts.get("checkpoint_every"),
+        callbacks=stop_after(request.minutes),
+        progress=_progress(request),
     )
     return conclude(run.path, result)
 
 
 def make_trainer(name: str, env: Any, preset: str, total_steps: int, options: dict[str, Any]) -> jsafe.Trainer:
-    """Bind an algorithm to an environment; schedules of an algorithm that has any run over `total_steps`."""
-    known = {option["name"] for option in algorithms.describe(name)["options"]}
-    schedule = {"total_steps": total_steps} if "total_steps" in known else {}
+    """Bind an algorithm to an environment; its schedules span `total_steps`."""
+    import algorithms
+
     try:
-        return algorithms.make(name, env, preset, **{**schedule, **options})
+        return algorithms.make(name, env, preset, **{"total_steps": total_steps, **options})
     except TypeError as error:
         raise CommandError(str(error)) from error
 
@@ -131,9 +226,10 @@ def stop_after(minutes: float | None) -> tuple[Any, ...]:
     return (is_over,)
 
 
-def conclude(folder: Path, result: jsafe.FitResult) -> Outcome:
-    """What a finished or interrupted training has to say."""
-    from experiments.commands.report import interval_text, summary, timing
+def conclude(folder: Path, result: jsafe.FitResult) -> Result:
+    """Return the summary of a finished or interrupted training."""
+    from experiments.report.run_reader import load_run
+    from experiments.report.run_summary import interval_text, summary, timing
 
     run = load_run(folder)
     numbers = summary(run)
@@ -166,10 +262,10 @@ def conclude(folder: Path, result: jsafe.FitResult) -> Outcome:
         f"  written to  {folder} (checkpoints, metrics.jsonl, tensorboard)",
     ]
     if result.status != "finished":
-        lines.append(f"  go on with  jsafe train --resume {folder}")
+        lines.append(f"  resume      jsafe train --resume {folder}")
     lines.append(f"  next        jsafe eval {folder} | jsafe render {folder} | jsafe report {folder}")
-    return Outcome(data, "\n".join(lines), exit_code=INTERRUPTED if result.status == "interrupted" else 0)
+    return Result(data, "\n".join(lines), exit_code=INTERRUPTED if result.status == "interrupted" else 0)
 
 
-def _progress(args: argparse.Namespace) -> bool | None:
-    return False if args.quiet else None if args.json else True
+def _progress(request: TrainRequest) -> bool | None:
+    return False if request.quiet else None if request.output.json else True

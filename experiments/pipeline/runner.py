@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.cli.family import Family
-from experiments.cli.main import parse
+from experiments.cli.legacy import parse
 from experiments.cli.result import INTERRUPTED, CommandError, Outcome, note, to_json
 
 RESULT = "result.json"
@@ -238,7 +238,7 @@ def _words(family: Family, step: Step, folder: Path, places: Mapping[str, Path])
 
 
 def _run(family: Family, args: argparse.Namespace, stage: str, words: list[str]) -> Outcome:
-    options = parse(words)
+    options = parse(words).request
     options.words = words
     for name in ("platform", "devices", "debug", "json"):
         setattr(options, name, getattr(args, name, None))

@@ -10,8 +10,8 @@ import pytest
 
 import algorithms
 import envs_mjx
-from experiments.cli import main
-from experiments.commands.listings import WIDTH
+from experiments.cli import exit_codes, main
+from experiments.commands.algorithms import WIDTH
 from tests.experiments.test_commands import Drawable
 
 
@@ -64,7 +64,7 @@ def test_listings_fit_the_screen(capsys: pytest.CaptureFixture[str]):
 
 
 def test_an_unknown_algorithm_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]):
-    assert main.main(["algorithms", "ppo_lga"]) == main.USER_ERROR
+    assert main.main(["algorithms", "ppo_lga"]) == exit_codes.USER_ERROR
     error = capsys.readouterr().err
     assert "unknown algorithm 'ppo_lga'; did you mean 'ppo_lag'?" in error and error.count("\n") == 1
 
@@ -81,5 +81,5 @@ def test_a_recurrent_policy_is_trained_evaluated_and_filmed(
     target = tmp_path / "film.gif"
     said(capsys, "render", folder, "--view", "top", "--steps", "5", "--out", str(target))
     assert target.stat().st_size > 0
-    assert main.main([*begin[:-1], "--torso", "gru", "--run-dir", str(tmp_path / "other")]) == main.USER_ERROR
+    assert main.main([*begin[:-1], "--torso", "gru", "--run-dir", str(tmp_path / "other")]) == exit_codes.USER_ERROR
     assert "history must be at least 2 for torso 'gru'" in capsys.readouterr().err

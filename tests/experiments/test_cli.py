@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -9,43 +10,57 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cli import main
-from experiments.cli.result import seconds_text, to_json, unknown
-from experiments.commands.rlhf import rlhf_words
-from experiments.commands.sketch import sketch_words
+from experiments.cli import legacy, main
+from experiments.cli.app import Command, CommandGroup
+from experiments.cli.argument_types import integer
+from experiments.cli.errors import unknown
+from experiments.cli.exit_codes import USER_ERROR
+from experiments.cli.format import seconds_text, to_json
+from experiments.commands import COMMANDS
 from tests.conftest import ROOT
 
 
 def fails(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     """Run a command that must fail; returns what it said, which must be a line without a traceback."""
-    assert main.main(list(argv)) == main.USER_ERROR
+    assert main.main(list(argv)) == USER_ERROR
     captured = capsys.readouterr()
     assert captured.out == "" and "Traceback" not in captured.err
     assert captured.err.count("\n") == 1, captured.err
     return captured.err
 
 
+CORE = [name for name, entry in COMMANDS.items() if isinstance(entry, Command)]
+LIGHT = ("train", "demo", "envs", "algorithms")
+GROUPS = [name for name, entry in COMMANDS.items() if isinstance(entry, CommandGroup)]
+
+
 def test_help_does_not_load_jax():
-    code = "import sys; from experiments import cli; cli.main(['--help']); cli.main(['eval', '--help']); "
+    code = "import sys; from experiments.cli.main import main; main(['--help']); "
+    code += "".join(f"main(['{name}', '--help']); " for name in LIGHT)
     code += "sys.exit('jax' in sys.modules or 'numpy' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
+def commands_of(group: str) -> list[str]:
+    if legacy.applies([group]):
+        return list(importlib.import_module(legacy.TABLES[group]).COMMANDS)
+    return list(importlib.import_module(f"experiments.commands.{group}").COMMANDS)
+
+
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str]):
-    families = {"rlhf": rlhf_words.COMMANDS, "sketch": sketch_words.COMMANDS}
-    stages = [[family, stage] for family, commands in families.items() for stage in commands]
-    for words in [*([name] for name in main.COMMANDS if name not in families), *stages]:
+    stages = [[group, stage] for group in GROUPS for stage in commands_of(group)]
+    for words in [*([name] for name in CORE), *stages]:
         assert main.main([*words, "--help"]) == 0
         assert "--json" in capsys.readouterr().out, words
-    for family, commands in families.items():
-        assert main.main([family, "--help"]) == 0
+    for group in GROUPS:
+        assert main.main([group, "--help"]) == 0
         listed = capsys.readouterr().out
-        assert all(stage in listed for stage in commands)
+        assert all(stage in listed for stage in commands_of(group))
 
 
 @pytest.mark.parametrize(("text", "value"), [("10_000_000", 10**7), ("1e7", 10**7), ("4096", 4096), ("2.5e3", 2500)])
 def test_whole_numbers_are_read_as_people_write_them(text: str, value: int):
-    assert main.integer(text) == value
+    assert integer(text) == value
 
 
 @pytest.mark.parametrize("text", ["1.5", "many", "inf", ""])
@@ -68,7 +83,7 @@ def test_nearest_name_is_suggested():
 
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    assert main.main(["report", str(tmp_path / "nothing"), "--debug"]) == main.USER_ERROR
+    assert main.main(["report", str(tmp_path / "nothing"), "--debug"]) == USER_ERROR
     assert "Traceback" in capsys.readouterr().err
 
 

@@ -15,8 +15,8 @@ from PIL import Image, ImageSequence
 
 import envs_mjx
 from experiments.cli import devices as context
-from experiments.cli import main
-from experiments.cli.result import CommandError
+from experiments.cli import exit_codes, main
+from experiments.cli.errors import CommandError
 from experiments.report.policies import env_of
 from experiments.report.run_reader import load_run
 from jsafe import Spec, State, runtime
@@ -129,9 +129,9 @@ def test_render_films_the_asked_steps(trained: Path, capsys: pytest.CaptureFixtu
     )
     assert found["view"] == "top" and found["steps"] == 7
     assert len(ImageSequence.all_frames(Image.open(target))) == 8
-    assert main.main(["render", str(trained), "--seed", "2", "--view", "top"]) == main.USER_ERROR
+    assert main.main(["render", str(trained), "--seed", "2", "--view", "top"]) == exit_codes.USER_ERROR
     assert "seeds 0 to 1, got seed 2" in capsys.readouterr().err
-    assert main.main(["render", str(trained), "--out", "film.avi"]) == main.USER_ERROR
+    assert main.main(["render", str(trained), "--out", "film.avi"]) == exit_codes.USER_ERROR
     assert ".gif or .mp4" in capsys.readouterr().err
 
 
@@ -162,7 +162,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path: Path
 
 
 def refuse(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    assert main.main(list(words)) == main.USER_ERROR
+    assert main.main(list(words)) == exit_codes.USER_ERROR
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "Traceback" not in said, said
     return said
@@ -173,11 +173,11 @@ def test_mistakes_are_named_before_anything_is_compiled(tmp_path: Path, capsys: 
     assert "cost_limit must be at least 0" in refuse(capsys, *begin, "--cost-limit", "-1")
     assert "--seeds: must be at least 1" in refuse(capsys, *begin, "--seeds", "0")
     assert "did you mean 'omnisafe'?" in refuse(capsys, *begin, "--preset", "omnisave")
-    assert "did you mean --learning-rate?" in refuse(capsys, *begin, "--learning-rat", "1")
+    assert "Did you mean --learning-rate?" in refuse(capsys, *begin, "--learning-rat", "1")
     assert "did you mean 'SafetyPointGoal1-v0'?" in refuse(capsys, "train", "ppo_lag", "SafetyPointGoal1")
     assert "did you mean 'PPOLag'?" in refuse(capsys, "train", "PPOLagg", "SafetyPointGoal1-v0")
-    assert "say on which environment" in refuse(capsys, "train", "ppo_lag")
-    assert "say what to train" in refuse(capsys, "train")
+    assert "needs an environment" in refuse(capsys, "train", "ppo_lag")
+    assert "needs an algorithm and an environment" in refuse(capsys, "train")
     assert not (tmp_path / "run").exists()
 
 
@@ -204,7 +204,7 @@ def test_resume_neither_outlives_the_schedule_nor_ends_in_the_past(tmp_path: Pat
     before = json.loads((folder / "run.json").read_text())
     more = refuse(capsys, "train", "--resume", str(folder), "--total-steps", "2_000", "--quiet")
     assert "step size falls to 0 at 1,000 steps" in more
-    assert main.main(["train", "--resume", str(folder), "--total-steps", "400", "--quiet"]) == main.USER_ERROR
+    assert main.main(["train", "--resume", str(folder), "--total-steps", "400", "--quiet"]) == exit_codes.USER_ERROR
     assert "cannot end after 2" in capsys.readouterr().err
     after = json.loads((folder / "run.json").read_text())
     assert (after["iterations"], after["status"]) == (before["iterations"], "finished")

@@ -12,9 +12,10 @@ import pytest
 import scipy.stats
 
 from experiments.cli import main
-from experiments.cli.result import CommandError
-from experiments.commands.report import page, summary
+from experiments.cli.errors import CommandError
+from experiments.commands.report import page
 from experiments.report.run_reader import load_run
+from experiments.report.run_summary import summary
 from experiments.report.svg_charts import Series, line_chart, mean_and_interval
 from tests.support.fakes import write_run
 

@@ -117,7 +117,7 @@ def test_command_line_answers_help_before_it_imports_jax():
     program = """
 import sys
 sys.argv = ["jsafe", "--help"]
-from experiments.cli import main
+from experiments.cli.main import main
 try:
     code = main()
 except SystemExit as stop:

@@ -1,63 +1,44 @@
-"""`jsafe envs` and `jsafe algorithms`: what there is."""
+"""`jsafe algorithms`: the algorithms, or the hyper-parameters of one."""
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.cli.devices import prepare
-from experiments.cli.result import Outcome, table, value_text
+from experiments.cli.algorithm_names import resolve
+from experiments.cli.config_flags import range_text
+from experiments.cli.format import table, value_text
+from experiments.cli.request import flags, positional
+from experiments.cli.result import Result
+from experiments.cli.shared_flags import Machine, Output
 
 WIDTH = 120
 """Columns of the widest table."""
 
 
-def envs(args: argparse.Namespace) -> Outcome:
-    """Run `jsafe envs`: ids with sizes, cost names, time limit and simulators."""
-    prepare(args)
-    import envs_mjx
+@flags
+class AlgorithmsRequest:
+    """Settings of `jsafe algorithms`.
 
-    found = []
-    for env_id in envs_mjx.ids():
-        spec = envs_mjx.make(env_id).spec
-        found.append(
-            {
-                "id": env_id,
-                "observation_size": spec.observation_size,
-                "action_size": spec.action_size,
-                "cost_names": list(spec.cost_names),
-                "episode_length": spec.episode_length,
-                "control_dt": spec.control_dt,
-                "physics": list(envs_mjx.BACKENDS),
-            }
-        )
-    header = ["environment", "observation", "action", "steps", "costs"]
-    rows = [
-        [
-            e["id"],
-            str(e["observation_size"]),
-            str(e["action_size"]),
-            str(e["episode_length"]),
-            ", ".join(e["cost_names"]) or "none",
-        ]
-        for e in found
-    ]
-    text = table(header, rows) + f"\n\n{len(found)} environments; physics: {', '.join(envs_mjx.BACKENDS)}"
-    return Outcome({"envs": found}, text)
+    Attributes:
+        name: Algorithm whose hyper-parameters are listed, with the values of each preset.
+    """
+
+    name: str | None = positional(default=None)
+    machine: Machine = Machine()
+    output: Output = Output()
 
 
-def algorithms(args: argparse.Namespace) -> Outcome:
-    """Run `jsafe algorithms [NAME]`: what there is and how it is put together, or everything about one algorithm."""
-    import algorithms as registry
-    from experiments.cli.config_flags import resolve
+def run(request: AlgorithmsRequest) -> Result:
+    """Run `jsafe algorithms [NAME]`: all algorithms and their parts, or the hyper-parameters of one."""
+    import algorithms
 
-    chosen = registry.names() if args.name is None else (resolve(args.name),)
-    found = [_with_preset_values(registry.describe(name)) for name in chosen]
-    text = _overview(found) if args.name is None else _details(found[0])
-    return Outcome({"algorithms": found}, text)
+    chosen = algorithms.names() if request.name is None else (resolve(request.name),)
+    listed = [_with_preset_values(algorithms.describe(name)) for name in chosen]
+    text = _overview(listed) if request.name is None else _details(listed[0])
+    return Result({"algorithms": listed}, text)
 
 
 def _with_preset_values(facts: dict[str, Any]) -> dict[str, Any]:
@@ -69,7 +50,7 @@ def _with_preset_values(facts: dict[str, Any]) -> dict[str, Any]:
     return {**facts, "options": options}
 
 
-def _overview(found: list[dict[str, Any]]) -> str:
+def _overview(listed: list[dict[str, Any]]) -> str:
     """Every algorithm with its parts, presets, other names and source."""
     rows = [
         [
@@ -79,7 +60,7 @@ def _overview(found: list[dict[str, Any]]) -> str:
             ", ".join(facts["aliases"]),
             facts["paper"],
         ]
-        for facts in found
+        for facts in listed
     ]
     header = ["algorithm", "parts", "presets", "also called", "paper"]
     text = table(header, _folded(header, rows, limits=(24, 26, 23, 20)))
@@ -99,7 +80,7 @@ def _details(facts: dict[str, Any]) -> str:
                 option["name"],
                 value_text(value),
                 *("" if other == value else value_text(other) for other in differing),
-                _range(option),
+                range_text(option),
                 "yes" if option["traced"] else "",
                 option["help"] + choices,
             ]
@@ -117,14 +98,6 @@ def _details(facts: dict[str, Any]) -> str:
         f"A preset's column says where it differs from {default!r}. Traced ones may differ across a population.",
     ]
     return "\n".join(lines)
-
-
-def _range(option: dict[str, Any]) -> str:
-    low, high, above = option["low"], option["high"], option["above"]
-    bounds = [f">= {value_text(low)}"] if low is not None else []
-    bounds += [f"> {value_text(above)}"] if above is not None else []
-    bounds += [f"<= {value_text(high)}"] if high is not None else []
-    return ", ".join(bounds)
 
 
 def _folded(header: list[str], rows: list[list[str]], limits: Sequence[int]) -> list[list[str]]:

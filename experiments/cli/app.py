@@ -1,0 +1,191 @@
+"""The command line as a cyclopts application, built from the listings of `experiments.commands`.
+
+A listing names each command, its module and its summary; the module is imported only when its command is chosen, so
+`jsafe --help` needs none of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import dataclasses
+import importlib
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
+
+from experiments.cli.errors import UsageError
+from experiments.cli.result import Result
+from experiments.cli.stdout import StrayOutput
+
+LISTING = "experiments.commands"
+"""Package whose `COMMANDS` are the commands of `jsafe`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """Entry of a listing.
+
+    Attributes:
+        module: module with the function `run(request) -> Result`.
+        summary: one sentence.
+        specialized: whether the module has `specialize(words)`, which returns the type of the request for these words;
+            for commands whose flags depend on a positional word.
+        epilogue: last lines of the help.
+    """
+
+    module: str
+    summary: str
+    specialized: bool = False
+    epilogue: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class CommandGroup:
+    """Entry of a listing for commands that share their first word.
+
+    Attributes:
+        package: package with a listing of its own, `COMMANDS`.
+        summary: one sentence.
+    """
+
+    package: str
+    summary: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Invocation:
+    """A parsed command line.
+
+    Attributes:
+        words: words after `jsafe`.
+        name: words that name the command, for example `("rlhf", "sft")`.
+        run: function of the command.
+        request: its settings; None where the command line asks for help or the version.
+    """
+
+    words: tuple[str, ...]
+    name: tuple[str, ...]
+    run: Callable[[Any], Result]
+    request: Any
+
+    def __call__(self) -> Result:
+        """Run the command; `current_words` returns its words meanwhile."""
+        token = _words.set(self.words)
+        try:
+            return self.run(self.request)
+        finally:
+            _words.reset(token)
+
+
+_words: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("words", default=())
+
+
+def current_words() -> tuple[str, ...]:
+    """Return the command line of the command that runs, without `jsafe`; empty outside of commands."""
+    return _words.get()
+
+
+def version() -> str:
+    """Return the version of the installed distribution."""
+    try:
+        return metadata.version("jsafe")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _shown_default(value: Any) -> str | None:
+    """Return the default value for the help; None where there is none to show."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or None
+    return None if value is None else str(value)
+
+
+def build_app(words: Sequence[str]) -> App:
+    """Return the application; only a command that `words` choose may be imported."""
+    app = App(
+        name="jsafe",
+        help="Safe reinforcement learning in JAX: training, evaluation and reports as compiled programs.",
+        help_epilogue="Start with `jsafe demo`, or `jsafe train ppo_lag SafetyPointGoal1-v0 --seeds 4`.",
+        help_format="plaintext",
+        version=f"jsafe {version()}",
+        default_parameter=Parameter(negative_iterable=(), allow_repeating=True, show_default=_shown_default),
+    )
+    _register(app, importlib.import_module(LISTING).COMMANDS, words)
+    return app
+
+
+def _register(app: App, commands: Mapping[str, Command | CommandGroup], words: Sequence[str]) -> None:
+    """Add commands; the one that `words` begin with is imported, the others are only listed."""
+    for name, entry in commands.items():
+        chosen = words[:1] == [name]
+        if isinstance(entry, CommandGroup):
+            group = App(name=name, help=entry.summary, help_epilogue="")
+            listed = getattr(importlib.import_module(entry.package), "COMMANDS", {}) if chosen else {}
+            _register(group, listed, words[1:])
+            app.command(group)
+        else:
+            function = _function(entry, words[1:]) if chosen else _listed_only
+            app.command(function, name=name, help=entry.summary, help_epilogue=entry.epilogue)
+
+
+def _listed_only() -> None:
+    """Stand for a command that the words do not choose."""
+
+
+def _function(entry: Command, words: Sequence[str]) -> Callable[..., Result]:
+    """Return a function of the request, whose signature cyclopts reads."""
+    module = importlib.import_module(entry.module)
+    request_type = typing.get_type_hints(module.run)["request"]
+    if entry.specialized:
+        request_type = module.specialize(list(words))
+
+    def command(request: Any) -> Result:
+        return module.run(request)
+
+    required = any(_is_required(field) for field in dataclasses.fields(request_type))
+    default = inspect.Parameter.empty if required else request_type()
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameter = inspect.Parameter("request", kind, annotation=request_type, default=default)
+    command.__annotations__ = {"request": request_type}
+    command.__signature__ = inspect.Signature([parameter])  # type: ignore[attr-defined]
+    return command
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def parse(words: Sequence[str]) -> Invocation:
+    """Read a command line.
+
+    Raises:
+        UsageError: the words are not a command line of `jsafe`.
+    """
+    words = list(words)
+    with contextlib.redirect_stdout(StrayOutput()):  # importing a command may print
+        app = build_app(words)
+        try:
+            function, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+        except CycloptsError as error:
+            raise UsageError(_message(error), " ".join(["jsafe", *(error.command_chain or ())])) from error
+    name = app.parse_commands(words)[0]
+    if "request" not in bound.signature.parameters:
+        return Invocation(tuple(words), name, lambda _: function(*bound.args, **bound.kwargs), None)
+    bound.apply_defaults()
+    return Invocation(tuple(words), name, function, bound.arguments["request"])
+
+
+def _message(error: CycloptsError) -> str:
+    if isinstance(error, UnusedCliTokensError):
+        return f"unexpected {' '.join(error.unused_tokens or ())}"
+    return str(error).partition(" Available commands:")[0]
+
+
+def run_command(words: Sequence[str]) -> Result:
+    """Run a command of `jsafe` in this process, for commands that consist of others."""
+    return parse(words)()
