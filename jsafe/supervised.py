@@ -7,14 +7,16 @@ and report (`update_metrics`). `rlhf.training.supervised_trainer` and `sketch.tr
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from jsafe.config import merged_traced
+from jsafe.config import Hyper, merged_traced
 
 
 class LossOutput(NamedTuple):
@@ -64,13 +66,28 @@ def epoch_rows(key: jax.Array, update: jax.Array, rows: int, batch_size: int) ->
     return jax.lax.dynamic_slice(order, (update % updates * batch_size,), (batch_size,))
 
 
-def initial_hyper(defaults: Mapping[str, Any], replaced: Mapping[str, Any] | None, owner: str) -> dict[str, jax.Array]:
+def initial_hyper(
+    defaults: Mapping[str, Any], replaced: Mapping[str, Any] | None, owner: str, config: Hyper | None = None
+) -> dict[str, jax.Array]:
     """Traced hyper-parameters of a run as float32 arrays, some of them replaced by name.
+
+    Args:
+        defaults: traced hyper-parameters by name.
+        replaced: values that replace them; they may be tracers.
+        owner: name of the trainer, for messages.
+        config: options that check the range of plain numbers; None to check none.
 
     Raises:
         TypeError: a replaced name is not among the defaults.
+        ValueError: a value has another shape than its default, or is out of range.
     """
     merged = merged_traced(defaults, replaced, owner)
+    for name, value in merged.items():
+        if np.shape(value) != np.shape(defaults[name]):
+            raise ValueError(f"{name} must have shape {np.shape(defaults[name])}, got {np.shape(value)}")
+    if config is not None and replaced:
+        numbers = {name: merged[name] for name in replaced if isinstance(merged[name], int | float | tuple)}
+        dataclasses.replace(config, **numbers)  # type: ignore[type-var]
     return {name: jnp.asarray(value, jnp.float32) for name, value in merged.items()}
 
 

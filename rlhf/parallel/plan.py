@@ -18,7 +18,9 @@ from rlhf.generation.generate import SamplingConfig
 from rlhf.models.architecture import ModelConfig
 from rlhf.models.heads import LanguageModel, ScoreModel
 from rlhf.parallel import memory, sharding
-from rlhf.reinforcement.policy_trainer import reinforcement_trainer, score_judge
+from rlhf.reinforcement.judge import score_judge
+from rlhf.reinforcement.policy_trainer import reinforcement_trainer
+from rlhf.reinforcement.problem import ReinforcementProblem
 from rlhf.reinforcement.reinforcement_config import ReinforcementConfig
 from rlhf.training import objectives
 from rlhf.training.supervised_trainer import TrainingConfig, supervised_trainer
@@ -80,11 +82,12 @@ def trainer_of(plan: Plan) -> Trainer:
     ids = np.zeros((plan.rows, plan.prompt_length), np.int32)
     scores = parameters_of(scorer), parameters_of(scorer)  # two, since what is one object is kept once
     reward, cost = (score_judge(scorer, params) for params in scores)
-    return reinforcement_trainer(
-        plan.stage, actor, parameters_of(actor), scorer, scores, Prompts(ids, ids == 0), reward, (cost,),
-        SamplingConfig(max_new_tokens=plan.length - plan.prompt_length),
-        ReinforcementConfig(prompts_per_iteration=plan.rows, batch_size=plan.rows), pad=0,
-    )  # fmt: skip
+    problem = ReinforcementProblem(
+        actor, parameters_of(actor), Prompts(ids, ids == 0), reward, (cost,), (scorer, scorer), scores
+    )
+    config = ReinforcementConfig(prompts_per_iteration=plan.rows, batch_size=plan.rows)
+    sampling = SamplingConfig(max_new_tokens=plan.length - plan.prompt_length)
+    return reinforcement_trainer(plan.stage, problem, config, sampling)
 
 
 def estimate(plan: Plan, over: Mesh | AbstractMesh) -> dict[str, int]:

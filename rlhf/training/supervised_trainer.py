@@ -149,7 +149,7 @@ def supervised_trainer(
             key=key,
             iteration=jnp.zeros((), jnp.int32),
             skipped=jnp.zeros((), jnp.int32),
-            hyper=initial_hyper(config.traced(), hyper, name),
+            hyper=initial_hyper(config.traced(), hyper, name, config),
             frozen=sharding.loaded(frozen, key) if frozen else (),
         )
 

@@ -17,7 +17,9 @@ from rlhf.generation.generate import SamplingConfig, generate  # noqa: E402
 from rlhf.models import PUBLISHED, LanguageModel, ModelConfig, ScoreModel  # noqa: E402
 from rlhf.parallel import plan as plans  # noqa: E402
 from rlhf.parallel import sharding  # noqa: E402
-from rlhf.reinforcement.policy_trainer import reinforcement_trainer, score_judge  # noqa: E402
+from rlhf.reinforcement.judge import score_judge  # noqa: E402
+from rlhf.reinforcement.policy_trainer import reinforcement_trainer  # noqa: E402
+from rlhf.reinforcement.problem import ReinforcementProblem  # noqa: E402
 from rlhf.reinforcement.reinforcement_config import ReinforcementConfig  # noqa: E402
 from rlhf.training import objectives  # noqa: E402
 from rlhf.training.supervised_trainer import TrainingConfig, supervised_trainer  # noqa: E402
@@ -52,10 +54,11 @@ def ppo_lag():
         critic_learning_rate=1e-3, cost_window=16, ptx_coefficient=1.0,
     )  # fmt: skip
     reward, cost = (score_judge(SCORER, params) for params in JUDGES)
-    return reinforcement_trainer(
-        "ppo-lag", ACTOR, ACTOR_PARAMS, SCORER, JUDGES, Prompts(IDS, MASK), reward, (cost,),
-        SamplingConfig(max_new_tokens=4), options, pad=0, ptx=Supervised(IDS, np.where(MASK, IDS, -100), MASK),
+    problem = ReinforcementProblem(
+        ACTOR, ACTOR_PARAMS, Prompts(IDS, MASK), reward, (cost,), (SCORER, SCORER), JUDGES,
+        ptx=Supervised(IDS, np.where(MASK, IDS, -100), MASK),
     )  # fmt: skip
+    return reinforcement_trainer("ppo-lag", problem, options, SamplingConfig(max_new_tokens=4))
 
 
 def go(make, sizes, iterations=2):

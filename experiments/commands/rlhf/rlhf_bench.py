@@ -25,14 +25,15 @@ from experiments.commands.rlhf.rlhf_words import SHORT, TOKENS, hyper_of
 from experiments.commands.throughput import machine_line
 from jsafe import Trainer, population, runtime
 from rlhf.checkpoints import model_folder, weight_files
-from rlhf.checkpoints.model_folder import Model
 from rlhf.data.beavertails import CATEGORIES
 from rlhf.data.encoding import Labelled, Prompts, Supervised
 from rlhf.data.preference_batch import PreferenceBatch
 from rlhf.generation.generate import SamplingConfig, generate
 from rlhf.models import LanguageModel, ModelConfig, ScoreModel, parameter_count
 from rlhf.parallel import flops, memory
-from rlhf.reinforcement.policy_trainer import reinforcement_trainer, score_judge
+from rlhf.reinforcement.judge import score_judge, shaped_judge
+from rlhf.reinforcement.policy_trainer import reinforcement_trainer
+from rlhf.reinforcement.problem import ReinforcementProblem
 from rlhf.reinforcement.reinforcement_config import ReinforcementConfig
 from rlhf.training import objectives, stages
 from rlhf.training.supervised_trainer import TrainingConfig, supervised_trainer
@@ -157,23 +158,19 @@ def _reinforced(case: Case, name: str) -> Piece:
     if name == "ppo-lag":
         costs = (score_judge(scorer, judged),)
     elif name == "reward-shaping":
-        model = Model(config, None, judged)  # type: ignore[arg-type]  # nothing is read or written here
         watched = {"return": reward, "cost": score_judge(scorer, judged)}
-        reward = stages.shaped_judge(model, model, 1.0)
-    trainer = reinforcement_trainer(
-        name,
+        reward = shaped_judge(reward, score_judge(scorer, judged), 1.0)
+    problem = ReinforcementProblem(
         case._replace(config=config).language_model,
         case.params(),
-        scorer,
-        (judged,) * (1 + len(costs)),
         prompts,
         reward,
         costs,
-        sampling,
-        options,
-        pad=0,
+        critics=(scorer,) * (1 + len(costs)),
+        critic_params=(judged,) * (1 + len(costs)),
         watched=watched,
     )
+    trainer = reinforcement_trainer(name, problem, options, sampling)
     # What is watched are the scores that the shaped one is made of: the method needs them once.
     judges, start = (1 if name == "ppo" else 2), prompts.ids.shape[1]
     count = flops.reinforcement(config, judges, options, start, sampling, len(costs))

@@ -13,6 +13,7 @@ from rlhf.data import mixture
 from rlhf.generation.generate import SamplingConfig
 from rlhf.models.architecture import ModelConfig, parameter_count
 from rlhf.parallel import memory
+from rlhf.reinforcement.build import PromptData, ReinforcementModels, reinforcement_stage, shaped_judge
 from rlhf.reinforcement.reinforcement_config import PTX_COEFFICIENT, ReinforcementConfig
 from rlhf.training import stages
 
@@ -55,19 +56,16 @@ def reinforcement(given: dict[str, Any]) -> tuple[stages.Stage, tuple[Any, ...],
     ]
     actor, *judges = model_folder.shared(opened)
     actor = model_folder.with_template(actor, given.get("template"))
-    rest: dict[str, Any] = {"prompt_length": given["prompt_length"], "skip": given["skip"], "ptx": ptx}
-    rest["remat"] = given["remat"]
+    samples = PromptData(found, ptx, given["prompt_length"], given["skip"])
     if name == "reward-shaping":
-        shaped = stages.shaped_judge(judges[0], judges[1], given["weight"], options.dtype)
-        stage = stages.reinforcement(
-            name, actor, shaped, (), found, options, sampling,
-            critics=judges[:1], watched={"return": judges[0], "cost": judges[1]}, **rest,
-        )  # fmt: skip
+        shaped = shaped_judge(judges[0], judges[1], given["weight"], options.dtype)
+        watched = {"return": judges[0], "cost": judges[1]}
+        models = ReinforcementModels(actor, shaped, critics=judges[:1], watched=watched)
     elif name == "ppo":
-        watched = {"cost": judges[1]} if len(judges) > 1 else None
-        stage = stages.reinforcement(name, actor, judges[0], (), found, options, sampling, watched=watched, **rest)
+        models = ReinforcementModels(actor, judges[0], watched={"cost": judges[1]} if len(judges) > 1 else {})
     else:
-        stage = stages.reinforcement(name, actor, judges[0], judges[1:], found, options, sampling, **rest)
+        models = ReinforcementModels(actor, judges[0], judges[1:])
+    stage = reinforcement_stage(name, models, samples, options, sampling, remat=given["remat"])
     return stage, (), left_out + unread
 
 

@@ -16,10 +16,10 @@ from rlhf.checkpoints import model_folder
 from rlhf.data.schemas import Sample
 from rlhf.generation.generate import Answers, SamplingConfig
 from rlhf.models import LanguageModel, ScoreModel
+from rlhf.reinforcement.build import PromptData, ReinforcementModels, reinforcement_stage
 from rlhf.reinforcement.reinforcement_config import PTX_COEFFICIENT, ReinforcementConfig
 from rlhf.tokenizer.tokenizer import difference, load_tokenizer
 from rlhf.tokenizer.train_bpe import learn_tokenizer
-from rlhf.training import stages
 
 PROMPTS = [Sample(("oil the door",)), Sample(("read it",))]
 RUN = {"evaluate": "--out", "ppo": "--run-dir", "ppo-lag": "--run-dir", "reward-shaping": "--run-dir"}
@@ -63,10 +63,11 @@ def places(actor, judge, tmp_path_factory):
     return where
 
 
-def stage(actor, reward, costs=(), options=OPTIONS, **more):
+def stage(actor, reward, costs=(), options=OPTIONS, ptx=None, skip=False, **more):
     """Nothing of it is compiled."""
-    sampling = SamplingConfig(max_new_tokens=4)
-    return stages.reinforcement("ppo", actor, reward, costs, PROMPTS, options, sampling, prompt_length=80, **more)
+    models = ReinforcementModels(actor, reward, costs, **more)
+    data = PromptData(PROMPTS, ptx=ptx, prompt_length=80, skip=skip)
+    return reinforcement_stage("ppo", models, data, options, SamplingConfig(max_new_tokens=4))
 
 
 def test_tokenizers_of_one_size_are_told_apart_by_their_tokens(tokenizers):
@@ -80,7 +81,7 @@ def test_tokenizers_of_one_size_are_told_apart_by_their_tokens(tokenizers):
 
 def test_a_judge_or_critic_of_other_tokens_is_refused(actor, judge, tokenizers):
     foreign = judge._replace(tokenizer=tokenizers[1])
-    both = f"{tokenizers[1].path} and the actor's {tokenizers[0].path} are different tokenizers"
+    both = f"must have the actor's tokenizer, got {tokenizers[1].path} and the actor's {tokenizers[0].path}: "
     stage(actor, judge, (judge,), watched={"cost": judge})
     for reward, costs, more in [
         (foreign, (), {}),
@@ -94,7 +95,7 @@ def test_a_judge_or_critic_of_other_tokens_is_refused(actor, judge, tokenizers):
 
 def test_a_judge_without_an_embedding_of_the_padding_is_refused(actor, judge):
     padded = actor._replace(tokenizer=actor.tokenizer._replace(pad=262))
-    with pytest.raises(ValueError, match="embeds no padding of id 262"):
+    with pytest.raises(ValueError, match="has no embedding of the padding id 262"):
         stage(model_folder.grown(padded), judge)
 
 
@@ -123,9 +124,11 @@ def test_an_embedding_may_have_rows_to_spare_and_no_more(actor, tokenizers):
 def test_a_model_of_many_scores_is_no_judge(actor, judge):
     """A moderation model has fourteen, of which the first would be taken."""
     moderation, language = model_folder.with_scores(actor, 14), actor
-    for wrong, what in ((moderation, "gives 14 scores to a text"), (language, "gives no scores")):
+    for wrong, what in ((moderation, 14), (language, 0)):
         for reward, costs in ((wrong, ()), (judge, (wrong,))):
-            with pytest.raises(ValueError, match=f"tokenizer.json {what}, and a judge or critic gives one"):
+            with pytest.raises(
+                ValueError, match=f"must give 1 score, got {what} from .*tokenizer.json"
+            ):
                 stage(actor, reward, costs)
 
 
@@ -162,14 +165,14 @@ LEARNED = dataclasses.replace(OPTIONS, ptx_coefficient=16.0)
 def test_texts_to_learn_beside_are_counted_where_they_cannot_be_used(actor, judge):
     rows = [Sample(("oil",), "door"), Sample(("read",), "label"), Sample(("door " * 40,), "oil"), Sample(("read",))]
     found = stage(actor, judge, options=LEARNED, ptx=rows, skip=True).left_out
-    assert sorted(found.values()) == [1, 1] and all("of the texts to learn beside" in reason for reason in found)
+    assert sorted(found.values()) == [1, 1] and all("(PTX texts)" in reason for reason in found)
     with pytest.raises(ValueError, match="leaves no room for an answer"):
         stage(actor, judge, options=LEARNED, ptx=rows)
 
 
 def test_texts_to_learn_beside_and_their_weight_come_together(actor, judge):
     rows = [Sample(("oil",), "door"), Sample(("read",), "label")]
-    with pytest.raises(ValueError, match="ptx_coefficient must be above 0 where there are texts to learn beside"):
+    with pytest.raises(ValueError, match="ptx_coefficient must be above 0 if there are texts for the PTX loss"):
         stage(actor, judge, ptx=rows)
     given = {"stage": "ppo-lag", "ptx_data": ["rows.json"], "hyper": {}}
     assert reinforcement_options(given).ptx_coefficient == PTX_COEFFICIENT == 16.0

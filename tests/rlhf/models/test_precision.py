@@ -15,6 +15,7 @@ from rlhf.data.schemas import Sample
 from rlhf.generation.generate import SamplingConfig, generate
 from rlhf.models import PUBLISHED, LanguageModel, ScoreModel
 from rlhf.parallel import memory
+from rlhf.reinforcement.build import PromptData, ReinforcementModels, reinforcement_stage
 from rlhf.reinforcement.reinforcement_config import ReinforcementConfig
 from rlhf.tokenizer.tokenizer import Tokenizer
 from rlhf.training import stages
@@ -74,7 +75,8 @@ def test_generation_and_reinforcement_keep_their_types_in_bfloat16(nano):
     )
     asked = [Sample((q,), "yes") for q in ("one", "two")]
     sampling = SamplingConfig(max_new_tokens=4)
-    stage = stages.reinforcement("ppo-lag", nano, judge, [judge], asked, options, sampling, prompt_length=60, ptx=asked)
+    models, data = ReinforcementModels(nano, judge, [judge]), PromptData(asked, ptx=asked, prompt_length=60)
+    stage = reinforcement_stage("ppo-lag", models, data, options, sampling)
     begun = jax.eval_shape(stage.trainer.init, jax.random.key(0))
     ended, _ = jax.eval_shape(stage.trainer.step, begun)
     assert all_float32(ended.params) and all_float32(ended.optimizer)

@@ -20,7 +20,9 @@ from rlhf.generation.generate import SamplingConfig, generate
 from rlhf.models import LanguageModel, ModelConfig, ScoreModel, low_rank, parameter_count
 from rlhf.models.low_rank import LowRank
 from rlhf.parallel import memory
-from rlhf.reinforcement.policy_trainer import reinforcement_trainer, score_judge
+from rlhf.reinforcement.judge import score_judge
+from rlhf.reinforcement.policy_trainer import reinforcement_trainer
+from rlhf.reinforcement.problem import ReinforcementProblem
 from rlhf.reinforcement.reinforcement_config import ReinforcementConfig
 from rlhf.training.supervised_trainer import TrainingConfig, supervised_trainer
 from tests.support.random_models import params_of
@@ -168,18 +170,8 @@ def ppo_lag(options, params=(BASE, REWARD, COST)):
     actor, reward, cost = params
     prompts = Prompts(np.full((16, 2), 3, np.int32), np.ones((16, 2), bool))
     judges = score_judge(SCORER, reward), (score_judge(SCORER, cost),)
-    return reinforcement_trainer(
-        "ppo-lag",
-        MODEL,
-        actor,
-        SCORER,
-        (reward, cost),
-        prompts,
-        *judges,
-        SamplingConfig(max_new_tokens=4),
-        options,
-        pad=0,
-    )
+    problem = ReinforcementProblem(MODEL, actor, prompts, *judges, (SCORER, SCORER), (reward, cost))
+    return reinforcement_trainer("ppo-lag", problem, options, SamplingConfig(max_new_tokens=4))
 
 
 REINFORCEMENT = ReinforcementConfig(

@@ -13,7 +13,9 @@ from rlhf.generation.generate import SamplingConfig
 from rlhf.losses import policy
 from rlhf.models import LanguageModel, ModelConfig, ScoreModel
 from rlhf.reinforcement import cost_window
-from rlhf.reinforcement.policy_trainer import Judge, reinforcement_trainer
+from rlhf.reinforcement.judge import Judge
+from rlhf.reinforcement.policy_trainer import reinforcement_trainer
+from rlhf.reinforcement.problem import ReinforcementProblem
 from rlhf.reinforcement.reinforcement_config import ReinforcementConfig
 from tests.support.random_models import params_of
 
@@ -49,11 +51,16 @@ GOOD, HARM = counting(7, 8), counting(8)
 """Tokens 7 and 8 are good and 8 is harmful too; both are worth 1, so a limit only says which of them to use."""
 
 
+def make(costs, options=OPTIONS, reward=GOOD, ptx=None):
+    critics = CRITICS[: 1 + len(costs)] if options.estimator == "critic" else ()
+    problem = ReinforcementProblem(
+        ACTOR, ACTOR_PARAMS, PROMPTS, reward, costs, (CRITIC,) * len(critics), critics, ptx=ptx
+    )
+    return reinforcement_trainer("test", problem, options, SAMPLING)
+
+
 def train(costs, options=OPTIONS, iterations=120, reward=GOOD, ptx=None):
-    trainer = reinforcement_trainer(
-        "test", ACTOR, ACTOR_PARAMS, CRITIC, CRITICS[: 1 + len(costs)] if options.estimator == "critic" else (),
-        PROMPTS, reward, costs, SAMPLING, options, pad=0, ptx=ptx,
-    )  # fmt: skip
+    trainer = make(costs, options, reward, ptx)
     state, metrics = jax.jit(lambda key: jsafe.run(trainer, key, iterations))(jax.random.key(4))
     return state, {k: np.asarray(v) for k, v in metrics.items()}
 
@@ -112,7 +119,7 @@ def test_a_judge_that_says_nan_moves_nothing_and_is_counted():
 
 
 def test_the_window_holds_the_last_costs():
-    window = cost_window.CostWindow(jnp.zeros((1, 5)), jnp.zeros((), jnp.int32))
+    window = cost_window.empty(1, 5)
     assert np.isnan(cost_window.mean_costs(window)).all()
     seen = []
     for costs in ([1.0, 2.0, 3.0], [4.0, np.nan], [5.0, np.inf, 6.0, 7.0], [*range(10, 22), np.nan]):
@@ -130,12 +137,15 @@ def test_answers_of_a_group_are_compared_with_one_another():
     "changes, message",
     [
         ({"batch_size": 48}, "batch_size must divide the 64 answers"),
-        ({"estimator": "group", "answers_per_prompt": 1, "batch_size": 16}, "at least 2 to compare"),
+        (
+            {"estimator": "group", "answers_per_prompt": 1, "batch_size": 16},
+            "answers_per_prompt must be at least 2",
+        ),
         ({"estimator": "sum"}, "estimator must be one of"),
         ({"multiplier_init": 0.0}, "multiplier_init must be greater than 0"),
         ({"cost_limit": (1.0, 2.0)}, "one entry for each of the 1 costs"),
-        ({"prompts_per_iteration": 32}, "32 prompts are answered at once, and there are 16"),
-        ({"ptx_coefficient": 1.0}, "ptx_coefficient needs at least 32 texts to learn beside, got 0"),
+        ({"prompts_per_iteration": 32}, "prompts_per_iteration must be at most the number of prompts, 16, got 32"),
+        ({"ptx_coefficient": 1.0}, "ptx_coefficient needs at least 32 texts for the PTX loss, got 0"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(changes, message):
