@@ -126,9 +126,7 @@ def test_a_model_of_many_scores_is_no_judge(actor, judge):
     moderation, language = model_folder.with_scores(actor, 14), actor
     for wrong, what in ((moderation, 14), (language, 0)):
         for reward, costs in ((wrong, ()), (judge, (wrong,))):
-            with pytest.raises(
-                ValueError, match=f"must give 1 score, got {what} from .*tokenizer.json"
-            ):
+            with pytest.raises(ValueError, match=f"must give 1 score, got {what} from .*tokenizer.json"):
                 stage(actor, reward, costs)
 
 
