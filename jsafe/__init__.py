@@ -5,11 +5,13 @@ from jsafe.constrained import total_cost
 from jsafe.policy import Policy, load_policy
 from jsafe.population import Layout
 from jsafe.trainer import Metrics, PolicySpec, Trainer, TrainerInfo, TrainState, run
+from jsafe.training.callbacks import Callback, TimeLimit
 from jsafe.training.fit import FitResult, fit
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Callback",
     "Env",
     "FitResult",
     "Layout",
@@ -18,6 +20,7 @@ __all__ = [
     "PolicySpec",
     "Spec",
     "State",
+    "TimeLimit",
     "TrainState",
     "Trainer",
     "TrainerInfo",

@@ -8,6 +8,7 @@ one `vmap` on each: members never talk to each other, and a host callback inside
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -61,6 +62,8 @@ class Population(NamedTuple):
     Attributes:
         init: `(keys [num_seeds], hyper=None) -> TrainState`, jitted; `hyper` maps a name to `[num_seeds]` values.
         step: `TrainState -> (TrainState, Metrics, Health)`, jitted; the state that goes in is consumed (donated).
+        steps: `count -> jitted step of that many iterations`; metrics and health get a leading axis `[count]` if
+            `count` is above 1, the step of one iteration is `step` itself.
         place: puts a state from the host (NumPy leaves) on the devices.
         frozen: like `init`, but only `TrainState.frozen`.
         num_seeds: members.
@@ -69,6 +72,7 @@ class Population(NamedTuple):
 
     init: Callable[..., TrainState]
     step: Callable[[TrainState], tuple[TrainState, Metrics, Health]]
+    steps: Callable[[int], Any]
     place: Callable[[Any], Any]
     frozen: Callable[..., Any]
     num_seeds: int
@@ -144,19 +148,28 @@ def make_population(
     chosen = candidates[:count]
     init, step = _members(trainer)
     target: Any = chosen[0]
-    spread_init, spread_step, out = init, step, None
+    spread_init, spread_steps, out = init, lambda number: _repeated(step, number), None
     if count > 1:
         mesh = Mesh(np.array(chosen), (AXIS,))
         spec = PartitionSpec(AXIS)
         target = out = NamedSharding(mesh, spec)
         # check_vma is off because trainers start scans from constants, which belong to no device.
         spread_init = jax.shard_map(init, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
-        spread_step = jax.shard_map(step, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+
+        def spread_steps(number: int) -> Callable[..., Any]:
+            rows = spec if number == 1 else PartitionSpec(None, AXIS)
+            specs = {"in_specs": spec, "out_specs": (spec, rows, rows), "check_vma": False}
+            return jax.shard_map(_repeated(step, number), mesh=mesh, **specs)
 
     # Named, because arrays without elements would come back unsharded, and the next step would compile again.
     jit_init = jax.jit(spread_init, out_shardings=out)
     jit_frozen = jax.jit(lambda keys, hyper: spread_init(keys, hyper).frozen, out_shardings=out)
-    jit_step = jax.jit(spread_step, donate_argnums=0, out_shardings=out)
+
+    @functools.cache
+    def jit_steps(number: int) -> Any:
+        stacked = out if out is None or number == 1 else NamedSharding(out.mesh, PartitionSpec(None, AXIS))
+        shardings = None if out is None else (out, stacked, stacked)
+        return jax.jit(spread_steps(number), donate_argnums=0, out_shardings=shardings)
 
     def place(tree: Any) -> Any:
         return jax.device_put(tree, target)
@@ -164,7 +177,7 @@ def make_population(
     def checked(jitted: Callable[..., Any]) -> Callable[..., Any]:
         return _checked(trainer, num_seeds, lambda keys, hyper: place(jitted(place(keys), place(hyper))))
 
-    return Population(checked(jit_init), jit_step, place, checked(jit_frozen), num_seeds, count)
+    return Population(checked(jit_init), jit_steps(1), jit_steps, place, checked(jit_frozen), num_seeds, count)
 
 
 def _members(trainer: Trainer) -> tuple[Callable[..., TrainState], Callable[..., tuple[TrainState, Metrics, Health]]]:
@@ -179,6 +192,22 @@ def _members(trainer: Trainer) -> tuple[Callable[..., TrainState], Callable[...,
         return after, metrics, _health(state, after)
 
     return init, step
+
+
+def _repeated(step: Callable[..., Any], number: int) -> Callable[..., Any]:
+    """Return a step of several iterations, whose metrics and health have a leading axis; one iteration has none."""
+    if number == 1:
+        return step
+
+    def body(state: TrainState, _: None) -> tuple[TrainState, tuple[Metrics, Health]]:
+        state, metrics, health = step(state)
+        return state, (metrics, health)
+
+    def steps(state: TrainState) -> tuple[TrainState, Metrics, Health]:
+        state, (metrics, health) = jax.lax.scan(body, state, length=number)
+        return state, metrics, health
+
+    return steps
 
 
 def _only_member(trainer: Trainer) -> tuple[Callable[..., TrainState], Callable[..., Any]]:
@@ -228,7 +257,11 @@ def _laid_out(trainer: Trainer, num_seeds: int, layout: Layout) -> Population:
     whole = NamedSharding(mesh, PartitionSpec())
     cut = jax.tree.map(lambda _, spec: NamedSharding(mesh, PartitionSpec(None, *spec)), one, layout.specs(one))
     jit_init = jax.jit(init, out_shardings=cut)
-    jit_step = jax.jit(step, donate_argnums=0, in_shardings=(cut,), out_shardings=(cut, whole, whole))
+
+    @functools.cache
+    def jit_steps(number: int) -> Any:
+        shardings = {"in_shardings": (cut,), "out_shardings": (cut, whole, whole)}
+        return jax.jit(_repeated(step, number), donate_argnums=0, **shardings)
 
     jit_frozen = jax.jit(lambda keys, hyper: init(keys, hyper).frozen, out_shardings=cut.frozen)
 
@@ -244,7 +277,7 @@ def _laid_out(trainer: Trainer, num_seeds: int, layout: Layout) -> Population:
         """What is frozen may be missing, as in a checkpoint."""
         return jax.tree.map(multihost.place, state, cut if jax.tree.leaves(state.frozen) else cut.replace(frozen=()))
 
-    return Population(checked(jit_init), jit_step, place, checked(jit_frozen), num_seeds, mesh.size)
+    return Population(checked(jit_init), jit_steps(1), jit_steps, place, checked(jit_frozen), num_seeds, mesh.size)
 
 
 def strong(tree: Any) -> Any:

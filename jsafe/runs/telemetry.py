@@ -237,8 +237,8 @@ class Progress:
     def write(self, rows: Sequence[Row]) -> None:
         done, now = int(rows[0]["iteration"]), time.monotonic()
         steps = float(sum(row.get("env_steps") or 0 for row in rows))
-        if self._steps is None:  # those of the first iteration since the start or the resume
-            self._steps = steps * (1 - 1 / done) if done == self._start + 1 else 0.0
+        if self._steps is None:  # steps of earlier sessions, which the rate leaves out
+            self._steps = steps * self._start / done
         seconds = max(now - self._began, 1e-9)
         rate = (steps - self._steps) / seconds
         values = {name: _mean(rows, name) for name in self._shown}

@@ -72,7 +72,7 @@ def make_plan(
         hyper = record["hyper"]
     elif folder is not None and run_record.exists(folder):
         raise RunError(f"{folder} already holds a run: go on with it (resume=True), or choose another folder")
-    seeds = _at_least_one("seeds", 1 if seeds is None else seeds)
+    seeds = at_least_one("seeds", 1 if seeds is None else seeds)
     seed = operator.index(0 if seed is None else seed)
     notes: list[str] = []
     if iterations is not None and total_steps is not None:
@@ -82,7 +82,7 @@ def make_plan(
             raise ValueError("give iterations or total_steps: how long to train")
         iterations = record["iterations"]
     elif total_steps is not None:
-        total_steps = _at_least_one("total_steps", total_steps)
+        total_steps = at_least_one("total_steps", total_steps)
         each = trainer.info.env_steps_per_iteration
         iterations = -(-total_steps // each)
         if iterations * each != total_steps:
@@ -97,7 +97,7 @@ def make_plan(
     checked = check_hyper(trainer, seeds, hyper)
     if checked is not None and record is None:
         _check_ranges(trainer, checked)
-    return Plan(seeds, seed, _at_least_one("iterations", iterations), checked, record, notes)
+    return Plan(seeds, seed, at_least_one("iterations", iterations), checked, record, notes)
 
 
 def _check_ranges(trainer: Trainer, hyper: Mapping[str, np.ndarray]) -> None:
@@ -111,7 +111,12 @@ def _check_ranges(trainer: Trainer, hyper: Mapping[str, np.ndarray]) -> None:
         jax.eval_shape(lambda key, values=values: trainer.init(key, values), jax.random.key(0))
 
 
-def _at_least_one(name: str, value: Any) -> int:
+def at_least_one(name: str, value: Any) -> int:
+    """Return a whole number of at least 1.
+
+    Raises:
+        ValueError: another value, by name.
+    """
     try:
         number = operator.index(value)
     except TypeError:
@@ -124,7 +129,7 @@ def _at_least_one(name: str, value: Any) -> int:
 def check_saving(every: int | None, seconds: float, extra: Mapping[str, Any] | None) -> None:
     """Check when to save and what to record beside the run itself."""
     if every is not None:
-        _at_least_one("checkpoint_every", every)
+        at_least_one("checkpoint_every", every)
     if not seconds > 0:
         raise ValueError(f"checkpoint_seconds must be above 0, got {seconds}")
     if taken := sorted(RESERVED & set(extra or {})):

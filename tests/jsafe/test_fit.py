@@ -20,7 +20,7 @@ import jsafe
 from jsafe.runs.checkpoint import CheckpointError, Checkpoints
 from jsafe.runs.record import RunError, read_run
 from jsafe.runs.telemetry import Progress, read_metrics, read_rows
-from jsafe.training.fit import TrainingError
+from jsafe.training.health import TrainingError
 from jsafe.training.interrupts import SAME_REQUEST_SECONDS
 from tests.support.toy_trainer import assert_same, make_tiny
 
@@ -356,3 +356,70 @@ def test_a_terminal_sees_a_bar_before_the_first_iteration_ends() -> None:
 def test_record_is_plain_json(tmp_path: Path) -> None:
     jsafe.fit(make_tiny(), iterations=1, run_dir=tmp_path, sinks=())
     json.loads((tmp_path / "run.json").read_text(), parse_constant=lambda x: pytest.fail(f"{x} is not JSON"))
+
+
+@pytest.mark.parametrize("iterations", [6, 7])
+def test_several_iterations_in_one_call_give_the_same_rows_and_state(tmp_path: Path, iterations: int) -> None:
+    one = jsafe.fit(make_tiny(), seeds=2, iterations=iterations, run_dir=tmp_path / "one", sinks=())
+    calls: list[int] = []
+    several = jsafe.fit(
+        make_tiny(), seeds=2, iterations=iterations, run_dir=tmp_path / "several", sinks=(), iterations_per_call=3,
+        callbacks=[lambda i, s, m: calls.append(i)],
+    )  # fmt: skip
+    assert calls == [3, 6, 7][: len(calls)] and calls[-1] == iterations
+    assert_same(one.state, several.state)
+    assert (tmp_path / "one/metrics.jsonl").read_bytes() == (tmp_path / "several/metrics.jsonl").read_bytes()
+    assert several.metrics["loss"].shape == (iterations, 2)
+
+
+def test_a_run_of_several_iterations_per_call_is_saved_stopped_and_resumed_between_calls(tmp_path: Path) -> None:
+    part = jsafe.fit(
+        make_tiny(), iterations=12, run_dir=tmp_path, sinks=(), iterations_per_call=3, checkpoint_every=2,
+        callbacks=[lambda i, s, m: i >= 6],
+    )  # fmt: skip
+    assert (part.status, part.iterations) == ("stopped", 6)
+    assert set(Checkpoints(tmp_path).iterations()) == {3, 6}
+    whole = jsafe.fit(make_tiny(), iterations=12, run_dir=tmp_path, resume=True, sinks=(), iterations_per_call=2)
+    assert_same(whole.state, jsafe.fit(make_tiny(), iterations=12).state)
+
+
+def test_each_iteration_of_a_call_is_checked() -> None:
+    with pytest.raises(TrainingError, match="bad_action is 1.0 for seed 1 in iteration 2"):
+        jsafe.fit(
+            make_tiny(bad_action_at=2), seeds=2, iterations=9, hyper={"faulty": [0, 1]}, iterations_per_call=4
+        )  # fmt: skip
+
+
+def test_callbacks_start_once_see_each_call_and_end_with_the_state() -> None:
+    events: list[Any] = []
+
+    class Recorder(jsafe.Callback):
+        def on_start(self, session: Any) -> None:
+            events.append("start")
+
+        def on_iteration(self, session: Any, progressed: Any) -> None:
+            events.append((progressed.first_iteration, progressed.iteration, progressed.latest["loss"].shape))
+
+        def on_end(self, session: Any, state: Any) -> None:
+            events.append("failed" if state is None else int(state.iteration[0]))
+
+    jsafe.fit(make_tiny(), iterations=4, seeds=2, callbacks=[Recorder()], iterations_per_call=2)
+    assert events == ["start", (1, 2, (2,)), (3, 4, (2,)), 4]
+    events.clear()
+    with pytest.raises(TrainingError):
+        jsafe.fit(make_tiny(bad_action_at=1), iterations=4, hyper={"faulty": 1}, callbacks=[Recorder()])
+    assert events == ["start", "failed"]
+
+
+def test_a_time_limit_of_zero_stops_after_the_first_call_and_negative_ones_are_refused() -> None:
+    result = jsafe.fit(make_tiny(), iterations=50, callbacks=[jsafe.TimeLimit(0)])
+    assert (result.status, result.iterations) == ("stopped", 1)
+    longer = jsafe.fit(make_tiny(pause=0.02), iterations=1000, callbacks=[jsafe.TimeLimit(0.3)])
+    assert longer.status == "stopped" and 2 < longer.iterations < 1000
+    with pytest.raises(ValueError, match="at least 0 seconds, got -1"):
+        jsafe.TimeLimit(-1)
+
+
+def test_what_is_no_callback_is_refused_by_type() -> None:
+    with pytest.raises(TypeError, match=r"jsafe\.Callback or a function, got int"):
+        jsafe.fit(make_tiny(), iterations=1, callbacks=[3])  # type: ignore[list-item]

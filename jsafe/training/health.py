@@ -1,0 +1,85 @@
+"""Health check of training: stops runs that cannot recover, explains values that are not finite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from jsafe.training.callbacks import Callback, Progressed
+from jsafe.training.session import Session
+
+EPISODE_METRICS = ("return", "cost", "length")
+"""Metrics in which NaN means that no episode has ended yet."""
+
+PATIENCE = 3
+"""Consecutive iterations in which a seed may lose all its updates; one bad batch does not end a run."""
+
+
+class TrainingError(RuntimeError):
+    """Training cannot continue; the message names the metric, the seed and the iteration."""
+
+
+class HealthCheck(Callback):
+    """Check metrics and updates of every iteration.
+
+    Raises:
+        TrainingError: an action is not finite, or a seed loses all its updates in `PATIENCE` consecutive iterations.
+    """
+
+    def __init__(self) -> None:
+        self._lost_in_a_row: np.ndarray | None = None
+        self._explained: set[tuple[str, int]] = set()
+
+    def on_iteration(self, session: Session, progressed: Progressed) -> None:
+        """Check each iteration of the call."""
+        for index in range(len(progressed.health.skipped)):
+            iteration = progressed.first_iteration + index
+            metrics = {name: values[index] for name, values in progressed.history.items()}
+            check_actions(metrics, iteration)
+            skipped, moved = (np.asarray(values[index]) for values in progressed.health)
+            self._check_updates(skipped, moved, iteration)
+            self._explain(session, metrics, iteration)
+
+    def _check_updates(self, skipped: np.ndarray, moved: np.ndarray, iteration: int) -> None:
+        lost = (skipped > 0) & ~moved
+        before = np.zeros(len(lost), int) if self._lost_in_a_row is None else self._lost_in_a_row
+        self._lost_in_a_row = np.where(lost, before + 1, 0)
+        for seed in np.flatnonzero(self._lost_in_a_row >= PATIENCE):
+            raise TrainingError(
+                f"every update of seed {seed} was not finite and was skipped in iterations {iteration - PATIENCE + 1} "
+                f"to {iteration} (skipped: {int(skipped[seed])} in the last one): the loss has diverged. Lower the "
+                "learning rate, or check rewards, costs and observations for values that are not finite"
+            )
+
+    def _explain(self, session: Session, metrics: Mapping[str, np.ndarray], iteration: int) -> None:
+        """Report the first value of each metric and seed that is not finite."""
+        seeds = len(next(iter(metrics.values())))
+        episodes = np.asarray(metrics.get("episodes", np.zeros(seeds)))
+        for name, values in metrics.items():
+            bad = ~np.isfinite(np.asarray(values, np.float64).reshape(seeds, -1)).all(axis=1)
+            if name in EPISODE_METRICS:
+                bad &= episodes > 0
+            for seed in np.flatnonzero(bad):
+                if (name, int(seed)) not in self._explained:
+                    self._explained.add((name, int(seed)))
+                    session.note(f"{name} of seed {seed} is {values[seed]} in iteration {iteration} (reported once)")
+
+
+def check_actions(metrics: Mapping[str, np.ndarray], iteration: int) -> None:
+    """Refuse actions that are not finite.
+
+    Args:
+        metrics: name to `[seeds, ...]`; `bad_action` counts actions that are not finite.
+        iteration: for the message.
+
+    Raises:
+        TrainingError: any count is positive.
+    """
+    for name, values in metrics.items():
+        if name == "bad_action" or name.endswith(("/bad_action", ".bad_action")):
+            for seed in np.flatnonzero(np.asarray(values).reshape(len(values), -1).max(axis=1) > 0):
+                raise TrainingError(
+                    f"{name} is {values[seed]} for seed {seed} in iteration {iteration}: the policy returned an action "
+                    "that is not finite; earlier checkpoints are kept"
+                )
