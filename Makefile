@@ -1,17 +1,32 @@
-# Needs make and Python 3.11; every target sets up .venv by itself when pyproject.toml or constraints.txt changed.
+# Needs make and one Python, 3.11 to 3.13; every target sets up .venv by itself when pyproject.toml, the pinned versions or
+# the choice of Python changed.
+#     make test                                                             newest Python found, newest pinned versions
+#     make test PYTHON=python3.11 CONSTRAINTS=constraints-oldest.txt        oldest versions
+# VENV=... keeps a second environment beside the first.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# Newest first, each tried before it is chosen: a shim of pyenv exists for versions that cannot start, and Debian splits
+# venv from Python.
+VERSIONS := 3.13 3.12 3.11
+INSTALLED := $(foreach v,$(VERSIONS),python$(v) $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/$(v).*/bin/python)) python3
+STARTS := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+ifndef PYTHON
+PYTHON := $(shell for p in $(INSTALLED); do "$$p" -c '$(STARTS)' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
+endif
+VERSION := $(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+# The newest JAX needs Python 3.12.
+CONSTRAINTS ?= $(if $(filter 3.11,$(VERSION)),constraints-oldest.txt,constraints.txt)
+
 JOBS ?= 2
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+STAMP := $(VENV)/.installed-$(VERSION)-$(basename $(notdir $(CONSTRAINTS)))
 ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check slow parity parity-llm bench format setup clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo: $(STAMP) ## train PPO-Lag on SafetyPointGoal1-v0, four seeds, about five minutes, and write runs/demo/report.html
 	$(BIN)/jsafe demo --run-dir runs/demo $(ARGS)
@@ -43,13 +58,16 @@ bench: $(STAMP) ## measure throughput beside its floor, and training speed
 
 setup: $(STAMP) ## create .venv with the pinned versions and the package in editable mode
 
-# The stamp is written last, so an interrupted install is taken up again; what is already there is kept.
-$(STAMP): pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "Python 3.11 is needed and neither python3.11 nor python3 was found" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, $(PYTHON) is {sys.version.split()[0]}; say which with make PYTHON=...")'
-	@echo "setting up $(VENV) with $(PYTHON): about 1.8 GB, a minute or two"
+# The stamp names the choice and is written last. An interrupted install is resumed; another choice starts from an empty
+# environment, because versions of the former one would stay behind.
+$(STAMP): pyproject.toml $(CONSTRAINTS)
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 (with venv) is required, and none was found. Install one or set PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is required, $(PYTHON) is {sys.version.split()[0]}. Choose another with make PYTHON=...")'
+	@echo "setting up $(VENV) with $(PYTHON) (Python $(VERSION)) and $(CONSTRAINTS): about 1.8 GB, a minute or two"
+	@if [ -e $(VENV) ] && [ "$$(cat $(VENV)/.choice 2>/dev/null)" != "$(notdir $(STAMP))" ]; then rm -rf $(VENV); fi
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@echo "$(notdir $(STAMP))" > $(VENV)/.choice
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[dev]'
 	@touch $(STAMP)
 
 clean: ## remove .venv, caches and build outputs (not runs/)

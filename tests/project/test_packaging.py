@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -14,8 +17,11 @@ from packaging.utils import canonicalize_name
 
 import jsafe
 from tests.conftest import ROOT
+from tests.support import compilation
 
 PACKAGES = ("jsafe", "envs_mjx", "algorithms", "rlhf", "sketch", "experiments")
+PINNED_SETS = {"constraints.txt": ("3.12", "3.13"), "constraints-oldest.txt": ("3.11",)}
+"""Files of pinned versions and the Python versions that they are for."""
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +29,15 @@ def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
+@pytest.fixture(scope="module", params=sorted(PINNED_SETS))
+def pinned_set(request) -> str:
+    """File name of a set of pinned versions."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def pins() -> dict[str, str]:
-    lines = (line.split("#")[0].strip() for line in (ROOT / "constraints.txt").read_text().splitlines())
+def pins(pinned_set: str) -> dict[str, str]:
+    lines = (line.split("#")[0].strip() for line in (ROOT / pinned_set).read_text().splitlines())
     return {canonicalize_name(name): version for name, version in (line.split("==") for line in lines if line)}
 
 
@@ -72,25 +84,98 @@ def test_every_default_dependency_comes_without_torch_tensorflow_or_cuda(install
     assert not heavy
 
 
-def test_constraints_pin_every_dependency_within_its_range(project: dict, pins: dict[str, str]):
+def test_constraints_pin_every_dependency_within_its_range(project: dict, pins: dict[str, str], pinned_set: str):
     listed = project["project"]["dependencies"] + sum(
         (project["project"]["optional-dependencies"][k] for k in ("test", "dev")), []
     )
     for requirement in map(Requirement, listed):
         if requirement.name != "jsafe":
             version = pins.get(canonicalize_name(requirement.name))
-            assert version is not None, f"constraints.txt does not pin {requirement.name}"
+            assert version is not None, f"{pinned_set} does not pin {requirement.name}"
             assert requirement.specifier.contains(version), f"{requirement} excludes the pinned {version}"
 
 
-def test_constraints_name_versions_and_no_addresses():
-    for line in (ROOT / "constraints.txt").read_text().splitlines():
+def test_constraints_name_versions_and_no_addresses(pinned_set: str):
+    for line in (ROOT / pinned_set).read_text().splitlines():
         assert line.startswith("#") or re.fullmatch(r"[A-Za-z0-9_.-]+==[A-Za-z0-9_.!+-]+", line), line
 
 
 def test_mujoco_and_mjx_are_of_the_same_release(pins: dict[str, str]):
     assert pins["mujoco"] == pins["mujoco-mjx"]
     assert metadata.version("mujoco") == metadata.version("mujoco-mjx")
+
+
+def test_pinned_sets_cover_every_python_of_the_classifiers(project: dict):
+    prefix = "Programming Language :: Python :: 3."
+    declared = {f"3.{c.removeprefix(prefix)}" for c in project["project"]["classifiers"] if c.startswith(prefix)}
+    assert declared == {version for versions in PINNED_SETS.values() for version in versions}
+
+
+def _choice_of_make(*arguments: str, **environment: str) -> str:
+    """What `make setup` would run, as text."""
+    command = ["make", "--dry-run", "--always-make", "setup", *arguments]
+    outer = (
+        "MAKEFLAGS",
+        "MAKEOVERRIDES",
+        "MFLAGS",
+        "PYTHON",
+        "VENV",
+        "CONSTRAINTS",
+    )  # of a `make test` around this test
+    clean = {name: value for name, value in os.environ.items() if name not in outer} | environment
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=clean, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def only_python(tmp_path: Path) -> Path:
+    """A folder for `PATH` with one Python that starts, as `python3`, and shims of others that do not."""
+    for tool in ("sh", "sed", "expand", "rm", "cat", "make", "bash", "env"):
+        if found := shutil.which(tool):
+            (tmp_path / tool).symlink_to(found)
+    for version in ("3.11", "3.12", "3.13"):
+        shim = tmp_path / f"python{version}"
+        shim.write_text("#!/bin/sh\necho not installed >&2\nexit 127\n")
+        shim.chmod(0o755)
+    (tmp_path / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (tmp_path / "python3").chmod(0o755)
+    return tmp_path
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_takes_the_only_python_that_starts_and_the_versions_that_fit_it(only_python: Path):
+    commands = _choice_of_make(PATH=str(only_python), HOME=str(only_python), PYENV_ROOT="")
+    assert "python3 -m venv .venv" in commands
+    expected = "constraints-oldest.txt" if sys.version_info < (3, 12) else "constraints.txt"
+    assert f"--constraint {expected} " in commands
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_takes_the_python_and_the_versions_it_is_given():
+    commands = _choice_of_make(f"PYTHON={sys.executable}", "CONSTRAINTS=constraints-oldest.txt", "VENV=.venv-oldest")
+    assert f"{sys.executable} -m venv .venv-oldest" in commands
+    assert "--constraint constraints-oldest.txt " in commands
+
+
+def test_the_ci_script_runs_tests_that_exist():
+    script = (ROOT / ".ci" / "run").read_text()
+    paths = re.findall(r"tests/[\w/.]+\.py", script)
+    assert paths and all((ROOT / path).is_file() for path in paths)
+
+
+def test_this_jaxlib_starts_with_the_compilation_flags_of_the_tests():
+    """An unknown flag ends the process before any message, so a child tries them."""
+    flags = " ".join(compilation.known_flags(metadata.version("jaxlib")))
+    program = f"import os; os.environ['XLA_FLAGS'] = {flags!r}; import jax; print(len(jax.local_devices()))"
+    assert int(in_a_fresh_process(program)) >= 1
+
+
+@pytest.mark.parametrize(
+    ("jaxlib", "old_fusion"), [("0.10.2", True), ("0.11.0", True), ("0.11.1", False), ("0.12.0.1", False)]
+)
+def test_compilation_flags_are_set_only_where_jaxlib_knows_them(jaxlib: str, old_fusion: bool):
+    assert ("--xla_cpu_use_fusion_emitters=false" in compilation.known_flags(jaxlib)) == old_fusion
 
 
 def test_importing_changes_neither_environment_nor_backend_and_loads_no_other_framework():
