@@ -3,8 +3,9 @@
 Positions of things are state (`qpos` for free bodies, mocap poses for fixtures), never part of the model.
 
 The recordings of the reference were made with MuJoCo 2.3.3. Two choices make today's MuJoCo agree with them to
-rounding: the version (3.3.7 is the last with the box-box collider of 2.3.3; 3.4 and later place other contact points)
-and the collision pipeline (`nativeccd` off: cylinder-box pairs use the old algorithm). `make parity` prints the rest.
+rounding: the box-box collider, that of 3.3.7 (`envs_mjx.physics.collider_table` installs it in later releases),
+and the collision pipeline (`nativeccd` off: cylinder-box pairs use the old algorithm). `make parity` prints the
+remaining errors.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from envs_mjx.agents import AGENTS
 from envs_mjx.agents.agent import NO_LENGTH, Contacts
 from envs_mjx.navigation.config import Config
 from envs_mjx.navigation.objects import ObjectContacts, Objects
+from envs_mjx.physics import collider_table
 from envs_mjx.physics.backend import PhysicsModel
 
 SUBSTEPS = 10  # physics steps in a control step, for every robot
@@ -113,6 +115,7 @@ def mjcf(config: Config, colliders: Colliders, *, contact_sensors: bool = True) 
 <mujoco model="{config.id}">
   <compiler angle="radian" autolimits="true"/>
   <option timestep="{agent.timestep}" ccd_iterations="50"><flag nativeccd="disable" island="disable"/></option>
+  {collider_table.MARK}
   <default>{agent.defaults}</default>
   <asset>
     <texture name="floor" type="2d" builtin="checker" width="100" height="100"
@@ -200,6 +203,7 @@ def build(config: Config, profile: str = "exact", *, contact_sensors: bool = Tru
         contact_sensors: as in `mjcf`.
     """
     agent = AGENTS[config.agent]
+    collider_table.install()
     model = mujoco.MjModel.from_xml_string(mjcf(config, COLLIDERS[profile], contact_sensors=contact_sensors))
     for b in bodies_of(config, "driven"):
         # Up to MuJoCo 2.3, with which the reference was recorded, the rotational rows of a weld were regularised with

@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from envs_mjx.physics import collider_table
 from envs_mjx.physics.mjx.collision.contact_points import Geom
 from tests.parity.replay import precision
 
 MODEL = """
 <mujoco>
   <option ccd_iterations="50"><flag nativeccd="disable"/></option>
+  {}
   <worldbody>
     {}
     <body><freejoint/><geom type="{}" size="1 1 1"/></body>
@@ -22,8 +24,9 @@ MODEL = """
 
 
 def two_bodies(first: str, second: str, floor: str = "") -> mujoco.MjModel:
-    """A model of two free geoms of the given types; set their sizes before use."""
-    return mujoco.MjModel.from_xml_string(MODEL.format(floor, first, second))
+    """A model of two free geoms of the given types, with the recorded box collider; set their sizes before use."""
+    collider_table.install()
+    return mujoco.MjModel.from_xml_string(MODEL.format(collider_table.MARK, floor, first, second))
 
 
 def turn(rng: np.random.Generator, tilt: float) -> np.ndarray:

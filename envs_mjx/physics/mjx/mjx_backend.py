@@ -22,6 +22,7 @@ import contextlib
 import copy
 import functools
 import io
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -75,8 +76,10 @@ class Mjx:
         room = {"nconmax": WARP_WORLDS * WARP_CONTACTS, "njmax": WARP_ROWS} if self.impl == "warp" else {}
         source = self.compiled if self.impl == "warp" else self.model
         data = mjx.make_data(source, impl=self.impl, **room)
-        if self.impl != "warp":  # MJX 3.3.7 factors a sparse mass matrix into more entries than it makes room for
-            data = data.tree_replace({"_impl.qLD": jnp.zeros_like(data._impl.qM)})
+        mass: Any = getattr(data._impl, "qM", None)  # gone from MJX 3.4 and later
+        if mass is not None and self.impl != "warp":
+            # MJX 3.3.7 factors a sparse mass matrix into more entries than it makes room for.
+            data = data.tree_replace({"_impl.qLD": jnp.zeros_like(mass)})
         return data.replace(qpos=qpos, qvel=qvel, ctrl=ctrl, mocap_pos=mocap_pos, mocap_quat=mocap_quat)
 
     def _sensed(self, data: mjx.Data) -> Sensed:

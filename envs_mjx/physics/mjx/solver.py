@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import mujoco
 
 from envs_mjx.physics.mjx.collision import box, floor, mpr
 
@@ -29,12 +30,16 @@ COLLIDERS = box.COLLIDERS | floor.COLLIDERS | mpr.COLLIDERS
 FINISHING_STEPS = 2
 """Newton steps after the solver. One would do nearly always; where a contact opens or closes it takes the second."""
 
-_solve = solver.solve
+_REPLACED = ((collision_driver, "_COLLISION_FUNC"), (solver, "solve"), (solver, "Context"))
+"""Names that MJX does not export and that are replaced or used here."""
+
+_solve = getattr(solver, "solve", None)
 _lock = threading.RLock()
 
 
 def solve(m: mjx.Model, d: mjx.Data) -> mjx.Data:
     """Constraint forces and accelerations: MJX's solver, then the finishing steps (in float32)."""
+    assert _solve is not None  # `tracing` has checked it
     d = _solve(m, d)
     data: Any = d._impl
     if d.qacc.dtype == jnp.float64:
@@ -53,13 +58,31 @@ def solve(m: mjx.Model, d: mjx.Data) -> mjx.Data:
     return d.tree_replace({"qacc": qacc, "qfrc_constraint": qfrc, "_impl.efc_force": force})
 
 
+def check_release() -> None:
+    """Refuse a release of MJX without the parts that are replaced here.
+
+    Raises:
+        RuntimeError: with their names.
+    """
+    missing = [f"{module.__name__}.{name}" for module, name in _REPLACED if not hasattr(module, name)]
+    if missing:
+        raise RuntimeError(
+            f"physics 'mjx' cannot replace {', '.join(missing)}: mujoco-mjx {mujoco.__version__} does not have it. "
+            "Install a release from 3.3.7 to 3.17, or use physics='mujoco'."
+        )
+
+
 @contextlib.contextmanager
 def tracing() -> Iterator[None]:
     """Let MJX use these colliders and this solver in models put and programs traced inside the block.
 
     MJX looks both up in its modules. They are as before outside the block, which may be entered again from inside, and
     one thread at a time is inside.
+
+    Raises:
+        RuntimeError: when the installed release of MJX does not have the parts that are replaced.
     """
+    check_release()
     table = collision_driver._COLLISION_FUNC
     with _lock:
         was, solved = dict(table), solver.solve
