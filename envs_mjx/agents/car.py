@@ -109,7 +109,7 @@ CAR = Agent(
     pose=_pose,
     velocity=lambda qpos, qvel: qvel[:2],
     observe=_observe,
-    # It stands on cylinders and rolls: with (4, 8) iterations the median velocity error after one control step is 0.4,
+    # It rolls on cylinders: with (4, 8) iterations the median velocity error after one control step is 0.4,
     # with (20, 20) and with (100, 50) it is 4e-6.
     solver=SolverIterations(20, 20),
     assets=_assets,

@@ -1,8 +1,8 @@
-"""Small CMDPs whose constrained optimum is known exactly: oracles for whatever claims to find one.
+"""Small CMDPs whose constrained optimum is known exactly: oracles for constrained algorithms.
 
-Every problem ends, as a termination, after a fixed number of steps and shows the time in its observation, so that sums
-over an episode without any discount are the exact objective. `CASES` names the problems and their limits, and
-`optimum` solves them. Methods that solve another problem instead have their own answers: `early_termination_optimum`,
+Every problem terminates after a fixed number of steps and has the time in its observation, so that undiscounted sums
+over an episode are the exact objective. `CASES` lists the problems and their limits, and `optimum` solves them.
+Methods that solve a modified problem have their own optima: `early_termination_optimum`,
 `saute_optimum`, `penalty_optimum` and `barrier_optimum`.
 """
 

@@ -22,7 +22,7 @@ from envs_mjx.analytic.tabular import Optimum
 from jsafe.cmdp import Spec, State
 
 BOUND = 3.0
-"""`Spec.action_high`: a scale for whoever needs one. No action is clipped."""
+"""`Spec.action_high`, for algorithms that need a scale. Actions are not clipped."""
 
 
 class LinearPolicy(NamedTuple):
@@ -39,10 +39,10 @@ class LinearPolicy(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LinearQuadratic:
-    """`x' = dynamics x + control u + noise`, rewarded for being near a target, with the energy `|u|^2` as its cost.
+    """The system `x' = dynamics x + control u + noise` with a quadratic reward and the energy `|u|^2` as its cost.
 
-    The reward of a step is `reward_offset - (x' - target)^T precision (x' - target) - effort |u|^2`. An episode ends,
-    as a termination, after exactly `horizon` steps. The observation is `x` and the one-hot code of the time, which is
+    The reward of a step is `reward_offset - (x' - target)^T precision (x' - target) - effort |u|^2`. An episode
+    terminates after exactly `horizon` steps. The observation is `x` and the one-hot code of the time, which is
     all zeros after the last step.
 
     Attributes:
@@ -97,8 +97,8 @@ class LinearQuadratic:
         """Draw the first state."""
         key, start_key = jax.random.split(key)
         mean, std = jnp.asarray(self.start_mean, float), jnp.asarray(self.start_std, float)
-        nothing = jnp.zeros((), float)
-        return self._state(key, jnp.int32(0), mean + std * jax.random.normal(start_key, mean.shape), nothing, nothing)
+        zero = jnp.zeros((), float)
+        return self._state(key, jnp.int32(0), mean + std * jax.random.normal(start_key, mean.shape), zero, zero)
 
     def step(self, state: State, action: jax.Array) -> State:
         """Apply `action`, `[action_size]`, as it is."""

@@ -1,12 +1,12 @@
-"""What methods that solve another problem than the constrained one converge to, exactly.
+"""Exact optima of methods that solve a modified problem: early termination, Saute, penalties and barriers.
 
-Early termination and Saute change the process and let the policy see what it has spent. Both are dynamic programming
-over pairs (state, memory), where the memory is the accumulated cost or the remaining budget; since costs are
-integers it takes few values. Penalty and barrier methods keep the process and give the cost a price: both walk along
-the Pareto curve `V(b)`, the best return at an expected cost of at most `b`, which is concave, and stop where its slope
-is the price.
+Early termination and Saute change the process, and their policy observes the accumulated cost or the remaining budget.
+Both are dynamic programming over pairs (state, memory), where the memory is that number. Costs are integers, so the
+memory has few values. Penalty and barrier methods keep the process and give the cost a price. Both move along the
+Pareto curve `V(b)`, the best return at an expected cost of at most `b`, which is concave, and stop where its slope is
+the price.
 
-Where there are several costs, early termination and Saute count their sum.
+If there are several costs, early termination and Saute count their sum.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class MemoryPolicy(NamedTuple):
 
 
 class MemoryOptimum(NamedTuple):
-    """The best policy of a changed process.
+    """The best policy of a modified process.
 
-    Where nothing depends on the action any more, after the budget is gone for example, many policies are best. The
-    figures are of the one that spends least; the ranges say what the others may show.
+    Several policies are best if some actions no longer matter, for example after the budget is used up. The figures
+    belong to the one that spends least; the ranges cover the others.
 
     Attributes:
         objective: expected sum of the rewards that the method learns from, the same for all best policies.
@@ -80,7 +80,7 @@ def saute_optimum(env: FiniteCMDP, budget: float, unsafe_reward: float, saute_di
     """Best policy of Saute RL (Sootla et al. 2022): the reward is `unsafe_reward` once the budget is used up.
 
     The memory is the remaining budget `z`, 1 at first and `(z - cost / budget) / saute_discount` after a step, whose
-    reward is kept while the new `z` is strictly above 0. With a budget that is no integer and a discount of 1
+    reward counts while the new `z` is strictly above 0. With a budget that is no integer and a discount of 1
     it does not matter on which side of the bound an exhausted budget lies. `return_` is of the original rewards.
 
     Raises:
@@ -117,38 +117,11 @@ def _memory_optimum(
         unsafe_reward: reward of a step whose next memory is not safe.
         unsafe_ends: whether such a step ends the episode.
     """
-    table = tables(env)
-    spent = table.cost.sum(0)
-    # Forwards: the memories of each time, and the index [S, M_t, A] of the memory that follows.
-    memories, following = [np.array([start])], []
-    for _ in range(env.horizon):
-        after = np.round(spend(memories[-1][None, :, None], spent[:, None, :]), DIGITS)
-        values, index = np.unique(after, return_inverse=True)
-        memories.append(values)
-        following.append(index.reshape(after.shape))
-
-    rewards = np.stack([table.reward, spent, *table.cost])
+    memories, following = _memories(env, start, spend)
+    safe = tuple(within(after)[index] for after, index in zip(memories[1:], following, strict=True))
 
     def sweep(row: int, sign: int) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-        """Backwards: the best actions, and of equals the one with most of `sign * row`; rows as in `now`, `[K]`."""
-        value = np.zeros((1 + len(rewards), *table.start.shape, len(memories[-1])))
-        actions = []
-        for time in reversed(range(env.horizon)):
-            index = following[time]
-            safe = within(memories[time + 1])[index]
-            shaped = np.where(safe, table.reward[:, None, :], unsafe_reward)
-            now = np.stack([shaped, *(np.broadcast_to(x[:, None, :], safe.shape) for x in rewards)])
-            if unsafe_ends:
-                now[1] = shaped
-            # `later[k, s, a, m]`: what follows action a in state s if the next memory is m.
-            later = np.einsum("san,knm->ksam", table.transition, value)
-            state, action = np.arange(safe.shape[0])[:, None, None], np.arange(safe.shape[2])
-            total = now + later[:, state, action, index] * (safe | (not unsafe_ends))
-            equal = total[0] >= total[0].max(-1, keepdims=True) - TIE
-            best = np.argmax(np.where(equal, sign * total[row], -np.inf), axis=-1)
-            actions.append(best)
-            value = np.take_along_axis(total, best[None, ..., None], axis=-1)[..., 0]
-        return value[..., 0] @ table.start, tuple(actions[::-1])
+        return _best_actions(env, following, safe, unsafe_reward, unsafe_ends, row, sign)
 
     (objective, return_, least, *costs), actions = sweep(2, -1)
     return MemoryOptimum(
@@ -157,19 +130,76 @@ def _memory_optimum(
         costs=tuple(float(x) for x in costs),
         return_range=(float(sweep(1, -1)[0][1]), float(sweep(1, 1)[0][1])),
         cost_range=(float(least), float(sweep(2, 1)[0][2])),
-        policy=MemoryPolicy(tuple(memories[:-1]), actions),
+        policy=MemoryPolicy(memories[:-1], actions),
     )
+
+
+def _memories(
+    env: FiniteCMDP, start: float, spend: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+    """Forward pass: the memories `[M_t]` of each time, and the index `[S, M_t, A]` of each next memory."""
+    spent = tables(env).cost.sum(0)
+    memories, following = [np.array([start])], []
+    for _ in range(env.horizon):
+        after = np.round(spend(memories[-1][None, :, None], spent[:, None, :]), DIGITS)
+        values, index = np.unique(after, return_inverse=True)
+        memories.append(values)
+        following.append(index.reshape(after.shape))
+    return tuple(memories), tuple(following)
+
+
+def _best_actions(
+    env: FiniteCMDP,
+    following: tuple[np.ndarray, ...],
+    safe: tuple[np.ndarray, ...],
+    unsafe_reward: float,
+    unsafe_ends: bool,
+    row: int,
+    sign: int,
+) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """Backward pass: expected sums of an episode and the best actions.
+
+    Args:
+        env: the original process.
+        following: index `[S, M_t, A]` of the next memory, by time.
+        safe: whether that memory is safe, `[S, M_t, A]`, by time.
+        unsafe_reward: reward of a step whose next memory is not safe.
+        unsafe_ends: whether such a step ends the episode.
+        row: among equally good actions, the one with most of `sign * sums[row]` is taken.
+        sign: 1 or -1.
+
+    Returns:
+        `sums [K]` (objective, return, total cost, each cost), and actions `[S, M_t]` by time.
+    """
+    table = tables(env)
+    rewards = np.stack([table.reward, table.cost.sum(0), *table.cost])
+    value = np.zeros((1 + len(rewards), *table.start.shape, following[-1].max() + 1))
+    actions = []
+    for index, is_safe in zip(reversed(following), reversed(safe), strict=True):
+        shaped = np.where(is_safe, table.reward[:, None, :], unsafe_reward)
+        now = np.stack([shaped, *(np.broadcast_to(x[:, None, :], is_safe.shape) for x in rewards)])
+        if unsafe_ends:
+            now[1] = shaped
+        # `later[k, s, a, m]`: expected sum after action a in state s if the next memory is m.
+        later = np.einsum("san,knm->ksam", table.transition, value)
+        state, action = np.arange(is_safe.shape[0])[:, None, None], np.arange(is_safe.shape[2])
+        total = now + later[:, state, action, index] * (is_safe | (not unsafe_ends))
+        equal = total[0] >= total[0].max(-1, keepdims=True) - TIE
+        best = np.argmax(np.where(equal, sign * total[row], -np.inf), axis=-1)
+        actions.append(best)
+        value = np.take_along_axis(total, best[None, ..., None], axis=-1)[..., 0]
+    return value[..., 0] @ table.start, tuple(actions[::-1])
 
 
 def penalty_optimum(env: FiniteCMDP, limit: float, coefficient: float) -> Optimum:
     """Maximise `return - coefficient * max(0, cost - limit)` of expected return and cost, as exact penalty methods do.
 
-    It is the constrained optimum as soon as the coefficient exceeds the multiplier.
+    If the coefficient exceeds the multiplier, this is the constrained optimum.
 
     Raises:
         ValueError: unless there is one cost.
     """
-    return _where_slope_meets(env, lambda cost: coefficient if cost > limit else 0.0)
+    return _optimum_at_price(env, lambda cost: coefficient if cost > limit else 0.0)
 
 
 def barrier_optimum(env: FiniteCMDP, limit: float, coefficient: float) -> Optimum:
@@ -180,11 +210,11 @@ def barrier_optimum(env: FiniteCMDP, limit: float, coefficient: float) -> Optimu
     """
     if least_cost(env) >= limit:
         raise ValueError(f"no policy of {env.id} stays below the limit {limit}")
-    return _where_slope_meets(env, lambda cost: coefficient / (limit - cost) if cost < limit else math.inf)
+    return _optimum_at_price(env, lambda cost: coefficient / (limit - cost) if cost < limit else math.inf)
 
 
-def _where_slope_meets(env: FiniteCMDP, price: Callable[[float], float]) -> Optimum:
-    """The optimum at the cost up to which a unit of it buys more return than its price, which does not fall."""
+def _optimum_at_price(env: FiniteCMDP, price: Callable[[float], float]) -> Optimum:
+    """The optimum at the cost where the return of one more unit of cost equals its price, which does not decrease."""
     if len(env.cost_names) != 1:
         raise ValueError(f"{env.id} must have one cost, got {len(env.cost_names)}")
     low, high = least_cost(env), finite_optimum(env, (math.inf,)).costs[0]

@@ -1,7 +1,7 @@
 """Three problems for the whole library, each with default limits that bind.
 
-Two are a reactor with five temperatures: hotter gives more, and wears it out. The third is a cart on a rail that is to
-stand at a target, with little energy.
+Two are a reactor with five temperatures: the reward grows with the temperature, and so does the wear. The third is a
+cart on a rail that should stop near a target and use little energy.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _reactor(cool: float, hold: tuple[float, float], heat: float) -> tuple[tuple
         heat: probability that heating raises it.
 
     Returns:
-        `[S][A][S]`; at either end the temperature stays instead of moving on.
+        `[S][A][S]`; at either end the temperature stays.
     """
     moves = {COOL: (cool, 0.0), HOLD: hold, HEAT: (0.0, heat)}
     size = 5
@@ -46,7 +46,7 @@ STRESS = FiniteCMDP(
     cost=(((0, 0, 0), (0, 0, 1), (0, 0, 1), (1, 1, 1), (1, 1, 2)),),
     start=(0.3, 0.3, 0.2, 0.1, 0.1),
 )
-"""Hot metal, and heating warm metal, is stress. One constraint."""
+"""A reactor in which hot metal, and heating warm metal, counts as stress. One constraint."""
 
 STRESS_AND_FUEL = FiniteCMDP(
     id="AnalyticStressAndFuel-v0",
@@ -57,7 +57,7 @@ STRESS_AND_FUEL = FiniteCMDP(
     cost=(((0, 0, 0), (0, 0, 0), (0, 0, 1), (0, 1, 1), (1, 1, 2)), ((0, 0, 1),) * 5),
     start=(0.3, 0.3, 0.2, 0.1, 0.1),
 )
-"""A reactor that cools down unless it is heated, and each heating takes one unit of fuel. Two constraints."""
+"""A reactor that cools down unless it is heated. Each heating takes one unit of fuel. Two constraints."""
 
 CART = LinearQuadratic(
     id="AnalyticCart-v0",
@@ -72,7 +72,7 @@ CART = LinearQuadratic(
     effort=0.05,
     reward_offset=1.0,
 )
-"""A cart, position and velocity, pushed by one motor."""
+"""A cart with position and velocity, pushed by one motor."""
 
 CASES: dict[str, tuple[FiniteCMDP | LinearQuadratic, tuple[float, ...]]] = {
     "finite": (STRESS, (2.5,)),
@@ -83,7 +83,7 @@ CASES: dict[str, tuple[FiniteCMDP | LinearQuadratic, tuple[float, ...]]] = {
 
 
 def optimum(env: FiniteCMDP | LinearQuadratic, limits: tuple[float, ...]) -> Optimum:
-    """The best policy of either kind of problem under limits, one for each cost (`math.inf` for none).
+    """Optimum of either kind of problem under limits, one for each cost (`math.inf` for none).
 
     Raises:
         ValueError: for a wrong number of limits, or limits that no policy meets.

@@ -40,7 +40,7 @@ class Tables(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FiniteCMDP:
-    """A CMDP with few states that ends, as a termination, after exactly `horizon` steps.
+    """A CMDP with few states that terminates after exactly `horizon` steps.
 
     The observation is the one-hot code of the pair (time, state), entry `time * S + state`, so that a table is a linear
     function of it; after the last step it is all zeros.
@@ -79,7 +79,7 @@ class FiniteCMDP:
         for name in ("transition", "start"):
             table = np.asarray(getattr(self, name))
             if np.any(table < 0) or not np.allclose(table.sum(-1), 1.0, rtol=0, atol=1e-12):
-                raise ValueError(f"{name} must hold probabilities that add up to 1")
+                raise ValueError(f"{name} must hold probabilities that add up to 1, got {table.tolist()}")
         if self.horizon < 1:
             raise ValueError(f"horizon must be at least 1, got {self.horizon}")
 
@@ -100,15 +100,14 @@ class FiniteCMDP:
             episode_length=self.horizon,
             control_dt=1.0,
             num_actions=len(self.reward[0]),
-            fixed_scale=size,  # a one-hot code is one already; entries seen rarely would be blown up
+            fixed_scale=size,  # a one-hot code is normalised; rare entries would be scaled up
         )
 
     def reset(self, key: jax.Array) -> State:
         """Draw the first state."""
         key, start_key = jax.random.split(key)
         first = jax.random.categorical(start_key, jnp.log(jnp.asarray(self.start, float)))
-        nothing = jnp.zeros((), float)
-        return self._state(key, jnp.int32(0), first, nothing, jnp.zeros(len(self.cost_names), float))
+        return self._state(key, jnp.int32(0), first, jnp.zeros((), float), jnp.zeros(len(self.cost_names), float))
 
     def step(self, state: State, action: jax.Array) -> State:
         """Take `action`, an int32 scalar in [0, A), and draw the next state."""
@@ -136,7 +135,7 @@ class FiniteCMDP:
 
 @functools.lru_cache
 def tables(env: FiniteCMDP) -> Tables:
-    """The tables of a problem as float64 arrays, which nobody may write to."""
+    """The tables of a problem as read-only float64 arrays."""
     arrays = Tables(*(np.asarray(x, np.float64) for x in (env.transition, env.reward, env.cost, env.start)))
     for array in arrays:
         array.flags.writeable = False
@@ -181,13 +180,13 @@ def finite_optimum(env: FiniteCMDP, limits: tuple[float, ...]) -> Optimum:
         limits: one for each cost; `math.inf` for none.
 
     Returns:
-        The optimum; its policy is uniform at what is never visited.
+        The optimum; its policy is uniform in states that are never visited.
 
     Raises:
         ValueError: for a wrong number of limits, or limits that no policy meets.
     """
     if len(limits) != len(env.cost_names):
-        raise ValueError(f"expected {len(env.cost_names)} limits, got {len(limits)}")
+        raise ValueError(f"limits must have one entry for each cost, {len(env.cost_names)}, got {len(limits)}")
     return _solve(env, tables(env).reward, tuple(limits))
 
 

@@ -39,7 +39,7 @@ class LidarConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Everything that defines an environment.
+    """Definition of an environment.
 
     Attributes:
         id: registered name.

@@ -1,7 +1,7 @@
 """Layouts: rejection sampling with the reference's law, as array arithmetic.
 
 Things are placed one after the other. Each draws up to 100 points from its own rectangle (shrunk by its keepout) and
-takes the first that keeps the sum of both keepouts from everything already placed; if it finds none, the whole layout
+takes the first that keeps the sum of both keepouts from everything already placed; if there is none, the whole layout
 starts again. (Safety-Gymnasium 1.2, `utils/random_generator.py`; the law is equal, the random numbers are not.)
 """
 
@@ -19,11 +19,11 @@ from envs_mjx.navigation.config import Config
 TRIES_PER_THING = 100
 TRIES_PER_LAYOUT = 10_000
 TRIES_PER_GOAL = 10_000
-# Keepout discs over the arena's area above which attempts fail so often (98 % of them in the Button tasks, at 0.41 and
-# 0.43; none elsewhere, at 0.26 and less) that it pays to run several at once.
+# Keepout discs over the arena's area above which several attempts run at once: 98 % fail in the Button tasks, at 0.41
+# and 0.43; none elsewhere, at 0.26 and less.
 CROWDED = 0.35
 ATTEMPTS_IF_CROWDED = 32
-# Candidates drawn at once: most things find a place among the first few, so small batches waste the fewest numbers.
+# Candidates drawn at once: most things fit at one of the first few, so small batches waste the fewest numbers.
 CANDIDATES = 20
 
 
@@ -86,10 +86,10 @@ def plan(config: Config) -> LayoutPlan:
 
 def _shrink(name, rectangles, keepout):
     shrunk = [(x0 + keepout, y0 + keepout, x1 - keepout, y1 - keepout) for x0, y0, x1, y1 in rectangles]
-    kept = [r for r in shrunk if r[0] <= r[2] and r[1] <= r[3]]
-    if not kept:
+    roomy = [r for r in shrunk if r[0] <= r[2] and r[1] <= r[3]]
+    if not roomy:
         raise ValueError(f"{name} has no room: keepout {keepout} m leaves nothing of {tuple(rectangles)}")
-    return kept
+    return roomy
 
 
 def _candidates(key: jax.Array, low: jax.Array, extent: jax.Array, area: jax.Array, count: int) -> jax.Array:
@@ -102,7 +102,7 @@ def _candidates(key: jax.Array, low: jax.Array, extent: jax.Array, area: jax.Arr
 
 
 def _first_free(points, others, clearance):
-    """First of `points [count, 2]` that keeps `clearance [n]` from all of `others [n, 2]`, and whether there is one."""
+    """First of `points [count, 2]` that keeps `clearance [n]` from all `others [n, 2]`, and whether there is one."""
     dx, dy = points[:, :1] - others[None, :, 0], points[:, 1:] - others[None, :, 1]
     free = jnp.all(dx * dx + dy * dy >= clearance[None, :] ** 2, axis=1)
     return points[jnp.argmax(free)], jnp.any(free)
@@ -116,67 +116,71 @@ def sample(key: jax.Array, config: Config) -> tuple[jax.Array, jax.Array]:
         config: the environment.
 
     Returns:
-        `[things, 2]` positions in the order of `plan(config).names`, and whether a feasible layout was found.
+        `[things, 2]` positions in the order of `plan(config).names`, and whether the layout is feasible.
     """
     p = plan(config)
     dtype = jnp.zeros(()).dtype
-    low, extent, area, keepout = (jnp.asarray(a, dtype) for a in (p.low, p.extent, p.area, p.keepout))
-    count = len(p.names)
-    things = jnp.arange(count)
-
-    # One loop that draws for whichever thing is next, not a loop over things around a loop over tries: in a batch each
-    # entry goes on at its own pace, and the batch takes as long as its slowest entry instead of the sum over things of
-    # the slowest try.
-    def attempt(key):
-        def draw(loop):
-            key, placed, i, tries, _ = loop
-            key, sub = jax.random.split(key)
-            # Things not yet placed reject nothing: no squared distance is below zero.
-            clearance = jnp.where(things < i, keepout[i] + keepout, 0.0)
-            point, found = _first_free(_candidates(sub, low[i], extent[i], area[i], CANDIDATES), placed, clearance)
-            tries = tries + CANDIDATES
-            placed = jnp.where(found & (things == i)[:, None], point, placed)
-            failed = ~found & (tries >= TRIES_PER_THING)
-            return key, placed, i + found, jnp.where(found, 0, tries), failed
-
-        def unfinished(loop):
-            _, _, i, _, failed = loop
-            return (i < count) & ~failed
-
-        start = (key, jnp.zeros((count, 2), dtype), jnp.int32(0), jnp.int32(0), jnp.bool_(False))
-        _, placed, _, _, failed = jax.lax.while_loop(unfinished, draw, start)
-        return placed, ~failed
-
-    # Where hardly any attempt succeeds, many run side by side to their ends and the first success counts: the same law
-    # as one after the other, with loops of a hundredth of the length.
+    arrays = tuple(jnp.asarray(a, dtype) for a in (p.low, p.extent, p.area, p.keepout))
+    # If hardly any attempt succeeds, many run side by side to their ends and the first success counts: the same law as
+    # one after the other, with loops of a hundredth of the length.
     together = ATTEMPTS_IF_CROWDED if p.crowding > CROWDED else 1
 
     def attempts(loop):
         key, _, _, tried = loop
         key, sub = jax.random.split(key)
-        placed, feasible = jax.vmap(attempt)(jax.random.split(sub, together))
+        placed, feasible = jax.vmap(lambda k: _attempt(k, *arrays))(jax.random.split(sub, together))
         return key, placed[jnp.argmax(feasible)], jnp.any(feasible), tried + together
 
     def unfinished(loop):
         _, _, feasible, tried = loop
         return ~feasible & (tried < TRIES_PER_LAYOUT)
 
-    start = (key, jnp.zeros((count, 2), dtype), jnp.bool_(False), jnp.int32(0))
+    start = (key, jnp.zeros((len(p.names), 2), dtype), jnp.bool_(False), jnp.int32(0))
     _, placed, feasible, _ = jax.lax.while_loop(unfinished, attempts, start)
     return placed, feasible
 
 
-def sample_goal(key: jax.Array, config: Config, current: jax.Array, wanted: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _attempt(key, low, extent, area, keepout):
+    """Place thing after thing; the positions `[things, 2]`, and whether every thing has one.
+
+    One loop draws for whichever thing is next, instead of a loop over things around a loop over tries. Each entry of a
+    batch then continues at its own pace, and the batch takes as long as its slowest entry instead of the sum over
+    things of the slowest try.
+    """
+    count = keepout.shape[0]
+    things = jnp.arange(count)
+
+    def draw(loop):
+        key, placed, i, tries, _ = loop
+        key, sub = jax.random.split(key)
+        # Things that are not placed yet reject nothing: no squared distance is below zero.
+        clearance = jnp.where(things < i, keepout[i] + keepout, 0.0)
+        point, is_free = _first_free(_candidates(sub, low[i], extent[i], area[i], CANDIDATES), placed, clearance)
+        tries = tries + CANDIDATES
+        placed = jnp.where(is_free & (things == i)[:, None], point, placed)
+        failed = ~is_free & (tries >= TRIES_PER_THING)
+        return key, placed, i + is_free, jnp.where(is_free, 0, tries), failed
+
+    def unfinished(loop):
+        _, _, i, _, failed = loop
+        return (i < count) & ~failed
+
+    start = (key, jnp.zeros((count, 2), low.dtype), jnp.int32(0), jnp.int32(0), jnp.bool_(False))
+    _, placed, _, _, failed = jax.lax.while_loop(unfinished, draw, start)
+    return placed, ~failed
+
+
+def sample_goal(key: jax.Array, config: Config, current: jax.Array, enabled: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Draw a new goal against everything else in the arena, the agent included.
 
     Args:
         key: typed PRNG key.
         config: the environment; it has a goal.
-        current: `[things, 2]` where everything is now.
-        wanted: `[]` bool; when False nothing is drawn (under `vmap`, nothing is computed unless some entry wants it).
+        current: `[things, 2]` positions now.
+        enabled: `[]` bool; False draws nothing (under `vmap`, nothing is computed unless some entry is True).
 
     Returns:
-        `[2]` the new goal (the old one when not wanted or not found), and whether one was found.
+        `[2]` the new goal (the old one if none was drawn or none fits), and whether there is a new one.
     """
     p = plan(config)
     dtype = current.dtype
@@ -188,12 +192,12 @@ def sample_goal(key: jax.Array, config: Config, current: jax.Array, wanted: jax.
     def draw(loop):
         key, tries, _, _ = loop
         key, sub = jax.random.split(key)
-        point, found = _first_free(_candidates(sub, low, extent, area, CANDIDATES), current, clearance)
-        return key, tries + CANDIDATES, point, found
+        point, is_free = _first_free(_candidates(sub, low, extent, area, CANDIDATES), current, clearance)
+        return key, tries + CANDIDATES, point, is_free
 
     def searching(loop):
-        _, tries, _, found = loop
-        return wanted & ~found & (tries < TRIES_PER_GOAL)
+        _, tries, _, is_free = loop
+        return enabled & ~is_free & (tries < TRIES_PER_GOAL)
 
-    _, _, point, found = jax.lax.while_loop(searching, draw, (key, jnp.int32(0), current[goal], jnp.bool_(False)))
-    return jnp.where(found, point, current[goal]), found
+    _, _, point, is_free = jax.lax.while_loop(searching, draw, (key, jnp.int32(0), current[goal], jnp.bool_(False)))
+    return jnp.where(is_free, point, current[goal]), is_free

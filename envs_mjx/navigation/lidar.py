@@ -1,4 +1,4 @@
-"""What a robot sees of the things around it: the pseudo lidar and the compass."""
+"""Observation of the things around a robot: the pseudo lidar and the compass."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from envs_mjx.navigation.config import LidarConfig
 def in_agent_frame(points: jax.Array, position: jax.Array, rotation: jax.Array) -> jax.Array:
     """Horizontal coordinates of floor points in the robot's frame.
 
-    The points are taken at z = 0 and the difference is rotated in three dimensions, so a tilted robot sees its own
-    height in the reading, as in the reference.
+    The points are taken at z = 0 and the difference is rotated in three dimensions, so the reading
+    of a tilted robot depends on its height, as in the reference.
 
     Args:
         points: `[n, 2]` world positions, metres.
@@ -52,7 +52,7 @@ def lidar(points: jax.Array, position: jax.Array, rotation: jax.Array, config: L
 def lidars(
     classes: Sequence[jax.Array], position: jax.Array, rotation: jax.Array, config: LidarConfig
 ) -> list[jax.Array]:
-    """One `lidar` for each class of things, with the directions of all things worked out together.
+    """One `lidar` for each class of things, with the directions of all things computed together.
 
     Args:
         classes: for each class `[n, 2]` world positions, metres.
@@ -77,7 +77,7 @@ def lidars(
         sensed = jnp.exp(-config.exp_gain * distance)
     else:
         sensed = jnp.maximum(0.0, config.max_dist - distance) / config.max_dist
-    # Neighbours by comparison, not by remainders: integer division is what a vector unit cannot do.
+    # Neighbours by comparison, not by remainders: vector units have no integer division.
     sector = jnp.where(sector >= bins, sector - bins, sector)  # an angle that rounds to a full turn wraps
     after = jnp.where(sector == bins - 1, 0.0, sector + 1)
     before = jnp.where(sector == 0, bins - 1.0, sector - 1)

@@ -1,11 +1,11 @@
 """MuJoCo C behind `jax.pure_callback`: the default on CPU.
 
-One callback advances the whole batch with `mujoco.rollout` on a persistent thread pool: the physics steps run with
-the sensors switched off, since nobody reads them in between, and one more with them on. Its sensor values belong to the
+One callback advances the whole batch with `mujoco.rollout` on a persistent thread pool: the physics steps run without
+sensors, because nothing reads them in between, and one more step with sensors follows. Its sensor values belong to the
 state before its integration, which is the final one; that is the extra forward pass of the reference.
 
-Every control step starts with a cold constraint solver, so a step is a function of (qpos, qvel, ctrl, mocap) alone and
-resuming a run needs nothing else. Newton's method converges to its tolerance from there all the same.
+Every control step starts with a cold constraint solver, so a step is a function of (qpos, qvel, ctrl, mocap) alone, and
+a checkpoint needs nothing else. Newton's method still converges to its tolerance.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _CONTROL = int(
 
 
 CHUNKS_PER_THREAD = 8
-"""Pieces of work of each thread: few enough to cost nothing to hand out, enough that nobody waits for the last."""
+"""Pieces of work for each thread: few enough to be cheap, enough to keep all threads busy until the end."""
 
 
 class _Buffers(NamedTuple):
@@ -43,7 +43,7 @@ class _Buffers(NamedTuple):
 
     Attributes:
         initial: `[batch, nstate]`, time first, then `qpos` and `qvel`.
-        control: `[batch, steps, nu + 7 nmocap]`, what `_CONTROL` names.
+        control: `[batch, steps, nu + 7 nmocap]`, the fields of `_CONTROL`.
         last: `[batch, 1, nu + 7 nmocap]`, the control while sensing.
         states: `[batch, steps, nstate]`.
         sensors: `[batch, 1, nsensordata]`.
@@ -71,7 +71,7 @@ class _Pool:
         self.moving = compiled.moving
 
     def buffers_of(self, batch: int, steps: int) -> _Buffers:
-        """Memory for `steps` physics steps (0: only sense) of `batch` environments, kept for the next call."""
+        """Memory for `steps` physics steps (0: only sense) of `batch` environments, reused by the next call."""
         if (batch, steps) not in self.buffers:
             m = self.model
             width = m.nu + 7 * m.nmocap
@@ -167,7 +167,7 @@ class MujocoC:
     def _roll(self, qpos, qvel, ctrl, mocap_pos, mocap_quat, path) -> tuple[jax.Array, jax.Array, Sensed]:
         """Advance by one physics step for each row of `path [steps, moving, 3]`, then sense.
 
-        One array goes to the callback and one comes back: each costs as much to hand over as a small network.
+        One array goes to the callback and one comes back: passing one costs as much as a small network.
         """
         parts = (qpos, qvel, ctrl, mocap_pos, mocap_quat, path)
         packed = jnp.concatenate([jnp.reshape(x, -1) for x in parts])

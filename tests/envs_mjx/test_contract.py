@@ -1,4 +1,4 @@
-"""What every registered environment promises, one test over all ids."""
+"""Contract of every registered environment, one test over all ids."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_every_environment_keeps_the_contract(env_id):
     assert not np.array_equal(again.obs, after.obs)
 
 
-@pytest.mark.skipif(not SPEC.is_file(), reason="needs the recorded observation layouts beside the repository")
+@pytest.mark.skipif(not SPEC.is_file(), reason="needs the recorded observation layouts next to the repository")
 @pytest.mark.parametrize("env_id", envs_mjx.ids())
 def test_observations_have_the_reference_s_blocks_in_its_order(env_id):
     recorded = json.loads(SPEC.read_text())[env_id]

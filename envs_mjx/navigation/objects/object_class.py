@@ -68,7 +68,7 @@ class Objects:
     ghost_height: ClassVar[float] = 0.005
     """Half-height of a ghost in MuJoCo's pictures, metres."""
     is_pillar: ClassVar[bool] = False
-    """Whether a fixture is a standing cylinder; other fixtures are balls."""
+    """True for a fixture that is a standing cylinder; other fixtures are balls."""
 
     num: int = 1
     size: float = 0.1
@@ -106,7 +106,7 @@ class Objects:
 
     @property
     def is_touch_sensed(self) -> bool:
-        """Whether the environment reports contacts with the robot."""
+        """True if the environment reports contacts with the robot."""
         return self.is_constrained
 
     def path(self, t: jax.Array) -> jax.Array:

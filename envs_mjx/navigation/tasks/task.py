@@ -90,9 +90,9 @@ class DrawnGoalTask(Task):
         key = jax.lax.while_loop(
             lambda c: c[1], lambda c: (jax.random.split(c[0])[0], jnp.bool_(False)), (data.key, success)
         )[0]
-        goal, found = layout.sample_goal(key, config, current, success)
+        goal, is_new = layout.sample_goal(key, config, current, success)
         placed = data.layout.at[layout.plan(config).start["goal"]].set(goal)
-        return data.replace(key=key, layout=placed), found | ~success
+        return data.replace(key=key, layout=placed), is_new | ~success
 
 
 def distance(a: jax.Array, b: jax.Array) -> jax.Array:

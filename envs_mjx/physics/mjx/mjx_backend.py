@@ -1,19 +1,19 @@
 """MuJoCo XLA: the simulator as a JAX program (`impl="jax"`), or as kernels of MuJoCo Warp (`impl="warp"`).
 
-Differences from MuJoCo C (`make parity ARGS="--backend mjx"` measures what they come to; see docs/measurements.md):
+Differences from MuJoCo C (`make parity ARGS="--backend mjx"` measures them; see docs/measurements.md):
 
-- The model is the same but for the contact sensors. Boxes and cylinders meet each other and the floor, and cylinders
-  meet the car's ball, as they do there, and the solver is finished in float32 (`envs_mjx.physics.mjx.solver`). What is
-  left of the gap comes from single precision: a search for a cylinder's contact ends within 1e-6 m of the depth, and
-  where in that band depends on rounding.
-- `impl="warp"` has colliders of its own for every pair, and contact sensors. It needs an NVIDIA GPU
-  (MuJoCo 3.3.7 refuses others) and reserves contacts for `WARP_WORLDS` environments.
+- The model is the same except for the contact sensors. Contacts of boxes and cylinders with each other and with the
+  floor, and of cylinders with the car's ball, are those of MuJoCo C, and the solver is finished in float32
+  (`envs_mjx.physics.mjx.solver`). The remaining gap comes from single precision: the search for a cylinder's contact
+  ends within 1e-6 m of the depth, at a point that depends on rounding.
+- `impl="warp"` has its own colliders for every pair, and contact sensors. It needs an NVIDIA GPU (MuJoCo 3.3.7 refuses
+  others) and reserves contacts for `WARP_WORLDS` environments.
 - Profile `fast`: boxes meet wheels as prisms of 8 sides, pillars are capsules whose straight part covers the cylinder's
-  height (the same from the side), balls and cylinders meet as MJX has it, and free boxes do not touch each other. Ten
-  vases then cost eleven pairs, not 66.
+  height (the same from the side), balls and cylinders meet by MJX's own collider, and free boxes do not touch each
+  other. Ten vases then cost eleven pairs, not 66.
 
 On CPU a batch is advanced in slices of at most `SLICE` environments: two batched Cholesky factorisations of more can
-block each other for ever on XLA's thread pool (jaxlib 0.10).
+deadlock on XLA's thread pool (jaxlib 0.10).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ with contextlib.redirect_stdout(io.StringIO()):
     from mujoco import mjx
 
 SLICE = 256
-# What the Warp backend reserves: environments, contacts of each on average, constraint rows of each.
+# Reserved by the Warp backend: environments, contacts of each on average, constraint rows of each.
 WARP_WORLDS, WARP_CONTACTS, WARP_ROWS = 8192, 64, 640
 
 
@@ -63,7 +63,7 @@ class Mjx:
 
     @functools.cached_property
     def model(self) -> mjx.Model:
-        # Built outside of any trace, so that its arrays are constants of whatever program uses them.
+        # Built outside of any trace, so that its arrays are constants of every program that uses them.
         with jax.ensure_compile_time_eval(), solver.tracing():
             try:
                 return mjx.put_model(self.compiled, impl=self.impl)
@@ -78,12 +78,12 @@ class Mjx:
         data = mjx.make_data(source, impl=self.impl, **room)
         mass: Any = getattr(data._impl, "qM", None)  # gone from MJX 3.4 and later
         if mass is not None and self.impl != "warp":
-            # MJX 3.3.7 factors a sparse mass matrix into more entries than it makes room for.
+            # MJX 3.3.7 factors a sparse mass matrix into more entries than it allocates.
             data = data.tree_replace({"_impl.qLD": jnp.zeros_like(mass)})
         return data.replace(qpos=qpos, qvel=qvel, ctrl=ctrl, mocap_pos=mocap_pos, mocap_quat=mocap_quat)
 
     def _sensed(self, data: mjx.Data) -> Sensed:
-        if self.impl == "warp":  # contacts of all environments share one list; the sensors sort them
+        if self.impl == "warp":  # contacts of all environments share one list; the sensors separate them
             return Sensed(data.sensordata[self.columns], data.sensordata[self.world.flags] > 0)
         contact = data._impl.contact
         geom = jnp.asarray(contact.geom)

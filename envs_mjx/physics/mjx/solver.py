@@ -1,9 +1,10 @@
 """MJX made to follow MuJoCo C more closely: colliders for boxes and cylinders, and a solver that finishes in float32.
 
 In float64 MJX with these colliders gives the velocities of MuJoCo C to 1e-14. In float32 its Newton solver stops early:
-it judges a step by the cost, where the differences that are left drown in rounding while the acceleration is still off
-by about the square root of the machine precision (0.04 in a velocity after one step of 4 ms was seen). The gradient
-still tells such points apart. So a few full Newton steps follow, and the point with the least Newton decrement stays.
+its criterion is the cost, whose remaining differences are below rounding while the acceleration is still off by about
+the square root of the machine precision (0.04 was measured in a velocity after one step of 4 ms). The gradient still
+distinguishes such points. So a few full Newton steps follow, and the point with the least Newton decrement is the
+result.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ COLLIDERS = box.COLLIDERS | floor.COLLIDERS | mpr.COLLIDERS
 """Entries of MJX's table of colliders."""
 
 FINISHING_STEPS = 2
-"""Newton steps after the solver. One would do nearly always; where a contact opens or closes it takes the second."""
+"""Newton steps after the solver. One is nearly always enough; a contact that opens or closes needs the second."""
 
 _REPLACED = ((collision_driver, "_COLLISION_FUNC"), (solver, "solve"), (solver, "Context"))
 """Names that MJX does not export and that are replaced or used here."""
@@ -48,7 +49,7 @@ def solve(m: mjx.Model, d: mjx.Data) -> mjx.Data:
     def step(carry, _):
         qacc, best = carry
         at = solver.Context.create(m, d.replace(qacc=qacc))
-        left = jnp.abs(jnp.dot(at.grad, at.Mgrad))  # what the quadratic model says is to be gained, twice
+        left = jnp.abs(jnp.dot(at.grad, at.Mgrad))  # twice the gain predicted by the quadratic model
         here = (left, qacc, at.qfrc_constraint, at.efc_force)
         best = jax.tree.map(lambda new, old: jnp.where(left < best[0], new, old), here, best)
         return (qacc - at.Mgrad, best), None
@@ -74,13 +75,13 @@ def check_release() -> None:
 
 @contextlib.contextmanager
 def tracing() -> Iterator[None]:
-    """Let MJX use these colliders and this solver in models put and programs traced inside the block.
+    """Install these colliders and this solver in MJX while models are put and programs are traced.
 
-    MJX looks both up in its modules. They are as before outside the block, which may be entered again from inside, and
-    one thread at a time is inside.
+    MJX looks both up in its modules, which are restored at the end of the block. The block may be nested, and one
+    thread at a time is inside.
 
     Raises:
-        RuntimeError: when the installed release of MJX does not have the parts that are replaced.
+        RuntimeError: if the installed release of MJX lacks the parts that are replaced.
     """
     check_release()
     table = collision_driver._COLLISION_FUNC

@@ -68,14 +68,14 @@ def _enumerate(env, start, spend, safe, unsafe_reward, unsafe_ends):
     return np.array(results)
 
 
-def _assert_best(found, results):
+def _assert_best(solution, results):
     best = results[results[:, 0] >= results[:, 0].max() - 1e-9]
-    assert found.objective == pytest.approx(best[0, 0], abs=1e-9)
-    assert found.return_range == pytest.approx((best[:, 1].min(), best[:, 1].max()), abs=1e-9)
-    assert found.cost_range == pytest.approx((best[:, 2].min(), best[:, 2].max()), abs=1e-9)
+    assert solution.objective == pytest.approx(best[0, 0], abs=1e-9)
+    assert solution.return_range == pytest.approx((best[:, 1].min(), best[:, 1].max()), abs=1e-9)
+    assert solution.cost_range == pytest.approx((best[:, 2].min(), best[:, 2].max()), abs=1e-9)
     thriftiest = best[np.argmin(best[:, 2])]
-    assert found.costs[0] == pytest.approx(thriftiest[2], abs=1e-9)
-    assert found.return_range[0] - 1e-9 <= found.return_ <= found.return_range[1] + 1e-9
+    assert solution.costs[0] == pytest.approx(thriftiest[2], abs=1e-9)
+    assert solution.return_range[0] - 1e-9 <= solution.return_ <= solution.return_range[1] + 1e-9
 
 
 @pytest.mark.parametrize("limit", [0.0, 1.0, 1.5, 2.0, 10.0])
@@ -97,9 +97,9 @@ def test_saute_is_the_best_of_all_policies(budget, unsafe_reward, discount):
 
 def test_without_a_limit_that_matters_a_changed_process_is_the_original_one():
     free = optimum(STRESS, unlimited(STRESS))
-    for found in (early_termination_optimum(STRESS, 100.0), saute_optimum(STRESS, 100.5, -1.0)):
-        assert found.objective == pytest.approx(free.return_) and found.return_ == pytest.approx(free.return_)
-        assert found.costs == pytest.approx(free.costs)
+    for solution in (early_termination_optimum(STRESS, 100.0), saute_optimum(STRESS, 100.5, -1.0)):
+        assert solution.objective == pytest.approx(free.return_) and solution.return_ == pytest.approx(free.return_)
+        assert solution.costs == pytest.approx(free.costs)
 
 
 def test_early_termination_and_saute_stay_below_the_constrained_optimum():

@@ -31,17 +31,17 @@ def test_linear_program_agrees_with_the_lagrangian_dual(env, limits):
     grid = list(itertools.product(np.linspace(0, 3, 61), repeat=len(limits)))
     values = [_dual(env, limits, m) for m in grid]
     assert min(values) >= best.return_ - 1e-9, "weak duality"
-    found = scipy.optimize.minimize(
+    solution = scipy.optimize.minimize(
         lambda m: _dual(env, limits, np.abs(m)),
         grid[int(np.argmin(values))],
         method="Nelder-Mead",
         options={"xatol": 1e-9, "fatol": 1e-12},
     )
-    assert found.fun == pytest.approx(best.return_, abs=1e-3)
+    assert solution.fun == pytest.approx(best.return_, abs=1e-3)
 
 
 @pytest.mark.parametrize(("env", "limits"), FINITE, ids=["one_cost", "two_costs"])
-def test_the_policy_of_the_linear_program_earns_what_it_says(env, limits):
+def test_the_policy_of_the_linear_program_earns_what_it_reports(env, limits):
     for bounds in (limits, unlimited(env)):
         best = optimum(env, bounds)
         return_, costs = evaluate(env, best.policy)
@@ -71,7 +71,7 @@ def test_riccati_agrees_with_a_general_solver():
         policy = flat.reshape(shape)
         return evaluate_linear(env, policy[..., :-1], policy[..., -1])
 
-    found = scipy.optimize.minimize(
+    solution = scipy.optimize.minimize(
         lambda flat: -figures(flat)[0],
         np.zeros(shape).ravel(),
         method="SLSQP",
@@ -80,8 +80,8 @@ def test_riccati_agrees_with_a_general_solver():
     )
     best = optimum(env, (limit,))
     assert best.costs[0] == pytest.approx(limit, abs=1e-9) and best.multipliers[0] > 0.1
-    assert -found.fun == pytest.approx(best.return_, abs=1e-5)
-    policy = found.x.reshape(shape)
+    assert -solution.fun == pytest.approx(best.return_, abs=1e-5)
+    policy = solution.x.reshape(shape)
     np.testing.assert_allclose(policy[..., :-1], best.policy.gains, atol=2e-2)
     np.testing.assert_allclose(policy[..., -1], best.policy.offsets, atol=2e-2)
 

@@ -30,8 +30,8 @@ def drawn(env_id: str) -> tuple[np.ndarray, np.ndarray]:
         first, second = jax.random.split(key)
         placed, feasible = layout.sample(first, config)
         if config.task in ("Goal", "Push"):
-            goal, found = layout.sample_goal(second, config, placed, feasible)
-            placed, feasible = placed.at[layout.plan(config).start["goal"]].set(goal), feasible & found
+            goal, is_new = layout.sample_goal(second, config, placed, feasible)
+            placed, feasible = placed.at[layout.plan(config).start["goal"]].set(goal), feasible & is_new
         return placed, feasible
 
     count = RESETS if config.task != "Button" else 1000  # two in a hundred attempts fit all gremlins in
@@ -45,11 +45,11 @@ def test_every_layout_keeps_the_rules(env_id):
     placed, feasible = drawn(env_id)
     assert feasible.all()
     d = np.linalg.norm(placed[:, :, None] - placed[:, None], axis=-1)
-    apart = p.keepout[:, None] + p.keepout[None]
-    np.fill_diagonal(apart, 0)
+    clearance = p.keepout[:, None] + p.keepout[None]
+    np.fill_diagonal(clearance, 0)
     if config.task == "Circle":
-        apart[:] = 0  # nothing in the ring keeps a distance
-    assert (d >= apart - 1e-5).all()
+        clearance[:] = 0  # nothing in the ring keeps a distance
+    assert (d >= clearance - 1e-5).all()
     low, high = p.low.min(axis=1), (p.low + p.extent).max(axis=1)
     assert (placed >= low - 1e-6).all() and (placed <= high + 1e-6).all()
 
@@ -82,7 +82,7 @@ def _reference_sampler(env_id: str, count: int) -> np.ndarray:
 
 
 def _features(placed: np.ndarray, goal: int) -> dict[str, np.ndarray]:
-    """Marginals that tell laws apart; `placed [n, things, 2]`."""
+    """Marginals in which laws differ; `placed [n, things, 2]`."""
     distance = np.linalg.norm(placed - placed[:, :1], axis=-1)
     return {
         "agent x": placed[:, 0, 0],
@@ -131,7 +131,7 @@ def test_recorded_layouts_are_draws_from_our_law(env_id, golden_files):
         assert pvalue > 1e-3, f"{name}: p = {pvalue:.2g} over {len(recorded)} recorded layouts"
 
 
-def test_layouts_without_keepouts_are_told_apart():
+def test_layouts_without_keepouts_are_rejected():
     """The law's test can fail: points drawn without regard for each other have another distribution."""
     goal = layout.plan(configs()["SafetyPointGoal1-v0"]).start["goal"]
     placed = np.random.default_rng(0).uniform(-1.1, 1.1, (2000, 11, 2))
@@ -148,7 +148,7 @@ def test_a_thing_without_room_is_refused_by_name():
 
 
 def test_too_many_things_are_reported_as_terminated(monkeypatch):
-    """A layout that cannot be found ends the episode at once instead of starting with things inside each other."""
+    """An infeasible layout ends the episode at once instead of starting with things inside each other."""
     from envs_mjx import make
 
     monkeypatch.setattr(layout, "TRIES_PER_LAYOUT", 20)

@@ -16,7 +16,7 @@ from envs_mjx.navigation.state import View
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mines(Objects):
-    """Ghosts that go off once: they cost at the first visit, and are invisible afterwards."""
+    """Ghosts with two costs; they are visible until their fuse has burnt down."""
 
     name = "mines"
     kind = "ghost"
@@ -100,8 +100,8 @@ def test_contacts_with_a_new_body_are_reported_by_every_backend(physics):
     step = jax.jit(env.step)
     assert float(step(start, jnp.zeros(2)).cost[0]) == 0.0
     post = start.data.layout[env.world.index("posts")]
-    beside = start.data.replace(qpos=start.data.qpos.at[:2].set(post + jnp.array([0.15, 0.0])))
-    assert float(step(start.replace(data=beside), jnp.zeros(2)).cost[0]) == 1.0
+    touching = start.data.replace(qpos=start.data.qpos.at[:2].set(post + jnp.array([0.15, 0.0])))
+    assert float(step(start.replace(data=touching), jnp.zeros(2)).cost[0]) == 1.0
 
 
 def test_a_class_without_a_cost_cannot_be_constrained():

@@ -24,12 +24,12 @@ PAIRS = 400
 
 
 def _contacts_in_c(rng, tilt, floor):
-    """Random boxes (pos, mat, size; each `[PAIRS, 2, ...]`) and what MuJoCo C makes of them, `[(dist, pos, frame)]`."""
+    """Random boxes (pos, mat, size; each `[PAIRS, 2, ...]`) and the contacts of MuJoCo C, `[(dist, pos, frame)]`."""
     plane = '<geom type="plane" size="3 3 1"/>' if floor else ""
     model = two_bodies("box", "box", plane)
     data = mujoco.MjData(model)
-    boxes, found = [], []
-    while len(found) < PAIRS:
+    boxes, contacts = [], []
+    while len(contacts) < PAIRS:
         sizes = np.array([SIZES[i] for i in rng.integers(len(SIZES), size=2)])
         if floor:
             sizes = np.concatenate([[model.geom_size[0]], sizes])
@@ -45,28 +45,28 @@ def _contacts_in_c(rng, tilt, floor):
             data.qpos[7:10] = data.qpos[:3] + rng.uniform(-reach, reach, 3)
         mujoco.mj_fwdPosition(model, data)
         contact = data.contact
-        if not data.ncon and rng.random() < 0.9:  # some pairs that are apart, not most
+        if not data.ncon and rng.random() < 0.9:  # some pairs without contact, not most
             continue
-        if data.ncon and contact.dist.min() < -0.03:  # deeper than anything gets
+        if data.ncon and contact.dist.min() < -0.03:  # deeper than in any environment
             continue
         boxes.append((data.geom_xpos[:2].copy(), data.geom_xmat[:2].reshape(2, 3, 3).copy(), sizes[:2]))
-        found.append((contact.dist.copy(), contact.pos.copy(), contact.frame.reshape(-1, 3, 3).copy()))
+        contacts.append((contact.dist.copy(), contact.pos.copy(), contact.frame.reshape(-1, 3, 3).copy()))
     pos, mat, size = (np.stack(x) for x in zip(*boxes, strict=True))
-    return (pos, mat, size), found
+    return (pos, mat, size), contacts
 
 
 def _differs(ours, theirs, tolerance):
-    """Whether two sets of contacts differ, whatever their order."""
+    """True if two sets of contacts differ, in any order."""
     dist, pos, frame = ours
     touching = dist <= 0
     if touching.sum() != len(theirs[0]):
         return True
     if not touching.any():
         return False
-    apart = np.linalg.norm(pos[touching][:, None] - theirs[1], axis=-1)
-    match = apart.argmin(axis=1)
+    gaps = np.linalg.norm(pos[touching][:, None] - theirs[1], axis=-1)
+    match = gaps.argmin(axis=1)
     error = max(
-        apart.min(axis=1).max(),
+        gaps.min(axis=1).max(),
         np.abs(dist[touching] - theirs[0][match]).max(),
         0.01 * np.abs(frame[touching] - theirs[2][match]).max(),
     )
@@ -76,27 +76,27 @@ def _differs(ours, theirs, tolerance):
 @pytest.mark.parametrize("x64", [True, False])
 @pytest.mark.parametrize("tilt", [0.003, 0.03, 1.0])
 def test_boxes_touch_where_they_do_in_mujoco_c(tilt, x64):
-    boxes, found = _contacts_in_c(np.random.default_rng(0), tilt, floor=False)
+    boxes, contacts = _contacts_in_c(np.random.default_rng(0), tilt, floor=False)
     ours = collide(lambda a, b: box_box(a, b, 8), boxes, x64)
-    wrong = [_differs([x[i] for x in ours], theirs, 1e-9 if x64 else 3e-6) for i, theirs in enumerate(found)]
-    # In float32 the best two of the fifteen axes can be too close to tell apart.
+    wrong = [_differs([x[i] for x in ours], theirs, 1e-9 if x64 else 3e-6) for i, theirs in enumerate(contacts)]
+    # In float32 the best two of the fifteen axes can be too close to distinguish.
     assert np.sum(wrong) <= (0 if x64 else PAIRS // 200)
 
 
 def test_upright_boxes_touch_where_they_do_in_mujoco_c():
     """Boxes with parallel axes meet in points that coincide up to rounding: nearly all pairs still agree."""
-    boxes, found = _contacts_in_c(np.random.default_rng(0), 0.0, floor=False)
+    boxes, contacts = _contacts_in_c(np.random.default_rng(0), 0.0, floor=False)
     ours = collide(lambda a, b: box_box(a, b, 8), boxes, True)
-    wrong = [_differs([x[i] for x in ours], theirs, 1e-9) for i, theirs in enumerate(found)]
+    wrong = [_differs([x[i] for x in ours], theirs, 1e-9) for i, theirs in enumerate(contacts)]
     assert np.mean(wrong) <= 0.01
 
 
 @pytest.mark.parametrize("x64", [True, False])
 def test_boxes_stand_on_the_floor_as_in_mujoco_c(x64):
-    boxes, found = _contacts_in_c(np.random.default_rng(1), 0.01, floor=True)
+    boxes, contacts = _contacts_in_c(np.random.default_rng(1), 0.01, floor=True)
     ours = collide(plane_box, boxes, x64)
     tolerance = 1e-9 if x64 else 1e-6
-    wrong = [_differs([x[i] for x in ours], theirs, tolerance) for i, theirs in enumerate(found)]
+    wrong = [_differs([x[i] for x in ours], theirs, tolerance) for i, theirs in enumerate(contacts)]
     assert np.sum(wrong) <= (0 if x64 else PAIRS // 200)
 
 

@@ -40,8 +40,8 @@ def _contacts_in_c(kind, tilt):
     model = two_bodies(*kind.split("-"))
     data = mujoco.MjData(model)
     _, firsts, seconds = KINDS[kind]
-    pairs, found, aside = [], [], []
-    while len(found) < PAIRS:
+    pairs, contacts, aside = [], [], []
+    while len(contacts) < PAIRS:
         sizes = np.array([firsts[rng.integers(len(firsts))], seconds[rng.integers(len(seconds))]])
         model.geom_size[:] = sizes
         model.geom_rbound[:], model.geom_aabb[:, 3:] = 1.0, 1.0  # hides nothing
@@ -54,13 +54,13 @@ def _contacts_in_c(kind, tilt):
         if (data.ncon and data.contact.dist[0] < -DEEPEST) or (not data.ncon and rng.random() < 0.97):
             continue
         pairs.append((data.geom_xpos.copy(), data.geom_xmat.reshape(2, 3, 3).copy(), sizes))
-        found.append(_contact(data))
+        contacts.append(_contact(data))
         data.qpos[:3] += ASIDE
         data.qpos[7:10] += ASIDE
         mujoco.mj_fwdPosition(model, data)
         dist, pos, frame = _contact(data)
         aside.append((dist, pos - ASIDE, frame))
-    return tuple([np.stack(x) for x in zip(*rows, strict=True)] for rows in (pairs, found, aside))
+    return tuple([np.stack(x) for x in zip(*rows, strict=True)] for rows in (pairs, contacts, aside))
 
 
 def _contact(data):
@@ -114,7 +114,7 @@ def test_wheels_stand_on_the_floor_as_in_mujoco_c(x64):
         <body><freejoint/><geom type="cylinder" size="{WHEEL[0]} {WHEEL[1]}"/></body></worldbody></mujoco>"""
     )
     data = mujoco.MjData(model)
-    pairs, found = [], []
+    pairs, contacts = [], []
     for _ in range(PAIRS):
         data.qpos[3:] = turn(rng, 0.05)
         if rng.random() < 0.8:  # it rolls
@@ -127,10 +127,10 @@ def test_wheels_stand_on_the_floor_as_in_mujoco_c(x64):
         mujoco.mj_fwdPosition(model, data)
         c = data.contact
         pairs.append((data.geom_xpos.copy(), data.geom_xmat.reshape(2, 3, 3).copy(), model.geom_size.copy()))
-        found.append((c.dist.copy(), c.pos.copy()))
+        contacts.append((c.dist.copy(), c.pos.copy()))
     dist, pos, _ = collide(plane_cylinder, [np.stack(x) for x in zip(*pairs, strict=True)], x64)
     seen = set()
-    for i, (dist_c, pos_c) in enumerate(found):
+    for i, (dist_c, pos_c) in enumerate(contacts):
         touch = dist[i] < (-1e-7 if not x64 else 0)
         deep = dist_c < (-1e-7 if not x64 else 0)
         assert touch.sum() == deep.sum()
