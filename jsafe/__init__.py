@@ -4,7 +4,7 @@ from jsafe.cmdp import Env, Spec, State
 from jsafe.constrained import total_cost
 from jsafe.policy import Policy, load_policy
 from jsafe.population import Layout
-from jsafe.trainer import Metrics, PolicySpec, Trainer, TrainerInfo, TrainState, run
+from jsafe.trainer import Metrics, MetricSpec, PolicySpec, Trainer, TrainerInfo, TrainState, run
 from jsafe.training.callbacks import Callback, TimeLimit
 from jsafe.training.fit import FitResult, fit
 
@@ -15,6 +15,7 @@ __all__ = [
     "Env",
     "FitResult",
     "Layout",
+    "MetricSpec",
     "Metrics",
     "Policy",
     "PolicySpec",

@@ -1,8 +1,8 @@
-"""Hyper-parameters: frozen keyword-only dataclasses whose fields know their help, their range and whether they trace.
+"""Configuration classes: frozen keyword-only dataclasses of options with help, range and choices.
 
-An option is declared once, with `option`; its class docstring, its validation, the command line and
-descriptions are read from that declaration. A static option shapes the compiled program; a traced one
-becomes an entry of `TrainState.hyper`, and may differ across a population.
+An option is declared once, with `option`. The docstring of the class, validation, the command line and descriptions
+come from that declaration. A static option shapes the compiled program. A traced one becomes an entry of
+`TrainState.hyper` and may differ across a population: `Config` is the class, `Traced` the mapping of traced values.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from typing import Any, TypeVar, dataclass_transform
 
 T = TypeVar("T")
 
+Traced = Mapping[str, Any]
+"""Values of traced options by name."""
+
 
 def option(
     help: str,
@@ -26,21 +29,23 @@ def option(
     above: float | None = None,
     choices: Sequence[str] | None = None,
     vector: bool = False,
+    infinite: bool = False,
 ) -> Any:
-    """Declare one hyper-parameter of a class decorated with `hyperparameters`.
+    """Declare one option of a class decorated with `hyperparameters`.
 
     Args:
         help: one line for documentation and command line.
-        default: value when neither a preset nor the user says otherwise; its type is the option's type.
-        traced: whether the compiled program takes the value as an input.
+        default: value that presets and users replace; its type is the option's type.
+        traced: True if the compiled program takes the value as an input.
         low: smallest allowed value.
         high: largest allowed value.
         above: the value must be greater than this.
         choices: the allowed names.
-        vector: whether a list of numbers may take the place of a number.
+        vector: True if a list of numbers may take the place of a number.
+        infinite: True if infinity is allowed; an infinite traced option becomes static.
     """
     metadata = {"help": help, "traced": traced, "low": low, "high": high, "above": above}
-    metadata |= {"choices": choices, "vector": vector}
+    metadata |= {"choices": choices, "vector": vector, "infinite": infinite}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -53,8 +58,8 @@ def hyperparameters(cls: type[T]) -> type[T]:
     return cls
 
 
-class Hyper:
-    """What every class of hyper-parameters can do."""
+class Config:
+    """Base of the classes of hyper-parameters."""
 
     def __post_init__(self) -> None:
         """Check every option against its declaration.
@@ -66,15 +71,49 @@ class Hyper:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
 
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Names of all options."""
+        return tuple(field.name for field in dataclasses.fields(cls))  # type: ignore[arg-type]
+
     def traced(self) -> dict[str, float | tuple[float, ...]]:
-        """Values of the traced options by name."""
+        """Values of the traced options by name; an infinite one shapes the program and is left out."""
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
-        return {f.name: getattr(self, f.name) for f in fields if f.metadata["traced"]}
+        values = {f.name: getattr(self, f.name) for f in fields if f.metadata["traced"]}
+        return {name: value for name, value in values.items() if value != math.inf}
 
     def config(self) -> dict[str, Any]:
         """Every option by name, as values JSON can hold."""
-        found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in found.items()}
+        options = {name: getattr(self, name) for name in self.names()}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
+
+    def traced_arrays(self, replaced: Traced | None, owner: str) -> dict[str, Any]:
+        """Values of the traced options as float32 arrays, some of them replaced by name.
+
+        This is the one place that checks a traced number against its declared range. Tracers cannot be checked.
+
+        Args:
+            replaced: numbers, arrays or tracers.
+            owner: name of the algorithm, for messages.
+
+        Raises:
+            TypeError: for an unknown name.
+            ValueError: for a value out of range, or of another shape than the default.
+        """
+        import jax.numpy as jnp
+        import numpy as np
+
+        defaults = self.traced()
+        values = merged_traced(defaults, replaced, owner)
+        plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
+        dataclasses.replace(self, **{k: v for k, v in plain.items() if isinstance(v, int | float | tuple)})  # type: ignore[type-var]
+        for name, value in values.items():
+            if np.shape(value) != np.shape(defaults[name]):
+                raise ValueError(f"{name} must have shape {np.shape(defaults[name])}, got {np.shape(value)}")
+        return {k: jnp.asarray(v, jnp.float32) for k, v in values.items()}
+
+
+Hyper = Config
 
 
 def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
@@ -100,7 +139,7 @@ def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
     for number in numbers:
         if isinstance(number, str):
             continue
-        if not math.isfinite(number):
+        if not math.isfinite(number) and not (rules["infinite"] and number == math.inf):
             raise ValueError(f"{name} must be a finite number, got {value!r}")
         if rules["low"] is not None and number < rules["low"]:
             raise ValueError(f"{name} must be at least {rules['low']}, got {value!r}")
@@ -152,7 +191,7 @@ def refuse_unknown(kind: str, given: Iterable[str], known: Iterable[str], owner:
             raise TypeError(f"{owner} has no {kind} {name!r}{nearest(name, known)} ({kind}s: {', '.join(known)})")
 
 
-def describe(cls: type[Hyper]) -> list[dict[str, Any]]:
+def describe(cls: type[Config]) -> list[dict[str, Any]]:
     """List the options of a class: name, type, default, help, traced, choices and bounds (see `option`)."""
     return [
         {

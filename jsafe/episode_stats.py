@@ -7,14 +7,26 @@ of the window. The steps that it spoiled are dropped and counted by the updates.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-Finished = Any
-"""`jsafe.rollout.Transition`; its sums over the episode and `done` are read."""
+
+@struct.dataclass
+class EpisodeSums:
+    """Sums over the running episode of each environment after each step; every leaf starts with `[T, N]`.
+
+    Attributes:
+        done: bool, the episode ended at this step.
+        returns: rewards (`State.original_reward`) of the episode up to and including this step.
+        cost: `[T, N, C]`, the same for `State.cost`.
+        lengths: int32, steps of the episode up to and including this one.
+    """
+
+    done: jax.Array
+    returns: jax.Array
+    cost: jax.Array
+    lengths: jax.Array
 
 
 @struct.dataclass
@@ -45,16 +57,16 @@ def empty(size: int, num_costs: int) -> EpisodeWindow:
     )
 
 
-def _counted(transitions: Finished) -> jax.Array:
+def _counted(sums: EpisodeSums) -> jax.Array:
     """Mask of the steps at which an episode with finite sums finished, in the shape of `done`."""
-    finite = jnp.isfinite(transitions.episode_return) & jnp.all(jnp.isfinite(transitions.episode_cost), axis=-1)
-    return transitions.done & finite
+    finite = jnp.isfinite(sums.returns) & jnp.all(jnp.isfinite(sums.cost), axis=-1)
+    return sums.done & finite
 
 
-def remember(window: EpisodeWindow, transitions: Finished) -> EpisodeWindow:
-    """Write the episodes that finished in `transitions` into the window, the earliest first."""
+def remember(window: EpisodeWindow, sums: EpisodeSums) -> EpisodeWindow:
+    """Write the episodes that finished in `sums` into the window, the earliest first."""
     size = window.returns.shape[0]
-    done = _counted(transitions).reshape(-1)
+    done = _counted(sums).reshape(-1)
     rank = jnp.cumsum(done, dtype=jnp.int32) - 1
     finished = jnp.sum(done, dtype=jnp.int32)
     written = done & (rank >= finished - size)
@@ -65,25 +77,25 @@ def remember(window: EpisodeWindow, transitions: Finished) -> EpisodeWindow:
         return buffer.at[slot].set(flat, mode="drop")
 
     return EpisodeWindow(
-        returns=write(window.returns, transitions.episode_return),
-        cost=write(window.cost, transitions.episode_cost),
-        lengths=write(window.lengths, transitions.episode_length),
+        returns=write(window.returns, sums.returns),
+        cost=write(window.cost, sums.cost),
+        lengths=write(window.lengths, sums.lengths),
         count=window.count + finished,
     )
 
 
-def means(window: EpisodeWindow, transitions: Finished) -> dict[str, jax.Array]:
+def means(window: EpisodeWindow, sums: EpisodeSums) -> dict[str, jax.Array]:
     """Mean return, cost and length of recent episodes.
 
-    The mean is over the window, or over every episode of these transitions when they finished more than the window
+    The mean is over the window, or over every episode of these steps when they finished more than the window
     holds: with thousands of environments a fixed window would see only the last few steps.
 
     Returns:
         `return` and `length`: `[]`, and `cost`: `[C]`, NaN while no episode has ever finished; `episodes`: `[]` int32,
-        finished in these transitions, those with sums that are not finite included.
+        finished in these steps, those with sums that are not finite included.
     """
     size = window.returns.shape[0]
-    done = _counted(transitions)
+    done = _counted(sums)
     finished = jnp.sum(done, dtype=jnp.int32)
     filled = jnp.minimum(window.count, size)
     valid = jnp.arange(size) < filled
@@ -97,29 +109,29 @@ def means(window: EpisodeWindow, transitions: Finished) -> dict[str, jax.Array]:
         return jnp.where(finished > size, total(recent, done) / finished, total(values, valid) / filled)
 
     return {
-        "return": mean(window.returns, transitions.episode_return),
-        "cost": mean(window.cost, transitions.episode_cost),
-        "length": mean(window.lengths, transitions.episode_length),
-        "episodes": jnp.sum(transitions.done, dtype=jnp.int32),
+        "return": mean(window.returns, sums.returns),
+        "cost": mean(window.cost, sums.cost),
+        "length": mean(window.lengths, sums.lengths),
+        "episodes": jnp.sum(sums.done, dtype=jnp.int32),
     }
 
 
-def running_mean_costs(before: EpisodeWindow, transitions: Finished) -> jax.Array:
+def running_mean_costs(before: EpisodeWindow, sums: EpisodeSums) -> jax.Array:
     """Average `[C]`, over the episodes of an iteration, of the window's mean when each had just finished.
 
     This smooths twice, and lags behind `means`.
 
     Args:
-        before: the window before these transitions.
-        transitions: of the iteration.
+        before: the window before these steps.
+        sums: of the steps of the iteration.
 
     Returns:
         NaN where no episode finished in the iteration.
     """
     size = before.returns.shape[0]
-    done = _counted(transitions).reshape(-1)
+    done = _counted(sums).reshape(-1)
     finished = jnp.sum(done, dtype=jnp.int32)
-    recent = transitions.episode_cost.reshape(done.shape[0], -1).astype(jnp.float32)
+    recent = sums.cost.reshape(done.shape[0], -1).astype(jnp.float32)
     rank = jnp.where(done, jnp.cumsum(done) - 1, done.shape[0])
     in_order = jnp.zeros_like(recent).at[rank].set(recent, mode="drop")
     filled = jnp.minimum(before.count, size)

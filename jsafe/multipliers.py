@@ -9,7 +9,7 @@ below holds for each entry.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-Hyper = Mapping[str, Any]
+from jsafe.config import Traced
 
 NO_LIMIT = 1e8
 """As good as no upper bound on a multiplier, and still a number that JSON can hold."""
@@ -32,8 +32,8 @@ class Multiplier(NamedTuple):
         value: `state -> multiplier [...]`, at least 0.
     """
 
-    init: Callable[[Hyper], Any]
-    update: Callable[[Any, jax.Array, Hyper], Any]
+    init: Callable[[Traced], Any]
+    update: Callable[[Any, jax.Array, Traced], Any]
     value: Callable[[Any], jax.Array]
 
 
@@ -69,7 +69,7 @@ def _float(x: Any) -> jax.Array:
     return jnp.asarray(x, jnp.float32)
 
 
-def _start(hyper: Hyper) -> jax.Array:
+def _start(hyper: Traced) -> jax.Array:
     start = jnp.maximum(_float(hyper["multiplier_init"]), 0.0)
     return jnp.broadcast_to(start, jnp.broadcast_shapes(start.shape, jnp.shape(hyper["cost_limit"])))
 
@@ -99,11 +99,11 @@ def lagrange(optimizer: str = "adam") -> Multiplier:
         raise ValueError(f"optimizer must be one of {sorted(transforms)}, got {optimizer!r}")
     transform = transforms[optimizer]()
 
-    def init(hyper: Hyper) -> LagrangeState:
+    def init(hyper: Traced) -> LagrangeState:
         start = _start(hyper)
         return LagrangeState(multiplier=start, optimizer=transform.init(start))
 
-    def update(state: LagrangeState, episode_cost: jax.Array, hyper: Hyper) -> LagrangeState:
+    def update(state: LagrangeState, episode_cost: jax.Array, hyper: Traced) -> LagrangeState:
         gradient = -(_float(episode_cost) - hyper["cost_limit"])
         direction, optimizer_state = transform.update(gradient, state.optimizer)
         multiplier = state.multiplier - hyper["multiplier_learning_rate"] * direction
@@ -125,10 +125,10 @@ def exponentiated() -> Multiplier:
 
     least = -80.0  # its exponential is still a float32 above 0
 
-    def init(hyper: Hyper) -> jax.Array:
+    def init(hyper: Traced) -> jax.Array:
         return jnp.maximum(jnp.log(_start(hyper)), least)
 
-    def update(state: jax.Array, episode_cost: jax.Array, hyper: Hyper) -> jax.Array:
+    def update(state: jax.Array, episode_cost: jax.Array, hyper: Traced) -> jax.Array:
         cost = _float(episode_cost)
         moved = state + hyper["multiplier_learning_rate"] * jnp.exp(state) * (cost - hyper["cost_limit"])
         moved = _float(jnp.clip(moved, least, jnp.log(_float(hyper["multiplier_max"]))))
@@ -161,7 +161,7 @@ def pid(delay: int = 10) -> Multiplier:
     if delay < 1:
         raise ValueError(f"delay must be at least 1, got {delay}")
 
-    def init(hyper: Hyper) -> PIDState:
+    def init(hyper: Traced) -> PIDState:
         start = _start(hyper)
         zero = jnp.zeros_like(start)
         return PIDState(
@@ -172,7 +172,7 @@ def pid(delay: int = 10) -> Multiplier:
             past_costs=jnp.zeros((delay, *start.shape), jnp.float32),
         )
 
-    def update(state: PIDState, episode_cost: jax.Array, hyper: Hyper) -> PIDState:
+    def update(state: PIDState, episode_cost: jax.Array, hyper: Traced) -> PIDState:
         cost = _float(episode_cost)
         violation = cost - hyper["cost_limit"]
         integral = jnp.maximum(0.0, state.integral + hyper["pid_ki"] * violation)

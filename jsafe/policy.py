@@ -129,14 +129,17 @@ def load_policies(run_dir: Path | str, iteration: int | None = None) -> Policies
 
     template = {
         "params": {"policy": stacked(lambda: mlp.make_policy(spec).init(jax.random.key(0)))},
-        "normalizer": stacked(lambda: running_statistics.init(spec.observation_size - spec.fixed_scale))
-        if spec.normalize_observations
-        else (),
+        "algo": {
+            "normalizer": stacked(lambda: running_statistics.init(spec.observation_size - spec.fixed_scale))
+            if spec.normalize_observations
+            else ()
+        },
     }
-    parts = ("params.policy", "normalizer") if spec.normalize_observations else ("params.policy",)
+    parts = ("params.policy", "algo.normalizer") if spec.normalize_observations else ("params.policy",)
     restored = Checkpoints(run_dir).restore(template, iteration, parts)
     state = jax.tree.map(jnp.asarray, restored.state)
-    return Policies(spec, state["params"]["policy"], state["normalizer"], make_apply(spec), restored.iteration, seeds)
+    params, normalizer = state["params"]["policy"], state["algo"]["normalizer"]
+    return Policies(spec, params, normalizer, make_apply(spec), restored.iteration, seeds)
 
 
 def load_policy(run_dir: Path | str, seed: int = 0, iteration: int | None = None) -> Policy:

@@ -23,9 +23,10 @@ from flax import struct
 
 from jsafe import episode_stats
 from jsafe.cmdp import Env, State
+from jsafe.episode_stats import EpisodeSums
 
 Act = Callable[[jax.Array, jax.Array], tuple[jax.Array, Any]]
-"""`(observations [N, ...], key) -> (actions [N, action_size], extras)`; extras, a pytree, end up in `Transition`."""
+"""`(observations [N, ...], key) -> (actions [N, action_size], extras)`; the pytree becomes `Transition.extras`."""
 
 RESET_CHUNKS = 64
 """A full batch is reset in this many chunks; one environment costs one chunk."""
@@ -56,21 +57,17 @@ class RolloutState:
 
 @struct.dataclass
 class Transition:
-    """What happened in `T` steps of `N` environments; every leaf starts with `[T, N]`.
+    """One step of `N` environments, or `T` of them; every leaf then starts with `[T, N]`.
 
     Attributes:
         obs: observation the action was chosen from.
-        action: as given to the environment, which clips it.
+        action: as passed to the environment, which clips it.
         reward: `[T, N]`, to learn from.
         cost: `[T, N, C]`, one entry for each cost of the environment.
         terminated: bool, the task ended the episode: bootstrap nothing.
         truncated: bool, the time limit cut it: bootstrap from `next_obs`.
         next_obs: observation after the step and before any reset.
-        episode_return: rewards (`State.original_reward`) of the episode up to and including this step.
-        episode_cost: `[T, N, C]`, the same for `cost`.
-        episode_length: int32, steps of the episode up to and including this one.
-        metrics: `State.metrics` after the step.
-        extras: what the policy returned beside the action.
+        extras: second output of the policy, such as the log-probability of the action.
     """
 
     obs: Any
@@ -80,16 +77,22 @@ class Transition:
     terminated: jax.Array
     truncated: jax.Array
     next_obs: Any
-    episode_return: jax.Array
-    episode_cost: jax.Array
-    episode_length: jax.Array
-    metrics: dict[str, jax.Array]
     extras: Any
 
     @property
     def done(self) -> jax.Array:
         """`[T, N]` bool, the episode is over for either reason."""
         return self.terminated | self.truncated
+
+
+Record = Callable[[Transition, State], Any]
+"""`(transition [N], environment state after the step and before any reset [N]) -> what to keep of the step`."""
+
+
+def transition_only(transition: Transition, after: State) -> Transition:
+    """Keep the transition and nothing of the environment state."""
+    del after
+    return transition
 
 
 def init(env: Env, key: jax.Array, num_envs: int, window: int = 100) -> RolloutState:
@@ -136,10 +139,12 @@ def restart(env: Env, state: RolloutState) -> RolloutState:
     )
 
 
-def unroll(env: Env, act: Act, state: RolloutState, key: jax.Array, num_steps: int) -> tuple[RolloutState, Transition]:
+def unroll(
+    env: Env, act: Act, state: RolloutState, key: jax.Array, num_steps: int, *, record: Record = transition_only
+) -> tuple[RolloutState, Any, EpisodeSums]:
     """Take `num_steps` steps in every environment, resetting those whose episode ends.
 
-    Outputs that a caller does not use (`next_obs`, `cost`, `metrics`, ...) are removed by the compiler.
+    The compiler removes outputs that a caller does not use.
 
     Args:
         env: the CMDP.
@@ -147,22 +152,23 @@ def unroll(env: Env, act: Act, state: RolloutState, key: jax.Array, num_steps: i
         state: from `init`, or an earlier call.
         key: typed PRNG key, for the policy.
         num_steps: T, static, at least 1.
+        record: selects what to keep of each step.
 
     Returns:
-        The state after the last step, and the transitions `[T, N]`.
+        The state after the last step, the records `[T, N]`, and the sums over the episodes `[T, N]`.
     """
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, got {num_steps}")
 
-    def step(carry: RolloutState, step_key: jax.Array) -> tuple[RolloutState, Transition]:
+    def step(carry: RolloutState, step_key: jax.Array) -> tuple[RolloutState, tuple[Any, EpisodeSums]]:
         action, extras = act(carry.env.obs, step_key)
         after = jax.vmap(env.step)(carry.env, action)
-        steps = carry.steps + 1
+        lengths = carry.steps + 1
         terminated = after.terminated
-        truncated = (steps >= env.spec.episode_length) & ~terminated
+        truncated = (lengths >= env.spec.episode_length) & ~terminated
         done = terminated | truncated
-        episode_return = carry.episode_return + after.original_reward.astype(jnp.float32)
-        episode_cost = carry.episode_cost + after.cost.astype(jnp.float32)
+        returns = carry.episode_return + after.original_reward.astype(jnp.float32)
+        cost = carry.episode_cost + after.cost.astype(jnp.float32)
         transition = Transition(
             obs=carry.env.obs,
             action=action,
@@ -171,24 +177,20 @@ def unroll(env: Env, act: Act, state: RolloutState, key: jax.Array, num_steps: i
             terminated=terminated,
             truncated=truncated,
             next_obs=after.obs,
-            episode_return=episode_return,
-            episode_cost=episode_cost,
-            episode_length=steps,
-            metrics=after.metrics,
             extras=extras,
         )
         carry = dataclasses.replace(
             carry,
             env=_renew(env, done, carry, after),
-            steps=jnp.where(done, 0, steps),
-            episode_return=jnp.where(done, 0.0, episode_return),
-            episode_cost=jnp.where(done[:, None], 0.0, episode_cost),
+            steps=jnp.where(done, 0, lengths),
+            episode_return=jnp.where(done, 0.0, returns),
+            episode_cost=jnp.where(done[:, None], 0.0, cost),
             resets=carry.resets + done,
         )
-        return carry, transition
+        return carry, (record(transition, after), EpisodeSums(done, returns, cost, lengths))
 
-    state, transitions = jax.lax.scan(step, state, jax.random.split(key, num_steps))
-    return dataclasses.replace(state, window=episode_stats.remember(state.window, transitions)), transitions
+    state, (records, sums) = jax.lax.scan(step, state, jax.random.split(key, num_steps))
+    return dataclasses.replace(state, window=episode_stats.remember(state.window, sums)), records, sums
 
 
 # --- resets -----------------------------------------------------------------------------------------------------

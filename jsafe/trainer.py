@@ -8,44 +8,40 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 from flax import struct
 
 Metrics = dict[str, jax.Array]
-"""Scalars of one iteration. Always there: `env_steps`, `return`, `cost`, `length`, `multiplier`, `episodes`.
-`return`, `cost` and `length` are NaN while no episode has ended yet; whoever prints them says so instead."""
+"""Scalars of one iteration by name; `TrainerInfo.metrics` describes them."""
 
 
 class TrainState(struct.PyTreeNode):
-    """All that is needed to go on exactly.
+    """Everything needed to resume training bit for bit.
 
     Attributes:
-        params: name of the network to its parameters; `params["policy"]` is what acts.
+        params: trained parameters. `params["policy"]` acts, for trainers with a `TrainerInfo.policy`.
         optimizer: optimiser states.
-        dual: state of the constraint part (Lagrange multiplier, PID terms), `()` when there is none.
-        normalizer: running statistics of the observations (`jsafe.running_statistics`), `()` when there are none.
-        rollout: environment states, running episode sums and counters (`jsafe.rollout`).
+        algo: state of the method itself: multipliers, schedules, running statistics, best parameters. `algo.normalizer`
+            holds running statistics of a policy's observations (`jsafe.running_statistics`), `()` without any.
+        memory: environments in progress (`jsafe.rollout`), replay buffers, cursors of data sets.
         key: typed PRNG key.
         iteration: `[]` int32, finished iterations.
         skipped: `[]` int32, updates that were dropped because they were not finite.
         hyper: traced hyper-parameters by name; they may differ across a population.
-        scales: running statistics of rewards and costs, for algorithms that normalise them, else `()`.
         frozen: what `step` never changes and `init` makes again from the same key and hyper-parameters, such as the
-            weights of a reference model. Checkpoints leave it out, and a resume takes it from `init`.
+            weights of a reference model. Checkpoints leave it out, and a resumed run takes it from `init`.
     """
 
-    params: dict[str, Any]
+    params: Any
     optimizer: Any
-    dual: Any
-    normalizer: Any
-    rollout: Any
+    algo: Any
+    memory: Any
     key: jax.Array
     iteration: jax.Array
     skipped: jax.Array
     hyper: dict[str, jax.Array]
-    scales: Any = ()
     frozen: Any = ()
 
 
@@ -59,7 +55,7 @@ class PolicySpec:
         action_high: largest allowed action, by entry.
         hidden_sizes: widths of the hidden layers.
         activation: name of the nonlinearity in `jsafe.networks.mlp.ACTIVATIONS`.
-        normalize_observations: whether `TrainState.normalizer` holds statistics to apply first.
+        normalize_observations: True if `TrainState.algo.normalizer` holds statistics to apply first.
         observation_clip: bound on the absolute value of a normalised observation.
         num_actions: number of discrete actions, None for continuous ones.
         squash: whether a continuous action is squashed to its bounds by tanh instead of left to be clipped.
@@ -92,29 +88,60 @@ class PolicySpec:
         return len(self.action_low)
 
 
+@dataclasses.dataclass(frozen=True)
+class MetricSpec:
+    """Description of one metric, for progress lines and reports.
+
+    Attributes:
+        name: its name in `Metrics`.
+        unit: unit of its values, empty for plain numbers.
+        help: short noun phrase.
+        reduce: how several iterations become one number.
+        may_be_nan: True if NaN means "not known yet" and is no error.
+        shown: True if a progress line shows it.
+    """
+
+    name: str
+    unit: str = ""
+    help: str = ""
+    reduce: Literal["mean", "last", "sum"] = "mean"
+    may_be_nan: bool = False
+    shown: bool = False
+
+
+def shown_metrics(*names: str) -> tuple[MetricSpec, ...]:
+    """Metrics for a progress line that need no further description."""
+    return tuple(MetricSpec(name, shown=True) for name in names)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainerInfo:
-    """What a host loop may know about a trainer; everything in it can be written as JSON.
+    """Static description of a trainer for the host loop; JSON can hold everything in it.
 
     Attributes:
         algorithm: registered name, for example `ppo_lag`.
-        env_id: registered name of the environment.
         config: every hyper-parameter by name, static and traced.
         traced: the traced ones and their values; `TrainState.hyper` starts from these.
-        env_steps_per_iteration: environment steps that one call of `step` takes.
+        units_per_step: number of units that one call of `step` consumes.
+        unit: what the progress of a run is counted in, in the plural.
+        problem: registered name of the environment or the data, None for a problem without a name.
+        metrics: descriptions of the metrics, those that a progress line shows first.
         policy: how to rebuild the policy, or None for a trainer without one.
-        shown: metrics that a progress line shows.
-        unit: what `env_steps` counts, in the plural.
     """
 
     algorithm: str
-    env_id: str
     config: Mapping[str, Any]
     traced: Mapping[str, float | tuple[float, ...]]
-    env_steps_per_iteration: int
-    policy: PolicySpec | None = None
-    shown: tuple[str, ...] = ("return", "cost", "multiplier")
+    units_per_step: int
     unit: str = "steps"
+    problem: str | None = None
+    metrics: tuple[MetricSpec, ...] = ()
+    policy: PolicySpec | None = None
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Names of the metrics that a progress line shows."""
+        return tuple(spec.name for spec in self.metrics if spec.shown)
 
 
 class Trainer(NamedTuple):

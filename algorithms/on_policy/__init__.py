@@ -1,1 +1,95 @@
-"""On-policy methods: one loop, and the parts it is built from."""
+"""The on-policy family (`algorithms.spec.Family`): one training loop, and algorithms as products of parts."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+from algorithms.constraints import NO_CONSTRAINT
+from algorithms.on_policy import trainer
+from algorithms.on_policy.catalogue import CATALOGUE, OnPolicySpec
+from algorithms.on_policy.config import CostAdvantageConfig, OnPolicyConfig
+from algorithms.on_policy.interfaces import Networks, value_names
+from algorithms.on_policy.policy_networks import default_networks, policy_spec
+from algorithms.spec import NO_SCHEDULE, Problem, check_limits, combine_configs
+from algorithms.transforms import budget_wrapper
+from jsafe import Env, Trainer, total_cost
+from jsafe.config import Config
+from jsafe.frame_stack import History
+
+__all__ = ["Networks", "catalogue", "config_class", "idle_options", "make"]
+
+catalogue = CATALOGUE
+
+NETWORK_OPTIONS = (
+    "hidden_sizes", "activation", "initializer", "torso", "recurrent_size", "image_shape", "squash", "initial_log_std",
+)  # fmt: skip
+"""Options that describe the built-in networks."""
+
+
+@functools.cache
+def _config_class(spec_key: tuple[str, str], parts: tuple[type[Config], ...]) -> type[Config]:
+    return combine_configs(*spec_key, parts)
+
+
+def config_class(name: str) -> type[Config]:
+    """Class of the hyper-parameters of an algorithm, the union of those of its parts."""
+    spec = catalogue[name]
+    parts: tuple[type[Config], ...] = (spec.update.config,)
+    if spec.constraint is not None:
+        parts = (spec.constraint.config, CostAdvantageConfig, *parts)
+    if spec.transform is not None:
+        parts = (spec.transform.config, *parts)
+    return _config_class((spec.aliases[0], spec.summary), parts)
+
+
+def make(name: str, problem: Problem, config: OnPolicyConfig, *, networks: Networks | None = None) -> Trainer:
+    """Bind an algorithm to an environment.
+
+    Args:
+        name: registered name.
+        problem: with an environment.
+        config: an instance of `config_class(name)`.
+        networks: function approximators to use instead of the built-in ones.
+
+    Raises:
+        ValueError: without an environment, or with limits that do not match its costs.
+    """
+    spec: OnPolicySpec = catalogue[name]
+    if problem.env is None:
+        raise ValueError(f"{name} needs an environment")
+    limit = getattr(config, "cost_limit", None)
+    check_limits(problem.env, limit, name)
+    env: Env = problem.env if isinstance(limit, tuple) else total_cost(problem.env)
+    schedule = NO_SCHEDULE
+    if spec.transform is not None:
+        env = spec.transform.make(env, config)
+        schedule = spec.transform.schedule(env, config)
+    if config.history > 1:
+        env = History(env, config.history)
+        schedule = budget_wrapper.in_history(env, schedule) if schedule is not NO_SCHEDULE else schedule
+    constraint = spec.constraint or NO_CONSTRAINT
+    approximators = default_networks(env, config) if networks is None else networks
+    values = value_names(env.spec.num_costs if constraint.bounded else 0)
+    return trainer.build(
+        algorithm=name,
+        env=env,
+        config=config,
+        networks=approximators,
+        update=spec.update.make(approximators, values, config),
+        constraint=constraint,
+        schedule=schedule,
+        policy=policy_spec(env, config) if networks is None else None,
+    )
+
+
+def idle_options(problem: Problem, config: OnPolicyConfig, *, own_networks: bool) -> Mapping[str, str]:
+    """Options that have no effect beside the others, with the reason."""
+    idle: dict[str, str] = {}
+    if own_networks:
+        idle |= dict.fromkeys(NETWORK_OPTIONS, "the networks are given")
+    if problem.env is not None and problem.env.spec.num_actions is not None:
+        idle |= dict.fromkeys(("squash", "initial_log_std"), f"the actions of {problem.env.spec.id} are discrete")
+    if config.torso != "gru":
+        idle |= {"recurrent_size": f"torso is {config.torso!r}, not 'gru'"}
+    return idle

@@ -1,77 +1,103 @@
-"""From what happened to what is learned from: advantages and value targets of rewards and costs."""
+"""Advantages and value targets of rewards and costs."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from algorithms.on_policy.interfaces import Batch, Combine, Hyper, Networks
-from jsafe import estimators, rollout
+from algorithms.on_policy.interfaces import Batch, Networks, Params
+from jsafe import estimators
+from jsafe.config import Traced
+from jsafe.distributions import Distribution
+
+Mix = Callable[[jax.Array, jax.Array], jax.Array]
+"""`(reward advantage [B], cost advantages [B, C]) -> [B]`, an `AdvantageMixer` with its weights."""
 
 
-def make_batch(
-    obs: jax.Array,
-    next_obs: jax.Array,
-    transitions: rollout.Transition,
-    rewards: jax.Array,
-    costs: jax.Array,
-    params: dict[str, Any],
-    networks: Networks,
-    values: tuple[str, ...],
-    weights: jax.Array,
-    combine: Combine,
-    hyper: Hyper,
-) -> Batch:
+class Collected(NamedTuple):
+    """Transitions of one iteration; every leaf starts with `[T, N]`.
+
+    Attributes:
+        obs: normalised.
+        next_obs: normalised, before any reset.
+        action: as drawn by the policy.
+        log_prob: of the action.
+        acting: distribution that the action was drawn from.
+        rewards: to learn from.
+        costs: `[T, N, C]`, one column for each constraint.
+        terminated: bool, the task ended the episode.
+        truncated: bool, the time limit cut the episode.
+    """
+
+    obs: jax.Array
+    next_obs: jax.Array
+    action: jax.Array
+    log_prob: jax.Array
+    acting: Distribution
+    rewards: jax.Array
+    costs: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+
+
+class Critics(NamedTuple):
+    """Value functions.
+
+    Attributes:
+        networks: policy and value functions.
+        names: of the value networks in use, that of rewards first.
+        params: parameters by network.
+    """
+
+    networks: Networks
+    names: tuple[str, ...]
+    params: Params
+
+
+def make_batch(collected: Collected, critics: Critics, mix: Mix, hyper: Traced) -> Batch:
     """Turn transitions `[T, N]` into samples `[T * N]` with advantages and value targets.
 
     Reward advantages are standardised over the batch, cost advantages only centred, so that they stay in units of
     cost. Values are bootstrapped at time limits and at the end of the batch, and not where the task ended an episode.
 
     Args:
-        obs: `[T, N, O]`, normalised.
-        next_obs: `[T, N, O]`, normalised, before any reset.
-        transitions: of the acting policy, with the `action` as drawn, its `log_prob` and the `acting` distribution
-            among the extras.
-        rewards: `[T, N]`, to learn from.
-        costs: `[T, N, C]`, one column for each constraint.
-        params: parameters by network.
-        networks: policy and value functions.
-        values: names of the value networks in use, that of rewards first.
-        weights: `[C]`, of the costs.
-        combine: what the policy is to increase.
-        hyper: traced hyper-parameters.
+        collected: transitions of the acting policy.
+        critics: value functions.
+        mix: combines advantages of rewards and costs.
+        hyper: `discount`, `gae_lambda`, and for costs `cost_discount` and `cost_gae_lambda`.
     """
     advantages, targets = [], {}
-    for i, name in enumerate(values):
+    for i, name in enumerate(critics.names):
         kind = "" if name == "reward_value" else "cost_"
-        value, p = networks.named(name), params[name]
+        value, params = critics.networks.named(name), critics.params[name]
         advantage, targets[name] = estimators.gae(
-            (rewards if not kind else costs[..., i - 1]).astype(jnp.float32),
-            value.apply(p, obs),
-            value.apply(p, next_obs),
-            transitions.terminated,
-            transitions.truncated,
+            (collected.costs[..., i - 1] if kind else collected.rewards).astype(jnp.float32),
+            value.apply(params, collected.obs),
+            value.apply(params, collected.next_obs),
+            collected.terminated,
+            collected.truncated,
             hyper[f"{kind}discount"],
             hyper[f"{kind}gae_lambda"],
         )
         advantages.append(estimators.center(advantage) if kind else estimators.standardize(advantage))
-
-    def flat(x: jax.Array) -> jax.Array:
-        return x.reshape(-1, *x.shape[2:])
-
     reward_advantage = flat(advantages[0])
-    cost_advantages = jnp.stack([flat(a) for a in advantages[1:]], axis=-1) if advantages[1:] else None
-    if cost_advantages is None:
-        cost_advantages = jnp.zeros((reward_advantage.shape[0], 0), jnp.float32)
+    no_costs = jnp.zeros((reward_advantage.shape[0], 0), jnp.float32)
+    cost_advantages = jnp.stack([flat(a) for a in advantages[1:]], axis=-1) if advantages[1:] else no_costs
     return Batch(
-        obs=flat(obs),
-        action=flat(transitions.extras["action"]),
-        log_prob=flat(transitions.extras["log_prob"]),
-        acting=jax.tree.map(flat, transitions.extras["acting"]),
-        advantage=combine(reward_advantage, cost_advantages, weights),
+        obs=flat(collected.obs),
+        action=flat(collected.action),
+        log_prob=flat(collected.log_prob),
+        acting=jax.tree.map(flat, collected.acting),
+        advantage=mix(reward_advantage, cost_advantages),
         reward_advantage=reward_advantage,
         cost_advantages=cost_advantages,
         targets={name: flat(t) for name, t in targets.items()},
     )
+
+
+def flat(x: jax.Array) -> jax.Array:
+    """Join the axes of time and environments."""
+    return x.reshape(-1, *x.shape[2:])

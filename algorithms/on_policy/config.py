@@ -1,16 +1,16 @@
-"""Hyper-parameters that many on-policy algorithms share; those of a single part stand beside it."""
+"""Hyper-parameters that many on-policy algorithms share; each part declares its own."""
 
 from __future__ import annotations
 
-from jsafe.config import Hyper, hyperparameters, option
+from jsafe.config import Config, hyperparameters, option
 from jsafe.networks import encoders
 from jsafe.networks.encoders import TORSOS
 from jsafe.networks.mlp import ACTIVATIONS, INITIALIZERS
 
 
 @hyperparameters
-class OnPolicy(Hyper):
-    """What every on-policy algorithm shares."""
+class OnPolicyConfig(Config):
+    """Options of every on-policy algorithm."""
 
     total_steps: int = option(
         "environment steps of the whole run; learning rates decay over it", default=10_000_000, low=1
@@ -33,9 +33,11 @@ class OnPolicy(Hyper):
     )
     hidden_sizes: tuple[int, ...] = option("widths of the hidden layers of policy and values", default=(64, 64), low=1)
     activation: str = option("nonlinearity between layers", default="tanh", choices=tuple(ACTIVATIONS))
-    initializer: str = option("how weights are drawn", default="kaiming_uniform", choices=tuple(INITIALIZERS))
+    initializer: str = option("distribution of initial weights", default="kaiming_uniform", choices=tuple(INITIALIZERS))
     torso: str = option(
-        "what reads an observation before the hidden layers: cnn an image, gru a history", default="mlp", choices=TORSOS
+        "encoder of observations: cnn for an image, gru for a history",
+        default="mlp",
+        choices=TORSOS,
     )
     history: int = option("observations the policy sees, the present one included", default=1, low=1)
     recurrent_size: int = option("width of the recurrent layer of torso gru", default=64, low=1)
@@ -66,8 +68,8 @@ class OnPolicy(Hyper):
 
 
 @hyperparameters
-class Minibatched(OnPolicy):
-    """What algorithms share that take many small gradient steps on one batch."""
+class MinibatchConfig(OnPolicyConfig):
+    """Options of algorithms that take many small gradient steps on one batch."""
 
     passes: int = option("passes over the batch, at most", default=40, low=1)
     minibatch_size: int = option("samples in one gradient step; the last of a pass may be smaller", default=64, low=1)
@@ -89,16 +91,34 @@ class Minibatched(OnPolicy):
 
 
 @hyperparameters
-class FirstOrder(Minibatched):
-    """What algorithms share whose policy takes those small steps too."""
+class FirstOrderConfig(MinibatchConfig):
+    """Options of algorithms whose policy takes those small steps too."""
 
-    kl_stop: bool = option("end the passes once the policy has moved by target_kl", default=True)
     target_kl: float = option(
-        "mean KL divergence from the acting policy that ends the passes", default=0.02, traced=True, above=0
+        "mean KL divergence from the acting policy that ends the passes; inf makes all of them",
+        default=0.02,
+        traced=True,
+        above=0,
+        infinite=True,
     )
     learning_rate: float = option("Adam's step size for the policy", default=3e-4, traced=True, low=0)
-    learning_rate_decay: bool = option("let the policy's step size fall linearly to 0 over total_steps", default=True)
+    learning_rate_decay: bool = option("decrease the policy's step size linearly to 0 over total_steps", default=True)
     entropy_coefficient: float = option("weight of the policy's entropy", default=0.0, traced=True, low=0)
     entropy_per_dimension: bool = option(
         "average the entropy over action dimensions, as OmniSafe does, instead of summing", default=False
+    )
+
+
+@hyperparameters
+class CostAdvantageConfig(Config):
+    """Options of algorithms with limits: how costs become advantages and episode costs."""
+
+    cost_gae_lambda: float = option(
+        "weight of long-term estimates in cost advantages", default=0.95, traced=True, low=0, high=1
+    )
+    normalize_costs: bool = option("learn from costs scaled by their running mean and deviation", default=False)
+    smooth_costs_twice: bool = option(
+        "compare limits with the mean of the window's means at each end of an episode, and with 0 in the first "
+        "iteration, as SafePO does",
+        default=False,
     )

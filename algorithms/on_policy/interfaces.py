@@ -1,26 +1,16 @@
-"""What the on-policy loop and its parts pass to each other, and what a part is.
-
-An algorithm is a product of three parts: how the policy is updated (`algorithms.on_policy.updates`), how a
-constraint weighs on it (`algorithms.constraints`), and how the decision process is rewritten first
-(`algorithms.transforms`). Each part brings its own hyper-parameters.
-"""
+"""Types that the on-policy trainer and its updates exchange."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 from flax import struct
 
-from jsafe import Env, State
-from jsafe.config import Hyper as Options
+from jsafe.config import Config
 from jsafe.distributions import Distribution
-from jsafe.multipliers import Multiplier
 from jsafe.networks.mlp import Network
-
-Hyper = Mapping[str, Any]
-"""Traced hyper-parameters by name."""
 
 
 class Networks(NamedTuple):
@@ -29,8 +19,8 @@ class Networks(NamedTuple):
     Attributes:
         policy: `(params, obs [..., O]) -> distribution` (`jsafe.distributions`).
         reward_value: `(params, obs [..., O]) -> [...]`.
-        cost_value: the same for costs, with parameters of its own for each constraint; unused by algorithms that do
-            not look at costs.
+        cost_value: the same for costs, with parameters of its own for each constraint; unused by algorithms that
+            ignore costs.
     """
 
     policy: Network
@@ -58,7 +48,7 @@ class Batch:
         action: `[B, A]`, or `[B]` for discrete actions, as drawn.
         log_prob: `[B]`, of the action under the acting policy.
         acting: the acting policy's distribution.
-        advantage: `[B]`, what the policy should increase: rewards and costs as the constraint weighs them.
+        advantage: `[B]`, to increase: rewards and costs as the constraint weighs them.
         reward_advantage: `[B]`, standardised.
         cost_advantages: `[B, C]`, centred but in units of cost, one column for each constraint.
         targets: name of a value network to its regression targets `[B]`.
@@ -74,28 +64,8 @@ class Batch:
     targets: dict[str, jax.Array]
 
 
-@struct.dataclass
-class Signal:
-    """What an update may know about the run beside its batch; C constraints.
-
-    Attributes:
-        weights: `[C]`, of the costs, after this iteration's step of the multipliers.
-        episode_costs: `[C]`, mean undiscounted costs of recent episodes; NaN while none has ended.
-        limits: `[C]`, what they may be.
-        episode_length: `[]`, mean length of recent episodes in steps; NaN while none has ended.
-        progress: `[]` in [0, 1], finished part of the run, for schedules.
-    """
-
-    weights: jax.Array
-    episode_costs: jax.Array
-    limits: jax.Array
-    episode_length: jax.Array
-    progress: jax.Array
-
-    @property
-    def violations(self) -> jax.Array:
-        """`[C]`, by how much each episode cost exceeds its limit."""
-        return self.episode_costs - self.limits
+Params = dict[str, Any]
+"""Name of a network to its parameters."""
 
 
 class Update(NamedTuple):
@@ -103,75 +73,23 @@ class Update(NamedTuple):
 
     Attributes:
         init: `params -> optimiser state`.
-        apply: `(key, params, optimiser state, Batch, Signal, Hyper) -> (params, optimiser state, metrics)`; the
+        apply: `(key, params, optimiser state, Batch, RunStatus, Traced) -> (params, optimiser state, metrics)`; the
             metrics include `skipped`, the number of steps dropped because they were not finite.
     """
 
-    init: Callable[[dict[str, Any]], Any]
-    apply: Callable[..., tuple[dict[str, Any], Any, dict[str, jax.Array]]]
-
-
-Combine = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-"""`(reward advantage [B], cost advantages [B, C], weights [C]) -> [B]`, what the policy is to increase."""
+    init: Callable[[Params], Any]
+    apply: Callable[..., tuple[Params, Any, dict[str, jax.Array]]]
 
 
 class UpdatePart(NamedTuple):
-    """The first axis: how the policy is updated.
+    """How the policy is updated.
 
     Attributes:
-        name: how listings call it.
-        options: class of its hyper-parameters, a kind of `options.OnPolicy`.
-        make: `(networks, names of the value networks, options) -> Update`.
+        name: shown in listings.
+        config: class of its hyper-parameters, a kind of `OnPolicyConfig`.
+        make: `(networks, names of the value networks, config) -> Update`.
     """
 
     name: str
-    options: type[Options]
+    config: type[Config]
     make: Callable[[Networks, tuple[str, ...], Any], Update]
-
-
-class ConstraintPart(NamedTuple):
-    """The second axis: how costs weigh on the policy.
-
-    Attributes:
-        name: how listings call it.
-        options: class of its hyper-parameters, a kind of `constraints.Limited`.
-        make: `options -> Multiplier`, whose value becomes `Signal.weights`; None for limits that only the update reads.
-        combine: makes `Batch.advantage` from rewards, costs and weights.
-    """
-
-    name: str
-    options: type[Options]
-    make: Callable[[Any], Multiplier] | None
-    combine: Combine
-
-
-class Schedule(NamedTuple):
-    """What a rewritten process is told between iterations, a limit for example; it may differ across a population.
-
-    Attributes:
-        init: `hyper -> state`; the state is kept in `TrainState.dual`.
-        update: `(state, episode cost [], hyper) -> state`, once in each iteration, before the update of the policy.
-        write: `(state, environments [N]) -> environments [N]`, running episodes included.
-        metrics: `state -> metrics`.
-    """
-
-    init: Callable[[Hyper], Any]
-    update: Callable[[Any, jax.Array, Hyper], Any]
-    write: Callable[[Any, State], State]
-    metrics: Callable[[Any], dict[str, jax.Array]] = lambda state: {}
-
-
-class TransformPart(NamedTuple):
-    """The third axis: how the decision process is rewritten before learning.
-
-    Attributes:
-        name: how listings call it.
-        options: class of its hyper-parameters.
-        make: `(env, options) -> env`.
-        schedule: `(rewritten env, all options) -> Schedule`, or None if there is nothing to tell it.
-    """
-
-    name: str
-    options: type[Options]
-    make: Callable[[Env, Any], Env]
-    schedule: Callable[[Any, Any], Schedule] | None = None

@@ -1,4 +1,4 @@
-"""What every way of stepping through minibatches shares: the loss, the shuffle, the bound on gradients, Adam."""
+"""Gradient steps on shuffled minibatches of one batch: losses, shuffling, the bound on gradients, Adam."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from algorithms.on_policy.interfaces import Batch, Hyper, Networks, Signal
+from algorithms.on_policy.config import MinibatchConfig
+from algorithms.on_policy.interfaces import Batch, Networks, Params
+from algorithms.spec import RunStatus
+from jsafe.config import Traced
 from jsafe.distributions import Distribution
 
-PolicyLoss = Callable[[Distribution, Batch, jax.Array, Signal, Hyper], jax.Array]
-"""`(new policy at the samples, batch, weights [B], signal, hyper) -> []`; weights sum to 1 and are 0 for padding."""
+PolicyLoss = Callable[[Distribution, Batch, jax.Array, RunStatus, Traced], jax.Array]
+"""`(new policy at the samples, batch, weights [B], status, hyper) -> []`; weights sum to 1 and are 0 for padding."""
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 """Constants of Adam as published (Kingma and Ba 2015)."""
@@ -21,38 +24,39 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 ADAM = optax.scale_by_adam(BETA1, BETA2, EPSILON)
 
 
-class Problem(NamedTuple):
-    """What is minimised in one update.
+class Objective(NamedTuple):
+    """Objective of one update: a loss of the policy and regressions of the value functions.
 
     Attributes:
-        loss: of the policy; not read where only value functions are trained.
-        signal: state of the run.
-        hyper: traced hyper-parameters.
+        policy_loss: `(new policy at the samples, minibatch, weights [B]) -> []`; unused where only value functions are
+            trained.
+        hyper: `value_l2`, `max_grad_norm` and the rest of the traced hyper-parameters.
         rates: step size of each trained network, by name.
         joint_grad_norm: bound the norm of all gradients together.
     """
 
-    loss: PolicyLoss
-    signal: Signal
-    hyper: Hyper
+    policy_loss: Callable[[Distribution, Batch, jax.Array], jax.Array]
+    hyper: Traced
     rates: dict[str, jax.Array]
     joint_grad_norm: bool
 
 
 class Stepper(NamedTuple):
-    """A way to take gradient steps, with its own representation of parameters and moments.
+    """Implementation of gradient steps, with its own representation of parameters and moments.
 
     Attributes:
+        networks: policy and value functions.
         start: `(params, optimizer) -> inner`.
         prepare: `Batch -> Batch`, once per update.
-        step: `(inner, minibatch, weights, problem) -> (inner, finite [])`; a step that is not finite changes nothing.
+        step: `(inner, minibatch, weights, objective) -> (inner, finite [])`; a step that is not finite changes nothing.
         finish: `inner -> (params, optimizer)`.
     """
 
-    start: Callable[[dict[str, Any], dict[str, Any]], Any]
+    networks: Networks
+    start: Callable[[Params, dict[str, Any]], Any]
     prepare: Callable[[Batch], Batch]
-    step: Callable[[Any, Batch, jax.Array, Problem], tuple[Any, jax.Array]]
-    finish: Callable[[Any], tuple[dict[str, Any], dict[str, Any]]]
+    step: Callable[[Any, Batch, jax.Array, Objective], tuple[Any, jax.Array]]
+    finish: Callable[[Any], tuple[Params, dict[str, Any]]]
 
 
 def output_loss(
@@ -60,64 +64,61 @@ def output_loss(
     values: dict[str, jax.Array],
     minibatch: Batch,
     weights: jax.Array,
-    problem: Problem,
+    objective: Objective,
 ) -> jax.Array:
-    """Policy loss plus mean squared errors of the value functions, as a function of what the networks return.
+    """Policy loss plus mean squared errors of the value functions, as a function of the outputs of the networks.
 
     Args:
         policy: at the samples; None to train value functions only.
         values: name of a value network to `[B]`.
         minibatch: samples.
         weights: `[B]`, sum to 1.
-        problem: the losses.
+        objective: the losses.
     """
     total = jnp.zeros((), jnp.float32)
     if policy is not None:
-        total += problem.loss(policy, minibatch, weights, problem.signal, problem.hyper)
+        total += objective.policy_loss(policy, minibatch, weights)
     for name, value in values.items():
         error = value - minibatch.targets[name]
         total += jnp.sum(weights * error * error)
     return total
 
 
-def run_passes(
+def sgd_epochs(
     key: jax.Array,
-    params: dict[str, Any],
+    params: Params,
     optimizer: dict[str, Any],
     batch: Batch,
-    problem: Problem,
+    objective: Objective,
     stepper: Stepper,
-    networks: Networks,
+    config: MinibatchConfig,
     *,
-    passes: int,
-    size: int,
-    kl_limit: jax.Array | None,
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, jax.Array]]:
-    """Pass over the batch in shuffled minibatches, until the policy has moved by `kl_limit` if one is given.
+    target_kl: jax.Array | None = None,
+) -> tuple[Params, dict[str, Any], dict[str, jax.Array]]:
+    """Pass over the batch in shuffled minibatches, until the policy has moved by `target_kl`.
 
     Args:
         key: typed PRNG key.
         params: of all networks.
         optimizer: states of Adam, of the networks that `stepper` trains at least.
         batch: samples.
-        problem: the losses.
+        objective: losses and step sizes.
         stepper: takes the steps.
-        networks: policy and value functions.
-        passes: largest number of passes, static.
-        size: samples in a minibatch, static.
-        kl_limit: `[]`, or None to make all passes.
+        config: number of passes and size of a minibatch.
+        target_kl: `[]`, or None to make all passes.
 
     Returns:
         Parameters, optimiser states, and the metrics `passes` (made), `kl` (mean divergence of the new policy from
         `batch.acting`, after the last pass) and `skipped` (steps dropped because a gradient was not finite).
     """
-    samples = batch.log_prob.shape[0]
+    samples, size = batch.log_prob.shape[0], config.minibatch_size
     row_weights = weights(samples, size)
     prepared = stepper.prepare(batch)
+    bounded = target_kl is not None
 
     def step(carry: Any, rows: tuple[Batch, jax.Array]) -> tuple[Any, None]:
         inner, skipped = carry
-        inner, finite = stepper.step(inner, *rows, problem)
+        inner, finite = stepper.step(inner, *rows, objective)
         return (inner, skipped + ~finite), None
 
     def one_pass(carry: Any) -> Any:
@@ -125,25 +126,23 @@ def run_passes(
         key, shuffle_key = jax.random.split(key)
         rows = take(prepared, shuffled(shuffle_key, samples, size))
         inner, _ = jax.lax.scan(step, inner, (rows, row_weights))
-        kl = jnp.zeros((), jnp.float32)
-        if kl_limit is not None:
-            kl = divergence(stepper.finish(inner[0])[0], params, batch, networks)
-        return number + 1, kl, key, inner
+        kl = divergence(stepper.finish(inner[0])[0], params, batch, stepper.networks) if bounded else jnp.zeros(())
+        return number + 1, kl.astype(jnp.float32), key, inner
 
     def unfinished(carry: Any) -> jax.Array:
         number, kl, *_ = carry
-        return (number < passes) & (True if kl_limit is None else ~(kl > kl_limit))
+        return (number < config.passes) & (~(kl > target_kl) if bounded else True)
 
     zero = jnp.zeros((), jnp.int32)
     start = (zero, jnp.zeros((), jnp.float32), key, (stepper.start(params, optimizer), zero))
-    made, kl, _, (inner, skipped) = jax.lax.while_loop(unfinished, one_pass, start)
+    passes, kl, _, (inner, skipped) = jax.lax.while_loop(unfinished, one_pass, start)
     new, moments = stepper.finish(inner)
-    if kl_limit is None:
-        kl = divergence(new, params, batch, networks)
-    return {**params, **new}, {**optimizer, **moments}, {"passes": made, "kl": kl, "skipped": skipped}
+    if not bounded:
+        kl = divergence(new, params, batch, stepper.networks)
+    return {**params, **new}, {**optimizer, **moments}, {"passes": passes, "kl": kl, "skipped": skipped}
 
 
-def divergence(new: dict[str, Any], old: dict[str, Any], batch: Batch, networks: Networks) -> jax.Array:
+def divergence(new: Params, old: Params, batch: Batch, networks: Networks) -> jax.Array:
     """Mean divergence of a policy from `batch.acting`; the policy is that of `new`, or of `old` if `new` has none."""
     policy = networks.policy.apply({**old, **new}["policy"], batch.obs)
     return jnp.mean(batch.acting.kl(policy))

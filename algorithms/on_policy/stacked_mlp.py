@@ -24,7 +24,7 @@ import optax
 
 from algorithms.on_policy import minibatch_sgd
 from algorithms.on_policy.interfaces import Batch, Networks
-from algorithms.on_policy.minibatch_sgd import BETA1, BETA2, EPSILON, Problem, Stepper
+from algorithms.on_policy.minibatch_sgd import BETA1, BETA2, EPSILON, Objective, Stepper
 from jsafe.networks.mlp import ACTIVATIONS, Layout
 
 DERIVATIVES: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -35,7 +35,7 @@ DERIVATIVES: dict[str, Callable[[jax.Array], jax.Array]] = {
     "elu": lambda y: jnp.where(y > 0, 1.0, y + 1.0),
     "identity": jnp.ones_like,
 }
-"""Derivatives of activations, as functions of what the activation returned."""
+"""Derivatives of activations, as functions of the output of the activation."""
 
 
 class Stacked(NamedTuple):
@@ -72,7 +72,7 @@ class Sizes(NamedTuple):
 
 
 def fits(networks: Networks, trained: tuple[str, ...]) -> bool:
-    """Whether these networks can be stacked: built-in, of the same shape, with a known derivative."""
+    """True if these networks can be stacked: built-in, of the same shape, with a known derivative."""
     layouts = [networks.named(name).layout for name in trained]
     first = layouts[0]
     if first is None or not first.hidden_sizes or first.activation not in DERIVATIVES:
@@ -105,37 +105,37 @@ def stepper(networks: Networks, trained: tuple[str, ...]) -> Stepper:
         ones = jnp.ones((batch.obs.shape[0], 1), batch.obs.dtype)
         return dataclasses.replace(batch, obs=jnp.concatenate([batch.obs, ones], axis=1))
 
-    def step(inner: Any, rows: Batch, weights: jax.Array, problem: Problem) -> tuple[Any, jax.Array]:
+    def step(inner: Any, rows: Batch, weights: jax.Array, objective: Objective) -> tuple[Any, jax.Array]:
         params, mean, square, count = inner
-        grads = gradients(params, rows, weights, problem, trained, sizes, layout)
+        grads = gradients(params, rows, weights, objective, trained, sizes, layout)
         norms = jnp.sqrt(sum(jnp.sum(g * g, axis=1) for g in jax.tree.leaves(grads)))
         scales, finite = minibatch_sgd.grad_scales(
-            dict(zip(trained, norms, strict=True)), problem.hyper["max_grad_norm"], problem.joint_grad_norm
+            dict(zip(trained, norms, strict=True)), objective.hyper["max_grad_norm"], objective.joint_grad_norm
         )
         scale = jnp.stack([scales[name] for name in trained])[:, None]
-        rate = jnp.stack([problem.rates[name] for name in trained])[:, None]
+        rate = jnp.stack([objective.rates[name] for name in trained])[:, None]
         new = adam(params, mean, square, grads, count, rate, scale, finite)
         return (*new, count + finite), finite
 
-    return Stepper(start=start, prepare=prepare, step=step, finish=finish)
+    return Stepper(networks=networks, start=start, prepare=prepare, step=step, finish=finish)
 
 
 def gradients(
     params: Stacked,
     rows: Batch,
     weights: jax.Array,
-    problem: Problem,
+    objective: Objective,
     trained: tuple[str, ...],
     sizes: Sizes,
     layout: Layout,
 ) -> Stacked:
-    """Gradient of `minibatch.output_loss` plus `value_l2` times the squared parameters of each value network.
+    """Gradient of `minibatch_sgd.output_loss` plus `value_l2` times the squared parameters of each value network.
 
     Args:
         params: of the stacked networks.
         rows: a minibatch whose observations end in a 1, `[B, input + 1]`.
         weights: `[B]`, sum to 1.
-        problem: the losses.
+        objective: the losses.
         trained: names of the networks, in stacking order.
         sizes: of the networks.
         layout: of the first of them.
@@ -154,7 +154,7 @@ def gradients(
     def loss(top: jax.Array, log_std: jax.Array) -> jax.Array:
         named = {name: top[i, 0] for i, name in enumerate(trained) if name != "policy"}
         policy = layout.gaussian(top[0].T, log_std[0]) if has_policy and layout.gaussian else None
-        return minibatch_sgd.output_loss(policy, named, rows, weights, problem)
+        return minibatch_sgd.output_loss(policy, named, rows, weights, objective)
 
     d_top, d_log_std = jax.grad(loss, argnums=(0, 1))(top, log_std)
 
@@ -169,7 +169,7 @@ def gradients(
     d_small = _join([*reversed(d_biases), d_out_weight, jnp.sum(d_top, axis=-1), d_log_std])
 
     data = Stacked(d_first, tuple(reversed(d_hidden)), d_small)
-    decay = jnp.full((n, 1), 2.0 * problem.hyper["value_l2"], jnp.float32)
+    decay = jnp.full((n, 1), 2.0 * objective.hyper["value_l2"], jnp.float32)
     decay = decay.at[0].set(0.0) if has_policy else decay
     return jax.tree.map(lambda g, p: g + decay * p, data, params)
 

@@ -1,8 +1,8 @@
-"""An environment around another one that remembers what an episode has spent, and may show it to the policy.
+"""An environment around another one that remembers the cost of an episode, and may show it to the policy.
 
-The memory is a handful of scalars in `State.info`, so that `State.data` stays what the wrapped environment made it.
-What is observed is a function of the memory alone: whoever changes the memory, between iterations for example, also
-changes the observation, of running episodes and of fresh ones alike.
+The memory is a handful of scalars in `State.info`, so that `State.data` stays that of the wrapped environment. The
+budget that the policy observes is a function of the memory alone: a change of the memory, between iterations for
+example, also changes the observation, of running episodes and of fresh ones alike.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from algorithms.on_policy.interfaces import Schedule
+from algorithms.spec import Schedule
 from jsafe import Env, Spec, State, total_cost
 from jsafe.frame_stack import History
 
@@ -24,10 +24,10 @@ Memory = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
-class Rewritten(abc.ABC):
-    """What the rewritten processes share; a kind of environment says how to remember and what to make of it.
+class BudgetWrapper(abc.ABC):
+    """Base of the transformed processes; a subclass defines the memory and its effect on rewards and terminations.
 
-    Whatever else a tool asks of an environment, its simulator or its scene, is that of the wrapped one.
+    Other attributes, such as the simulator or the scene, are those of the wrapped environment.
 
     Attributes:
         env: the environment inside; several costs of it are combined into one (`jsafe.total_cost`).
@@ -42,15 +42,15 @@ class Rewritten(abc.ABC):
         object.__setattr__(self, "env", total_cost(self.env))
 
     def __getattr__(self, name: str) -> Any:
-        if name == "env" or name.startswith("__"):  # not there yet while an object is being copied
+        if name == "env" or name.startswith("__"):  # missing while an object is being copied
             raise AttributeError(name)
         return getattr(self.env, name)
 
-    # --- what a kind of process says ----------------------------------------------------------------------------
+    # --- defined by each kind of process -------------------------------------------------------------------------
 
     @property
     def observes(self) -> bool:
-        """Whether the policy sees `shown`, as the last entry of the observation."""
+        """True if the policy sees `shown`, as the last entry of the observation."""
         return True
 
     @abc.abstractmethod
@@ -63,15 +63,15 @@ class Rewritten(abc.ABC):
 
     @abc.abstractmethod
     def shown(self, memory: Memory) -> jax.Array:
-        """What the policy sees of it."""
+        """Part of the memory that the policy sees."""
 
     @abc.abstractmethod
-    def judge(self, memory: Memory, after: State) -> tuple[jax.Array, jax.Array]:
+    def outcome(self, memory: Memory, after: State) -> tuple[jax.Array, jax.Array]:
         """Reward to learn from and termination of a step, given the memory after it."""
 
     @abc.abstractmethod
     def hand_over(self, after: Memory, fresh: Memory) -> Memory:
-        """The memory to go on from: of `fresh`, but for what outlives an episode."""
+        """The memory to continue with: that of `fresh`, except for entries that outlive an episode."""
 
     # --- the environment ----------------------------------------------------------------------------------------
 
@@ -97,14 +97,14 @@ class Rewritten(abc.ABC):
         """Step the wrapped environment, and account for the cost."""
         after = self.env.step(self._inner(state), action)
         memory = self.spend(self.memory(state), after.cost[..., 0])
-        return self._outer(after, memory, *self.judge(memory, after))
+        return self._outer(after, memory, *self.outcome(memory, after))
 
     def carry_over(self, done: jax.Array, after: State, fresh: State) -> State:
-        """Hand over what outlives an episode, here and in the wrapped environment."""
+        """Carry over the entries that outlive an episode, here and in the wrapped environment."""
         inner = getattr(self.env, "carry_over", None)
         if inner is not None:
-            handed = inner(done, self._inner(after), self._inner(fresh))
-            fresh = self._outer(handed, self.memory(fresh), fresh.reward, fresh.terminated)
+            carried = inner(done, self._inner(after), self._inner(fresh))
+            fresh = self._outer(carried, self.memory(fresh), fresh.reward, fresh.terminated)
         return self.remember(fresh, **self.hand_over(self.memory(after), self.memory(fresh)))
 
     def memory(self, state: State) -> Memory:
@@ -142,15 +142,21 @@ class Rewritten(abc.ABC):
         return inner.replace(obs=obs, reward=reward, terminated=terminated, info=info)
 
 
-def constant(entry: str, option: str) -> Callable[[Any, Any], Schedule]:
-    """A schedule that holds one entry of the memory at one traced option."""
+def step_reward(rewards: jax.Array) -> dict[str, jax.Array]:
+    """Mean reward of a step of the transformed process, which differs from the reported reward."""
+    return {"step_reward": jnp.mean(rewards)}
 
-    def schedule(env: Rewritten, options: Any) -> Schedule:
-        del options
+
+def constant(entry: str, option: str) -> Callable[[Any, Any], Schedule]:
+    """Make a schedule that sets one entry of the memory to one traced option."""
+
+    def schedule(env: BudgetWrapper, config: Any) -> Schedule:
+        del config
         return Schedule(
             init=lambda hyper: jnp.asarray(hyper[option], jnp.float32),
             update=lambda state, episode_cost, hyper: state,
-            write=lambda state, env_states: env.remember(env_states, **{entry: state}),
+            apply=lambda state, env_states: env.remember(env_states, **{entry: state}),
+            metrics=lambda state, rewards: step_reward(rewards),
         )
 
     return schedule
@@ -159,9 +165,9 @@ def constant(entry: str, option: str) -> Callable[[Any, Any], Schedule]:
 def in_history(env: History, schedule: Schedule) -> Schedule:
     """The same schedule for the rewritten environment inside a window of observations."""
 
-    def write(state: Any, env_states: State) -> State:
-        told = env_states.replace(data=schedule.write(state, env_states.data))
-        # Nobody is done: what outlives an episode is all that goes over, and the window shows it.
-        return jax.vmap(env.carry_over, (None, 0, 0))(jnp.zeros((), bool), told, env_states)
+    def apply(state: Any, env_states: State) -> State:
+        changed = env_states.replace(data=schedule.apply(state, env_states.data))
+        # No episode is over: only entries that outlive an episode are carried over, and the window shows them.
+        return jax.vmap(env.carry_over, (None, 0, 0))(jnp.zeros((), bool), changed, env_states)
 
-    return schedule._replace(write=write)
+    return schedule._replace(apply=apply)

@@ -21,17 +21,17 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from algorithms.on_policy.interfaces import TransformPart
-from algorithms.transforms.budget_wrapper import Memory, Rewritten, constant
+from algorithms.spec import TransformPart
+from algorithms.transforms.budget_wrapper import BudgetWrapper, Memory, constant
 from jsafe import Env, State
-from jsafe.config import Hyper, hyperparameters, option
+from jsafe.config import Config, hyperparameters, option
 
 SMALLEST = 1e-6
 """A limit is divided by as if it were at least this."""
 
 
 @hyperparameters
-class EarlyTermination(Hyper):
+class EarlyTerminationConfig(Config):
     """An end at the limit."""
 
     cost_limit: float = option(
@@ -42,7 +42,7 @@ class EarlyTermination(Hyper):
 
 
 @dataclasses.dataclass(frozen=True)
-class EarlyTerminated(Rewritten):
+class EarlyTerminated(BudgetWrapper):
     """An environment whose episodes end when their cost exceeds a limit.
 
     `State.info` has `cost_limit` and `spent`, the cost so far.
@@ -70,7 +70,7 @@ class EarlyTerminated(Rewritten):
     def shown(self, memory: Memory) -> jax.Array:
         return jnp.maximum(0.0, 1.0 - memory["spent"] / jnp.maximum(memory["cost_limit"], SMALLEST))
 
-    def judge(self, memory: Memory, after: State) -> tuple[jax.Array, jax.Array]:
+    def outcome(self, memory: Memory, after: State) -> tuple[jax.Array, jax.Array]:
         over = memory["spent"] > memory["cost_limit"]
         return jnp.where(over, jnp.zeros_like(after.reward), after.reward), after.terminated | over
 
@@ -81,9 +81,9 @@ class EarlyTerminated(Rewritten):
         return {"spent": spent, "cost_limit": after["cost_limit"]}
 
 
-def make(env: Env, options: EarlyTermination) -> EarlyTerminated:
-    """Rewrite an environment."""
-    return EarlyTerminated(env, options.cost_limit, options.observe_budget, options.keep_counting)
+def make(env: Env, config: EarlyTerminationConfig) -> EarlyTerminated:
+    """Transform an environment."""
+    return EarlyTerminated(env, config.cost_limit, config.observe_budget, config.keep_counting)
 
 
-PART = TransformPart("early_termination", EarlyTermination, make, constant("cost_limit", "cost_limit"))
+PART = TransformPart("early_termination", EarlyTerminationConfig, make, constant("cost_limit", "cost_limit"))

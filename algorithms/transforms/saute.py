@@ -26,14 +26,14 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from algorithms.on_policy.interfaces import TransformPart
-from algorithms.transforms.budget_wrapper import Memory, Rewritten, constant
+from algorithms.spec import TransformPart
+from algorithms.transforms.budget_wrapper import BudgetWrapper, Memory, constant
 from jsafe import Env, State
-from jsafe.config import Hyper, hyperparameters, option
+from jsafe.config import Config, hyperparameters, option
 
 
 @hyperparameters
-class Saute(Hyper):
+class SauteConfig(Config):
     """A budget for the costs of each episode."""
 
     safety_budget: float = option(
@@ -45,7 +45,7 @@ class Saute(Hyper):
 
 
 @dataclasses.dataclass(frozen=True)
-class Sauted(Rewritten):
+class Sauted(BudgetWrapper):
     """An environment with a budget for each episode's costs, observed as the last entry.
 
     `State.info` has `budget`, in undiscounted cost of an episode; `spent`, which is `s_t` above; `growth`, which is
@@ -101,7 +101,7 @@ class Sauted(Rewritten):
             return left
         return jnp.where(memory["steps"] >= self.env.spec.episode_length, self.full(memory), left)
 
-    def judge(self, memory: Memory, after: State) -> tuple[jax.Array, jax.Array]:
+    def outcome(self, memory: Memory, after: State) -> tuple[jax.Array, jax.Array]:
         unsafe_reward = jnp.full_like(after.reward, self.unsafe_reward)
         return jnp.where(self.left(memory) > 0, after.reward, unsafe_reward), after.terminated
 
@@ -109,11 +109,9 @@ class Sauted(Rewritten):
         return {**fresh, "budget": after["budget"]}
 
 
-def make(env: Env, options: Saute) -> Sauted:
-    """Rewrite an environment."""
-    return Sauted(
-        env, options.safety_budget, options.unsafe_reward, options.saute_discount, options.final_budget_is_reset
-    )
+def make(env: Env, config: SauteConfig) -> Sauted:
+    """Transform an environment."""
+    return Sauted(env, config.safety_budget, config.unsafe_reward, config.saute_discount, config.final_budget_is_reset)
 
 
-PART = TransformPart("saute", Saute, make, constant("budget", "safety_budget"))
+PART = TransformPart("saute", SauteConfig, make, constant("budget", "safety_budget"))

@@ -32,18 +32,18 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from algorithms.on_policy.interfaces import Hyper, Schedule, TransformPart
-from algorithms.transforms.budget_wrapper import Memory
-from algorithms.transforms.saute import Saute, Sauted
+from algorithms.spec import Schedule, TransformPart
+from algorithms.transforms.budget_wrapper import Memory, step_reward
+from algorithms.transforms.saute import SauteConfig, Sauted
 from jsafe import Env
-from jsafe.config import hyperparameters, option
+from jsafe.config import Traced, hyperparameters, option
 
 SMALLEST = 1e-6
 """Lower bound of a budget, in cost of an episode."""
 
 
 @hyperparameters
-class Simmer(Saute):
+class SimmerConfig(SauteConfig):
     """A budget that rises over the run; `safety_budget` is the largest."""
 
     initial_budget: float = option(
@@ -109,7 +109,7 @@ class SimmerState:
 
 
 def controller(window: int, levels: int, iterations: int, reference_is_last_budget: bool) -> tuple[Any, Any]:
-    """Functions `init` and `update` of the budget's controller, as in `parts.Schedule`.
+    """Functions `init` and `update` of the budget's controller, as in `algorithms.spec.Schedule`.
 
     While the cost of an episode is unknown (NaN) nothing moves.
 
@@ -120,7 +120,7 @@ def controller(window: int, levels: int, iterations: int, reference_is_last_budg
         reference_is_last_budget: whether the last budget takes the place of the reference.
     """
 
-    def init(hyper: Hyper) -> SimmerState:
+    def init(hyper: Traced) -> SimmerState:
         largest = jnp.asarray(hyper["safety_budget"], jnp.float32)
         zero = jnp.zeros_like(largest)
         return SimmerState(
@@ -131,7 +131,7 @@ def controller(window: int, levels: int, iterations: int, reference_is_last_budg
             cut=zero,
         )
 
-    def update(state: SimmerState, episode_cost: jax.Array, hyper: Hyper) -> SimmerState:
+    def update(state: SimmerState, episode_cost: jax.Array, hyper: Traced) -> SimmerState:
         updates = state.updates + 1
         reference = state.budget
         if not reference_is_last_budget:
@@ -155,30 +155,30 @@ def controller(window: int, levels: int, iterations: int, reference_is_last_budg
     return init, update
 
 
-def schedule(env: Simmered, options: Any) -> Schedule:
-    """The controller of a run, which writes both budgets to the environments."""
+def schedule(env: Simmered, config: Any) -> Schedule:
+    """Make the controller of a run; it writes both budgets to the environments."""
     init, update = controller(
-        options.budget_window, options.budget_levels, options.iterations, options.reference_is_last_budget
+        config.budget_window, config.budget_levels, config.iterations, config.reference_is_last_budget
     )
     return Schedule(
         init,
         update,
-        write=lambda state, env_states: env.remember(env_states, budget=state.budget, largest_budget=state.largest),
-        metrics=lambda state: {"budget": state.budget},
+        apply=lambda state, env_states: env.remember(env_states, budget=state.budget, largest_budget=state.largest),
+        metrics=lambda state, rewards: {"budget": state.budget, **step_reward(rewards)},
     )
 
 
-def make(env: Env, options: Simmer) -> Simmered:
-    """Rewrite an environment; until a schedule says otherwise all of `safety_budget` is granted."""
+def make(env: Env, config: SimmerConfig) -> Simmered:
+    """Transform an environment; before a schedule applies, all of `safety_budget` is granted."""
     return Simmered(
         env,
-        options.safety_budget,
-        options.unsafe_reward,
-        options.saute_discount,
-        options.final_budget_is_reset,
-        options.divide_by_current,
-        options.start_full,
+        config.safety_budget,
+        config.unsafe_reward,
+        config.saute_discount,
+        config.final_budget_is_reset,
+        config.divide_by_current,
+        config.start_full,
     )
 
 
-PART = TransformPart("simmer", Simmer, make, schedule)
+PART = TransformPart("simmer", SimmerConfig, make, schedule)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -49,7 +50,7 @@ def measure_algorithms(names: Sequence[str] | None, quick: bool = False, repeats
     for name in chosen:
         note(f"{name} on {ENV}, preset {PRESET} ...")
         known = {option["name"] for option in algorithms.describe(name)["options"]}
-        options = {**tiny, **({"kl_stop": False} if "kl_stop" in known else {})}
+        options = {**tiny, **({"target_kl": math.inf} if "target_kl" in known else {})}
         trainer = algorithms.make(name, env, PRESET, **options)
         spans, compile_seconds = timed_steps(trainer, 1, repeats)
         seconds = float(np.median(spans))
@@ -57,7 +58,7 @@ def measure_algorithms(names: Sequence[str] | None, quick: bool = False, repeats
             {
                 "algorithm": name,
                 "seconds": seconds,
-                "train_steps_per_second": trainer.info.env_steps_per_iteration / seconds,
+                "train_steps_per_second": trainer.info.units_per_step / seconds,
                 "compile_seconds": compile_seconds,
                 "passes": trainer.info.config["passes"],
                 "minibatch_size": trainer.info.config["minibatch_size"],

@@ -161,7 +161,7 @@ def names_of(places: Sequence[Path]) -> list[str]:
 
 def last_state(result: FitResult) -> TrainState:
     """What the one member of a run ended with, on the host, without what only training needs."""
-    ended = dataclasses.replace(result.state, optimizer=(), rollout=(), key=(), frozen=())
+    ended = dataclasses.replace(result.state, optimizer=(), memory=(), key=(), frozen=())
     return jax.tree.map(lambda leaf: leaf[0], multihost.on_host(ended))
 
 

@@ -124,7 +124,7 @@ def measure_training(seeds: int, quick: bool = False, iterations: int = 3) -> di
     env = make_env(TRAINING_ENV)
     options: dict[str, Any] = {"steps_per_iteration": 800, "num_envs": 4, "passes": 2} if quick else {}
     trainer = algorithms.make(TRAINING_ALGORITHM, env, TRAINING_PRESET, **options)
-    config, each = trainer.info.config, trainer.info.env_steps_per_iteration
+    config, each = trainer.info.config, trainer.info.units_per_step
     people = population.make_population(trainer, seeds)
     note(f"{TRAINING_ALGORITHM} on {TRAINING_ENV}, {seeds} seeds on {people.num_devices} devices ...")
     clock = time.perf_counter()

@@ -229,7 +229,7 @@ def measure(name: str, case: str, iterations: int, seed: int) -> dict[str, Any]:
     late = {key: np.asarray(values)[:, iterations // 2 :].mean(axis=1) for key, values in curves.items()}
     objective = late["return"]
     if "step_reward" in curves:  # of a rewritten process: what it maximises is not what the environment pays
-        steps = trainer.info.env_steps_per_iteration
+        steps = trainer.info.units_per_step
         rewards, episodes = (curves[key][:, iterations // 2 :].sum(axis=1) for key in ("step_reward", "episodes"))
         objective = rewards * steps / episodes
     several = [late[f"cost_{c}"] for c in env.spec.cost_names if f"cost_{c}" in late]

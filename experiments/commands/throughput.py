@@ -97,7 +97,7 @@ def measure(
         return dataclasses.replace(state, steps=steps)
 
     def piece(state: rollout.RolloutState, piece_key: jax.Array) -> tuple[rollout.RolloutState, dict[str, jax.Array]]:
-        state, seen = rollout.unroll(env, act, state, piece_key, steps)
+        state, seen, _ = rollout.unroll(env, act, state, piece_key, steps)
         # Summaries of everything an agent would see, so that the compiler cannot leave any of it out.
         sums = {"obs": seen.obs, "reward": seen.reward, "cost": seen.cost, "resets": seen.done}
         return state, jax.tree.map(lambda leaf: jnp.sum(leaf.astype(jnp.float32)), sums)

@@ -76,7 +76,7 @@ def specialize(words: list[str]) -> type[TrainRequest]:
     facts = algorithms.describe(name)
 
     @config_flags(
-        registry.options_of(name),
+        registry.config_class(name),
         presets=facts["presets"],
         default_preset=facts["default_preset"],
         hidden=flag_names(TrainRequest),

@@ -45,7 +45,7 @@ class Run:
 
     @property
     def env_id(self) -> str:
-        return str(self.info.get("env_id", "?"))
+        return str(self.info.get("problem") or "?")
 
     @property
     def cost_limit(self) -> float | None:

@@ -130,7 +130,7 @@ def policy_spec(record: Mapping[str, Any]) -> PolicySpec | None:
 def config_differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What differs between two descriptions of a trainer, in words."""
     differences = []
-    for name in ("algorithm", "env_id", "env_steps_per_iteration"):
+    for name in ("algorithm", "problem", "units_per_step"):
         if recorded.get(name) != now.get(name):
             differences.append(f"{name}: {recorded.get(name)!r} in the run, {now.get(name)!r} now")
     old, new = recorded.get("config", {}), now.get("config", {})

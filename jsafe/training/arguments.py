@@ -83,7 +83,7 @@ def make_plan(
         iterations = record["iterations"]
     elif total_steps is not None:
         total_steps = at_least_one("total_steps", total_steps)
-        each = trainer.info.env_steps_per_iteration
+        each = trainer.info.units_per_step
         iterations = -(-total_steps // each)
         if iterations * each != total_steps:
             notes.append(
@@ -91,7 +91,7 @@ def make_plan(
             )
     if record is not None and iterations is not None and iterations < record.get("iteration", 0):
         raise RunError(
-            f"{folder} has done {record['iteration']} iterations of {trainer.info.env_steps_per_iteration:,} steps "
+            f"{folder} has done {record['iteration']} iterations of {trainer.info.units_per_step:,} steps "
             f"already: it cannot end after {iterations}"
         )
     checked = check_hyper(trainer, seeds, hyper)

@@ -27,7 +27,7 @@ class Telemetry(Callback):
         if session.folder is not None:
             self._sinks.append(JsonLines(session.folder / METRICS))
             if self._given is None:
-                each = session.trainer.info.env_steps_per_iteration
+                each = session.trainer.info.units_per_step
                 after = session.iteration * each if session.iteration else None
                 self._sinks.append(TensorBoard(session.folder / "tensorboard", after_steps=after))
         self._sinks.extend(self._given or ())

@@ -92,7 +92,7 @@ def _opening_record(trainer: Trainer, plan: Plan, extra: Mapping[str, Any]) -> d
         "seeds": plan.seeds,
         "seed": plan.seed,
         "iterations": plan.iterations,
-        "total_steps": plan.iterations * trainer.info.env_steps_per_iteration,
+        "total_steps": plan.iterations * trainer.info.units_per_step,
         "hyper": None if plan.hyper is None else {k: v.tolist() for k, v in plan.hyper.items()},
         "versions": runtime.versions(),
         "compile_seconds": record.get("compile_seconds", 0.0),

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from jsafe import Metrics, Trainer, TrainerInfo, TrainState, host_data, multipliers
 from jsafe.supervised import initial_hyper
+from jsafe.trainer import shown_metrics
 from rlhf.adapters import lora
 from rlhf.generation.generate import Answers, SamplingConfig, generate
 from rlhf.parallel import sharding
@@ -64,7 +65,7 @@ def reinforcement_trainer(
         answers = sample_answers(problem, config, sampling, weights, state, sample_key)
         kl = kl_coefficient(config, state.iteration)
         experience, metrics = make_experience(problem, config, weights, state.params, answers, kl)
-        window = cost_window.remember(state.dual["window"], experience.costs)
+        window = cost_window.remember(state.algo["window"], experience.costs)
         episode_costs = known_costs(config, window, state.iteration)
         actor_learns = state.iteration >= config.actor_delay if config.actor_delay else None
         iteration = Iteration(experience, weights, state.hyper, episode_costs, kl, actor_learns)
@@ -73,7 +74,7 @@ def reinforcement_trainer(
             Learned(
                 params=state.params,
                 optimizer=state.optimizer,
-                multiplier=state.dual["multiplier"],
+                multiplier=state.algo["multiplier"],
                 update=state.iteration * config.updates_per_iteration,
             ),
             minibatches(order_key, config),
@@ -82,11 +83,10 @@ def reinforcement_trainer(
 
     info = TrainerInfo(
         algorithm=name,
-        env_id="-",
         config={**config.config(), "sampling": sampling.config(), "prompts": len(problem.prompts.ids)},
         traced=traced,
-        env_steps_per_iteration=config.answers_per_iteration,
-        shown=("return", *_shown_costs(problem), "kl"),
+        units_per_step=config.answers_per_iteration,
+        metrics=shown_metrics("return", *_shown_costs(problem), "kl"),
         unit="answers",
     )
     return Trainer(init=init, step=step, info=info)
@@ -136,12 +136,11 @@ def initial_state(learner: Learner, key: jax.Array, hyper: dict[str, jax.Array],
             "actor": learner.actor_optimizer.init(actor),
             "critics": [learner.critic_optimizer.init(critic) for critic in critics],
         },
-        dual={
+        algo={
             "multiplier": learner.multiplier.init(hyper) if problem.costs else jnp.zeros(0),
             "window": cost_window.empty(len(problem.costs), config.cost_window),
         },
-        normalizer=(),
-        rollout=(),
+        memory=(),
         key=key,
         iteration=jnp.zeros((), jnp.int32),
         skipped=jnp.zeros((), jnp.int32),
@@ -216,7 +215,7 @@ def finish(
         state,
         params=learned.params,
         optimizer=learned.optimizer,
-        dual={"multiplier": learned.multiplier, "window": window},
+        algo={"multiplier": learned.multiplier, "window": window},
         iteration=done,
         skipped=skipped,
     )

@@ -88,7 +88,7 @@ def _stage(
     )
 
     def finish(state: TrainState) -> Model:
-        statistics = state.normalizer if isinstance(state.normalizer, ScoreStatistics) else None
+        statistics = state.algo if isinstance(state.algo, ScoreStatistics) else None
         trained = trained_model(model, state.params["model"])
         return trained._replace(statistics=multihost.on_host(statistics) if statistics else None)
 

@@ -26,6 +26,7 @@ from jsafe.supervised import (
     initial_hyper,
     select,
 )
+from jsafe.trainer import shown_metrics
 from rlhf.adapters import lora
 from rlhf.adapters.lora import LoraConfig
 from rlhf.judges import score_normalizer
@@ -143,9 +144,8 @@ def supervised_trainer(
         return TrainState(
             params={"model": model},
             optimizer=optimizer.init(model),
-            dual=(),
-            normalizer=score_normalizer.nothing() if momentum is not None else (),
-            rollout=(),
+            algo=score_normalizer.nothing() if momentum is not None else (),
+            memory=(),
             key=key,
             iteration=jnp.zeros((), jnp.int32),
             skipped=jnp.zeros((), jnp.int32),
@@ -174,10 +174,10 @@ def supervised_trainer(
         gradient_norm, mean_loss = optax.tree.norm(gradient), jnp.mean(output.loss)
         rate = state.hyper["learning_rate"] * factor(state.iteration)
         updated = optimizer.update(gradient, state.optimizer, model, rate, jnp.isfinite(mean_loss))
-        normalizer = state.normalizer
+        normalizer = state.algo
         if momentum is not None and output.scores is not None:
             scores = output.scores.reshape(-1, output.scores.shape[-1])
-            normalizer = score_normalizer.moving(state.normalizer, scores, momentum)
+            normalizer = score_normalizer.moving(state.algo, scores, momentum)
         done, skipped = state.iteration + 1, state.skipped + (~updated.finite).astype(jnp.int32)
         metrics = {name: jnp.mean(value, axis=0) for name, value in output.metrics.items()}
         metrics |= {"loss": mean_loss, "gradient_norm": gradient_norm, "learning_rate": rate, "skipped": skipped}
@@ -186,7 +186,7 @@ def supervised_trainer(
             state,
             params={"model": updated.params},
             optimizer=updated.optimizer,
-            normalizer=select(updated.finite, normalizer, state.normalizer),
+            algo=select(updated.finite, normalizer, state.algo),
             iteration=done,
             skipped=skipped,
         )
@@ -194,11 +194,10 @@ def supervised_trainer(
 
     info = TrainerInfo(
         algorithm=name,
-        env_id="-",
         config={**config.config(), "rows": rows, "updates": total, **(recorded or {})},
         traced=config.traced(),
-        env_steps_per_iteration=config.batch_size,
-        shown=("loss", *shown),
+        units_per_step=config.batch_size,
+        metrics=shown_metrics("loss", *shown),
         unit="rows",
     )
     return Trainer(init=init, step=step, info=info)

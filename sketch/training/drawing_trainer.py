@@ -17,6 +17,7 @@ import optax
 
 from jsafe import Metrics, Trainer, TrainerInfo, TrainState, host_data
 from jsafe.config import Hyper, hyperparameters, merged_traced, option
+from jsafe.trainer import shown_metrics
 from sketch.models.sketch_rnn import annealed
 
 
@@ -116,9 +117,8 @@ def descent_trainer(
         return TrainState(
             params={"model": model, "best": model},
             optimizer=optimizer.init(model),
-            dual=(),
-            normalizer=(),
-            rollout=Best(jnp.float32(jnp.inf), jnp.int32(0)),
+            memory=(),
+            algo=Best(jnp.float32(jnp.inf), jnp.int32(0)),
             key=key,
             iteration=jnp.int32(0),
             skipped=jnp.int32(0),
@@ -155,7 +155,7 @@ def descent_trainer(
         # Of the last iteration only: averages over updates that a few lost ones do not turn to NaN.
         metrics = {k: jnp.nanmean(v) for k, v in each.items()}
         metrics["learning_rate"] = each["learning_rate"][-1]
-        model, best, done = state.params["model"], state.rollout, state.iteration + 1
+        model, best, done = state.params["model"], state.algo, state.iteration + 1
         if problem.validation is None:
             kept = model
         else:
@@ -166,17 +166,16 @@ def descent_trainer(
             best = Best(jnp.where(better, found.loss, best.loss), jnp.where(better, done, best.iteration))
             metrics |= {f"valid_{k}": v for k, v in {**found.metrics, "loss": found.loss}.items()}
             metrics["best_iteration"] = best.iteration
-        state = dataclasses.replace(state, params={"model": model, "best": kept}, rollout=best, iteration=done)
+        state = dataclasses.replace(state, params={"model": model, "best": kept}, algo=best, iteration=done)
         metrics |= {"skipped": state.skipped, "env_steps": done * options.updates * options.batch_size}
         return state, metrics
 
     info = TrainerInfo(
         algorithm=name,
-        env_id="-",
         config={**options.config(), "rows": rows, **(config or {})},
         traced=options.traced(),
-        env_steps_per_iteration=options.updates * options.batch_size,
-        shown=("loss", *shown),
+        units_per_step=options.updates * options.batch_size,
+        metrics=shown_metrics("loss", *shown),
         unit="drawings",
     )
     return Trainer(init=init, step=step, info=info)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from algorithms.registry import TABLE
+from algorithms.on_policy.catalogue import CATALOGUE
 from tests.support.golden_cases import assert_moved, assert_states, update, weights_of
 from tests.support.numpy_reference import (
     ACTIONS,
@@ -38,7 +38,7 @@ FIRST_ORDER = [
 
 def setting(name, preset, count=1):
     """Data, multipliers by hand and by the library, and the combined advantage."""
-    count = count if TABLE[name].constraint else 0
+    count = count if CATALOGUE[name].constraint else 0
     data = draw(ELSEWHERE, count)
     by_hand, combine, episodes = multiplier_of(name, preset)
     if by_hand is None:
@@ -117,7 +117,7 @@ def test_without_a_stop_every_pass_is_made():
         START, data, clipped_gradient(data.reward), states[0], ELSEWHERE, rate=2.25e-4, target_kl=np.inf
     )
     assert distances[0] > 0.02
-    found = update("ppo", "omnisafe", data, states, episode_cost=[], weights=[], static=(("kl_stop", False),))
+    found = update("ppo", "omnisafe", data, states, episode_cost=[], weights=[], static=(("target_kl", np.inf),))
     assert found.metrics["passes"] == 2
     assert_states(found.states[:1], [state])
     assert_moved(found.policy, theta, 2.25e-4)

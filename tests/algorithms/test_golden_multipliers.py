@@ -4,11 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from algorithms import constraints
-from algorithms.on_policy.advantages import make_batch
-from algorithms.registry import TABLE
+from algorithms.constraints import margin
+from algorithms.on_policy.advantages import Collected, Critics, make_batch
+from algorithms.on_policy.catalogue import CATALOGUE
 from jsafe.distributions import Gaussian
-from jsafe.rollout import Transition
 from tests.support.golden_cases import NETWORKS, as_value, hyper_of, options, weights_of
 from tests.support.numpy_reference import ACTIONS, ELSEWHERE, LIMITS, MULTIPLIERS, OBS, VALUES, draw, shared
 from tests.support.signals import signal
@@ -25,26 +24,20 @@ def test_reward_advantages_are_standardised_and_cost_advantages_only_centred():
     terminated[2, 0] = truncated[4, 1] = True
     action = rng.normal(size=(steps, envs, ACTIONS))
     acting = Gaussian(jnp.asarray(action, jnp.float32), jnp.zeros((steps, envs, ACTIONS)))
-    extras = {"action": jnp.asarray(action), "log_prob": jnp.zeros((steps, envs)), "acting": acting}
-    blank = dict.fromkeys(Transition.__dataclass_fields__)
-    seen = Transition(
-        **{**blank, "terminated": jnp.asarray(terminated), "truncated": jnp.asarray(truncated), "extras": extras}
-    )
 
     chosen = options("ppo_lag", "omnisafe")
     params = {"reward_value": as_value(VALUES[0]), "cost_value": as_value(VALUES[1])}
-    single = [jnp.asarray(x, jnp.float32) for x in (obs, next_obs, reward, cost[..., None])]
-    batch = make_batch(
-        *single[:2],
-        seen,
-        *single[2:],
-        params,
-        NETWORKS,
-        ("reward_value", "cost_value"),
-        jnp.array([0.5]),
-        TABLE["ppo_lag"].constraint.combine,
-        hyper_of(chosen),
+    seen = Collected(
+        *(jnp.asarray(x, jnp.float32) for x in (obs, next_obs, action)),
+        jnp.zeros((steps, envs)),
+        acting,
+        *(jnp.asarray(x, jnp.float32) for x in (reward, cost[..., None])),
+        jnp.asarray(terminated),
+        jnp.asarray(truncated),
     )
+    critics = Critics(NETWORKS, ("reward_value", "cost_value"), params)
+    mix = CATALOGUE["ppo_lag"].constraint.mix
+    batch = make_batch(seen, critics, lambda r, c: mix(r, c, jnp.array([0.5])), hyper_of(chosen))
 
     def estimated(signals, w):
         """A_t = sum_k (gamma lambda)^k delta_{t+k} within an episode; bootstrapped unless it terminated."""
@@ -87,7 +80,7 @@ def test_multipliers_follow_their_recursion_and_ignore_unknown_costs(name, prese
 
     data = draw(ELSEWHERE, count)
     for weights in expected:
-        combined = TABLE[name].constraint.combine(jnp.asarray(data.reward), jnp.asarray(data.costs), weights)
+        combined = CATALOGUE[name].constraint.mix(jnp.asarray(data.reward), jnp.asarray(data.costs), weights)
         # FOCOPS of the paper combines inside its loss, without the denominator; test_golden_first_order.py sees it.
         wanted = combine if (name, preset) != ("focops", "paper") else shared
         np.testing.assert_allclose(combined, wanted(data.reward, data.costs, weights), rtol=1e-4, atol=1e-5)
@@ -112,14 +105,14 @@ def test_a_margin_adds_up_violations_and_is_never_negative():
     """With a rate of 0.5 and limits of 25 and 10: 31, 27, unknown, 15 and 9, 12, unknown, 2."""
     chosen = options("cpo", "paper", 2, margin_rate=0.5)
     hyper = hyper_of(chosen)
-    margin, seen = constraints.margin(), []
-    state = margin.init(hyper)
+    safety, seen = margin.margin(), []
+    state = safety.init(hyper)
     for cost in ([31.0, 9.0], [27.0, 12.0], [np.nan, np.nan], [15.0, 2.0]):
-        state = margin.update(state, jnp.asarray(cost), hyper)
-        seen.append(np.asarray(margin.value(state)))
+        state = safety.update(state, jnp.asarray(cost), hyper)
+        seen.append(np.asarray(safety.value(state)))
     np.testing.assert_allclose(seen, [[3, 0], [4, 1], [4, 1], [0, 0]], atol=1e-6)
     told = signal(episode_costs=[31.0, 9.0], limits=LIMITS, weights=[3.0, 0.0], episode_length=200.0)
-    np.testing.assert_allclose(constraints.slack(told, hyper, chosen), np.array([9.0, -1.0]) / 200, rtol=1e-5)
+    np.testing.assert_allclose(margin.violation(told, hyper, chosen), np.array([9.0, -1.0]) / 200, rtol=1e-5)
 
 
 def test_violations_count_per_episode_as_in_omnisafe_or_per_step():
@@ -129,7 +122,7 @@ def test_violations_count_per_episode_as_in_omnisafe_or_per_step():
         for units, factor in (({}, None), ({"cost_units": "discounted"}, 0.01)):
             for preset, default in (("omnisafe", 1.0), ("paper", 1 / 200.0)):
                 chosen = options(name, preset, 2 if name != "pcpo" else 1, **units)
-                found = constraints.slack(told, hyper_of(chosen), chosen)
+                found = margin.violation(told, hyper_of(chosen), chosen)
                 np.testing.assert_allclose(found, np.array([6.0, -1.0]) * (factor or default), rtol=1e-4)
         chosen = options(name, "omnisafe")
-        np.testing.assert_allclose(constraints.slack(unknown, hyper_of(chosen), chosen), [-25.0, -10.0])
+        np.testing.assert_allclose(margin.violation(unknown, hyper_of(chosen), chosen), [-25.0, -10.0])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from algorithms.registry import TABLE
+from algorithms.on_policy.catalogue import CATALOGUE
 from jsafe import trust_region
 from tests.support.golden_cases import assert_moved, assert_states, options, update, weights_of
 from tests.support.numpy_reference import (
@@ -87,7 +87,7 @@ SECOND_ORDER = ("natural_pg", "trpo", "trpo_lag", "rcpo", "trpo_pid", "crpo")
 @pytest.mark.parametrize("preset", ["omnisafe", "paper"])
 @pytest.mark.parametrize("name", SECOND_ORDER)
 def test_natural_steps_reach_the_boundary_and_are_shortened_where_they_are_checked(name, preset):
-    count = 1 if TABLE[name].constraint else 0
+    count = 1 if CATALOGUE[name].constraint else 0
     data = draw(START, count)
     by_hand, combine, episodes = multiplier_of(name, preset)
     checked = name not in ("natural_pg", "rcpo")

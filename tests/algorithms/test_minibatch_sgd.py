@@ -11,7 +11,7 @@ import pytest
 from algorithms.on_policy import first_order, minibatch_sgd, stacked_mlp
 from algorithms.on_policy.interfaces import Batch, Networks
 from algorithms.on_policy.updates import ppo
-from algorithms.registry import options_of
+from algorithms.registry import config_class
 from jsafe import PolicySpec
 from jsafe.networks import mlp
 from tests.support.signals import signal
@@ -22,8 +22,8 @@ SIGNAL = signal(progress=0.25)
 
 
 def options(**changes):
-    small = {"num_envs": 1, "steps_per_iteration": SAMPLES, "minibatch_size": 20, "passes": 2, "kl_stop": False}
-    return options_of("ppo_lag")(
+    small = {"num_envs": 1, "steps_per_iteration": SAMPLES, "minibatch_size": 20, "passes": 2, "target_kl": np.inf}
+    return config_class("ppo_lag")(
         **{**small, "learning_rate": 3e-3, "value_learning_rate": 1e-3, "value_l2": 0.1, **changes}
     )
 
@@ -131,7 +131,7 @@ def test_update_equals_a_plain_loop_with_a_smaller_last_minibatch():
 def test_passes_end_once_the_policy_has_moved():
     nets = built_in()
     params, batch = start(nets)
-    *_, held = update(nets, options(passes=12, kl_stop=True, target_kl=5e-3), params, batch)
+    *_, held = update(nets, options(passes=12, target_kl=5e-3), params, batch)
     stopped = int(held["passes"])
     assert 1 < stopped < 12 and float(held["kl"]) > 5e-3
     *_, before = update(nets, options(passes=stopped - 1), params, batch)
@@ -141,7 +141,7 @@ def test_passes_end_once_the_policy_has_moved():
 def test_passes_end_for_each_member_of_a_population_by_itself():
     nets = built_in()
     params, batch = start(nets)
-    opts = options(passes=6, kl_stop=True)
+    opts = options(passes=6, target_kl=0.02)
     made = first_order.make(ppo.loss, nets, VALUES, opts)
 
     def one(target):
@@ -212,14 +212,15 @@ def test_gradient_by_hand_equals_automatic_differentiation():
     params, batch = start(nets)
     opts = options()
     hyper = {**opts.traced(), "entropy_coefficient": 0.01}
-    problem = minibatch_sgd.Problem(ppo.loss, SIGNAL, hyper, {}, joint_grad_norm=False)
+    loss = lambda *at: ppo.loss(*at, SIGNAL, hyper)  # noqa: E731
+    objective = minibatch_sgd.Objective(loss, hyper, {}, joint_grad_norm=False)
     weights = jnp.linspace(0.0, 2.0, SAMPLES) / SAMPLES
     moved = jax.tree.map(lambda p: p + 0.05 * jnp.sin(jnp.arange(p.size).reshape(p.shape)), params)
 
     def total(p):
         outputs = {name: getattr(nets, name).apply(p[name], batch.obs) for name in VALUES}
         policy = nets.policy.apply(p["policy"], batch.obs)
-        loss = minibatch_sgd.output_loss(policy, outputs, batch, weights, problem)
+        loss = minibatch_sgd.output_loss(policy, outputs, batch, weights, objective)
         return loss + opts.value_l2 * sum(jnp.sum(x * x) for x in jax.tree.leaves([p[name] for name in VALUES]))
 
     sizes = stacked_mlp.Sizes(OBS, (16, 12), ACTIONS, 3)
@@ -230,7 +231,7 @@ def test_gradient_by_hand_equals_automatic_differentiation():
     def by_hand(p):
         stacked = stacked_mlp.stack(p, names, sizes)
         return stacked_mlp.unstack(
-            stacked_mlp.gradients(stacked, rows, weights, problem, names, sizes, layout), names, sizes
+            stacked_mlp.gradients(stacked, rows, weights, objective, names, sizes, layout), names, sizes
         )
 
     assert_close(jax.jit(by_hand)(moved), jax.jit(jax.grad(total))(moved), rtol=1e-3, atol=1e-5)

@@ -11,10 +11,11 @@ import algorithms
 import jsafe
 from algorithms import Networks, constraints
 from algorithms.on_policy import trainer as loop
-from algorithms.on_policy.advantages import make_batch
-from algorithms.on_policy.catalogue import TABLE
+from algorithms.on_policy.advantages import Collected, Critics, make_batch
+from algorithms.on_policy.catalogue import CATALOGUE
 from algorithms.on_policy.interfaces import Update
-from algorithms.registry import options_of
+from algorithms.on_policy.policy_networks import default_networks
+from algorithms.registry import config_class
 from jsafe import rollout
 from jsafe.networks.mlp import Network
 from tests.support.toy_envs import Counter, Lever, PointMass, Throttle
@@ -53,7 +54,7 @@ def test_both_values_are_bootstrapped_at_time_limits_and_neither_at_terminations
     value = constant_value(level)
 
     def targets(env):
-        nets = loop.default_networks(env, options_of("ppo_lag")())
+        nets = default_networks(env, config_class("ppo_lag")())
         nets = Networks(nets.policy, value, value)
 
         hyper = {"discount": 0.9, "cost_discount": 0.8, "gae_lambda": 1.0, "cost_gae_lambda": 1.0}
@@ -68,12 +69,13 @@ def test_both_values_are_bootstrapped_at_time_limits_and_neither_at_terminations
                 action = acting.mode()
                 return action, {"action": action, "log_prob": acting.log_prob(action), "acting": acting}
 
-            _, t = rollout.unroll(env, act, rollout.init(env, key, 1), key, 6)
-            names = ("reward_value", "cost_value")
-            made = make_batch(
-                t.obs, t.next_obs, t, t.reward, t.cost, params, nets, names, jnp.zeros(1),
-                constraints.weighted, hyper,
+            _, t, _ = rollout.unroll(env, act, rollout.init(env, key, 1), key, 6)
+            seen = Collected(
+                t.obs, t.next_obs, t.action, t.extras["log_prob"], t.extras["acting"], t.reward, t.cost, t.terminated,
+                t.truncated,
             )  # fmt: skip
+            critics = Critics(nets, ("reward_value", "cost_value"), params)
+            made = make_batch(seen, critics, lambda r, c: constraints.weighted(r, c, jnp.zeros(1)), hyper)
             return made.targets
 
         return {k: np.asarray(v) for k, v in run(jax.random.key(0)).items()}
@@ -94,18 +96,18 @@ def test_a_whole_iteration_hands_the_update_what_the_formulas_say():
         return Network(init=lambda key: {"slope": jnp.float32(level)}, apply=lambda p, x: p["slope"] * x[..., 0])
 
     env = Counter(episode_length=5)
-    options = options_of("ppo_lag")(
+    options = config_class("ppo_lag")(
         num_envs=1, steps_per_iteration=8, minibatch_size=8, normalize_observations=False, discount=0.9,
         cost_discount=0.8, gae_lambda=0.7, cost_gae_lambda=0.6, multiplier_init=2.0, multiplier_learning_rate=0.0,
     )  # fmt: skip
-    nets = loop.default_networks(env, options)._replace(reward_value=slope(0.3), cost_value=slope(-0.5))
+    nets = default_networks(env, options)._replace(reward_value=slope(0.3), cost_value=slope(-0.5))
 
-    def apply(key, params, optimizer, batch, signal, hyper):
+    def apply(key, params, optimizer, batch, status, hyper):
         seen = {"advantage": batch.advantage, **batch.targets, "skipped": jnp.zeros((), jnp.int32)}
         return params, optimizer, seen
 
     trainer = loop.build(
-        algorithm="ppo_lag", env=env, options=options, networks=nets, update=Update(lambda params: (), apply),
+        algorithm="ppo_lag", env=env, config=options, networks=nets, update=Update(lambda params: (), apply),
         constraint=constraints.LAGRANGE, policy=None,
     )  # fmt: skip
     _, seen = jax.jit(trainer.step)(trainer.init(jax.random.key(0)))
@@ -176,16 +178,16 @@ def test_fresh_start_at_each_iteration_drops_running_episodes():
 def test_observations_are_not_rescaled_before_the_first_iteration_ends(lag):
     _, init, step = lag
     state = init(jax.random.key(0))
-    np.testing.assert_array_equal(state.normalizer.std, np.ones(5))
+    np.testing.assert_array_equal(state.algo.normalizer.std, np.ones(5))
     after, _ = step(state)
-    assert float(after.normalizer.std[4]) > 1.5  # the age of an episode runs up to 19
-    assert int(after.normalizer.count.lo) == 80
+    assert float(after.algo.normalizer.std[4]) > 1.5  # the age of an episode runs up to 19
+    assert int(after.algo.normalizer.count.lo) == 80
 
 
 def test_a_network_of_the_users_takes_the_place_of_a_built_in_one():
     env = PointMass()
-    options = options_of("ppo_lag")()
-    nets = loop.default_networks(env, options)._replace(cost_value=constant_value(1.0))
+    options = config_class("ppo_lag")()
+    nets = default_networks(env, options)._replace(cost_value=constant_value(1.0))
     own = {k: v for k, v in TINY.items() if k != "hidden_sizes"}
     trainer = algorithms.make("ppo_lag", env, networks=nets, total_steps=160, **own)
     state, metrics = jax.jit(lambda k: jsafe.run(trainer, k, 2))(jax.random.key(0))
@@ -217,12 +219,12 @@ def test_a_meter_that_fails_now_and_then_does_not_switch_the_limit_off(name):
 def watched(name, env, options, values, see):
     """A trainer that learns nothing and reports what its update is handed, beside the targets."""
 
-    def apply(key, params, optimizer, batch, signal, hyper):
-        return params, optimizer, {**batch.targets, **see(signal), "skipped": jnp.zeros((), jnp.int32)}
+    def apply(key, params, optimizer, batch, status, hyper):
+        return params, optimizer, {**batch.targets, **see(status), "skipped": jnp.zeros((), jnp.int32)}
 
-    nets = loop.default_networks(env, options)._replace(reward_value=values, cost_value=values)
+    nets = default_networks(env, options)._replace(reward_value=values, cost_value=values)
     return loop.build(
-        algorithm=name, env=env, options=options, networks=nets, update=Update(lambda params: (), apply),
+        algorithm=name, env=env, config=options, networks=nets, update=Update(lambda params: (), apply),
         constraint=constraints.LAGRANGE, policy=None,
     )  # fmt: skip
 
@@ -235,7 +237,7 @@ def two_iterations(trainer):
 
 def test_rewards_and_costs_are_scaled_by_what_was_seen_before():
     """The first iteration learns from them as they are, the second from `(x - mean) / deviation`, both within 5."""
-    options = options_of("pdo")(
+    options = config_class("pdo")(
         num_envs=2, steps_per_iteration=20, minibatch_size=20, discount=0.0, cost_discount=0.0,
         normalize_observations=False,
     )  # fmt: skip
@@ -253,8 +255,8 @@ def test_rewards_and_costs_are_scaled_by_what_was_seen_before():
 def test_the_safepo_preset_smooths_costs_twice_and_bootstraps_from_the_bare_observation():
     """Two iterations of two episodes of `Counter`, whose cost is 1 a step and whose observation is its age."""
     age = Network(init=lambda key: {"slope": jnp.float32(1.0)}, apply=lambda p, x: p["slope"] * x[..., 0])
-    settings = TABLE["ppo_lag"].presets["safepo"] | {"num_envs": 1, "steps_per_iteration": 10, "minibatch_size": 10}
-    options = options_of("ppo_lag")(**settings, discount=1.0, gae_lambda=0.0)
+    settings = CATALOGUE["ppo_lag"].presets["safepo"] | {"num_envs": 1, "steps_per_iteration": 10, "minibatch_size": 10}
+    options = config_class("ppo_lag")(**settings, discount=1.0, gae_lambda=0.0)
     trainer = watched(
         "ppo_lag", Counter(episode_length=5), options, age, lambda s: {"episode_cost": s.episode_costs[0]}
     )

@@ -7,8 +7,8 @@ import pytest
 
 import algorithms
 import jsafe
-from algorithms.on_policy.trainer import default_networks
-from algorithms.registry import options_of
+from algorithms.on_policy.policy_networks import default_networks
+from algorithms.registry import config_class
 from tests.support.toy_envs import Counter, Lever
 
 SMALL = {"num_envs": 16, "steps_per_iteration": 400, "minibatch_size": 100, "hidden_sizes": (16, 16)}
@@ -23,7 +23,7 @@ def learned_values(env, observations, **changes):
     }  # fmt: skip
     settings |= changes
     trainer = algorithms.make("ppo_lag", env, **settings)
-    networks = default_networks(env, options_of("ppo_lag")(**settings))
+    networks = default_networks(env, config_class("ppo_lag")(**settings))
     state, _ = jax.jit(lambda key: jsafe.run(trainer, key, 60))(jax.random.key(0))
     names = [name for name in state.params if name != "policy"]
     seen = jnp.asarray(observations)

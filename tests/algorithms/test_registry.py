@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import algorithms
-from algorithms.on_policy import trainer as loop
-from algorithms.registry import TABLE, options_of
+from algorithms.on_policy.catalogue import CATALOGUE
+from algorithms.on_policy.policy_networks import default_networks
+from algorithms.registry import config_class
 from jsafe import config as hyper
 from tests.support.toy_envs import Lever, PointMass
 
@@ -24,7 +25,7 @@ def test_omnisafe_names_are_aliases_in_any_case(alias, name):
 
 
 def test_no_two_algorithms_share_a_name():
-    taken = [a.lower() for name, row in TABLE.items() for a in {name, *(b.lower() for b in row.aliases)}]
+    taken = [a.lower() for name, row in CATALOGUE.items() for a in {name, *(b.lower() for b in row.aliases)}]
     assert len(taken) == len(set(taken))
 
 
@@ -34,7 +35,6 @@ PUBLISHED = {
     "passes": 40,
     "minibatch_size": 64,
     "target_kl": 0.02,
-    "kl_stop": True,
     "learning_rate": 3e-4,
     "value_learning_rate": 3e-4,
     "learning_rate_decay": True,
@@ -68,17 +68,17 @@ PUBLISHED = {
 def test_omnisafe_preset_holds_the_published_settings(name, own):
     config = algorithms.make(name, PointMass(), preset="omnisafe").info.config
     wanted = {**PUBLISHED, **own}
-    if not TABLE[name].constraint:
+    if not CATALOGUE[name].constraint:
         wanted = {k: v for k, v in wanted.items() if not k.startswith("cost_")}
     assert {k: config[k] for k in wanted} == wanted
 
 
-@pytest.mark.parametrize("name, preset", [(name, preset) for name, row in TABLE.items() for preset in row.presets])
+@pytest.mark.parametrize("name, preset", [(name, preset) for name, row in CATALOGUE.items() for preset in row.presets])
 def test_every_preset_builds_and_its_description_is_json(name, preset):
     info = algorithms.make(name, PointMass(), preset).info
     json.dumps(dataclasses.asdict(info))
     described = algorithms.describe(name)
-    assert json.loads(json.dumps(described))["presets"].keys() == TABLE[name].presets.keys() >= {"paper"}
+    assert json.loads(json.dumps(described))["presets"].keys() == CATALOGUE[name].presets.keys() >= {"paper"}
     assert {o["name"] for o in described["options"]} == set(info.config)
     assert {o["name"] for o in described["options"] if o["traced"]} == set(info.traced)
     assert all(o["help"] for o in described["options"])
@@ -98,7 +98,7 @@ def test_every_preset_builds_and_its_description_is_json(name, preset):
         ({"cost_limit": (-1.0,)}, ValueError, "cost_limit must be at least 0"),
         ({"passes": 0}, ValueError, "passes must be at least 1, got 0"),
         ({"passes": 1.5}, TypeError, "passes must be a whole number, got 1.5"),
-        ({"kl_stop": 1}, TypeError, "kl_stop must be True or False, got 1"),
+        ({"squash": 1}, TypeError, "squash must be True or False, got 1"),
         ({"discount": 1.5}, ValueError, r"discount must be at most 1, got 1\.5"),
         ({"hidden_sizes": (64, 0)}, ValueError, "hidden_sizes must be at least 1"),
         ({"activation": "tahn"}, ValueError, "activation must be one of .*did you mean 'tanh'"),
@@ -122,7 +122,7 @@ def test_bad_input_is_refused_by_name(arguments, error, message):
 )
 def test_options_that_would_change_nothing_are_refused(name, env, given, message):
     if "networks" in given:
-        given["networks"] = loop.default_networks(env, options_of(name)())
+        given["networks"] = default_networks(env, config_class(name)())
     with pytest.raises(ValueError, match=message):
         algorithms.make(name, env, **given)
 
@@ -161,6 +161,6 @@ def test_traced_options_are_checked_when_they_are_plain_numbers_only():
 
 
 def test_every_option_is_documented_in_its_class():
-    for name in TABLE:
-        for o in hyper.describe(options_of(name)):
-            assert f"{o['name']}: {o['help']}" in (options_of(name).__doc__ or "")
+    for name in CATALOGUE:
+        for o in hyper.describe(config_class(name)):
+            assert f"{o['name']}: {o['help']}" in (config_class(name).__doc__ or "")

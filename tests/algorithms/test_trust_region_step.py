@@ -9,9 +9,9 @@ import pytest
 
 import algorithms
 import jsafe
-from algorithms.on_policy.catalogue import TABLE
+from algorithms.on_policy.catalogue import CATALOGUE
 from algorithms.on_policy.interfaces import Batch, Networks, value_names
-from algorithms.registry import options_of
+from algorithms.registry import config_class
 from jsafe import PolicySpec
 from jsafe.networks import mlp
 from tests.support.signals import signal
@@ -54,8 +54,8 @@ def setting(num_actions=None, costs=1):
 
 
 def update(name, batch, nets, params, told, **options):
-    opts = options_of(name)(num_envs=1, steps_per_iteration=SAMPLES, minibatch_size=40, passes=2, **options)
-    made = TABLE[name].update.make(nets, tuple(n for n in params if n != "policy"), opts)
+    opts = config_class(name)(num_envs=1, steps_per_iteration=SAMPLES, minibatch_size=40, passes=2, **options)
+    made = CATALOGUE[name].update.make(nets, tuple(n for n in params if n != "policy"), opts)
     hyper = {k: jnp.asarray(v, jnp.float32) for k, v in opts.traced().items()}
     return jax.jit(made.apply)(jax.random.key(0), params, made.init(params), batch, told, hyper)
 

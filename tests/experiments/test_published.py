@@ -9,7 +9,7 @@ from experiments.cli import main
 
 def write_run(folder, algorithm, returns, costs, env="SafetyPointGoal1-v0"):
     folder.mkdir()
-    trainer = {"algorithm": algorithm, "env_id": env, "config": {"cost_limit": 25.0}}
+    trainer = {"algorithm": algorithm, "problem": env, "config": {"cost_limit": 25.0}}
     (folder / "run.json").write_text(json.dumps({"trainer": trainer, "preset": "omnisafe"}))
     rows = [
         {"seed": s, "iteration": i + 1, "env_steps": 20_000 * (i + 1), "return": r + s, "cost": c, "multiplier": 0.0}

@@ -15,8 +15,8 @@ import scipy.signal
 import algorithms
 import jsafe
 from algorithms.on_policy import stacked_mlp
-from algorithms.on_policy.trainer import default_networks
-from algorithms.registry import options_of
+from algorithms.on_policy.policy_networks import default_networks
+from algorithms.registry import config_class
 from jsafe import PolicySpec, Spec, State
 from jsafe.frame_stack import History, pack
 from jsafe.networks import encoders, mlp
@@ -205,7 +205,7 @@ def test_specifications_are_checked_where_networks_are_built():
 
 def test_only_bare_perceptrons_are_stepped_together():
     for settings, together in (({"history": 3}, True), ({"history": 3, "torso": "gru"}, False)):
-        options = options_of("ppo")(**settings)
+        options = config_class("ppo")(**settings)
         found = default_networks(History(PointMass(), 3), options)
         assert stacked_mlp.fits(found, ("policy", "reward_value")) is together
     cnn = mlp.make_policy(image_spec((16, 16, 1)))
@@ -302,7 +302,7 @@ class Cue:
 def learn(env: Any, iterations: int, batch: int = 1_000, **settings: Any) -> np.ndarray:
     """Mean returns of the iterations of PPO."""
     sizes = {"num_envs": 40, "steps_per_iteration": batch, "passes": 4, "minibatch_size": batch // 4}
-    rates = {"learning_rate": 3e-3, "value_learning_rate": 3e-3, "learning_rate_decay": False, "kl_stop": False}
+    rates = {"learning_rate": 3e-3, "value_learning_rate": 3e-3, "learning_rate_decay": False, "target_kl": np.inf}
     trainer = algorithms.make("ppo", env, hidden_sizes=(16,), **{**sizes, **rates, **settings})
     _, metrics = jax.jit(lambda key: jsafe.run(trainer, key, iterations))(jax.random.key(0))
     assert metrics["skipped"][-1] == 0
@@ -361,7 +361,7 @@ def test_a_trained_policy_is_read_back_as_it_was(env, settings, tmp_path):
     assert policy.spec == trainer.info.policy
     seen = History(env, 3) if "history" in settings else env
     obs = jax.jit(jax.vmap(seen.reset))(jax.random.split(jax.random.key(5), 6)).obs
-    state = jax.tree.map(lambda x: x[0], (result.state.params["policy"], result.state.normalizer))
+    state = jax.tree.map(lambda x: x[0], (result.state.params["policy"], result.state.algo.normalizer))
     acting = mlp.make_policy(policy.spec).apply(state[0], jsafe.running_statistics.apply(state[1], obs))
     np.testing.assert_allclose(policy(obs), acting.mode(), rtol=1e-5, atol=1e-6)
     wrong = r"got shape \(7,\)" + (r" \(a window: jsafe.frame_stack.History\(env, 3\)\)" if seen is not env else "$")

@@ -187,7 +187,7 @@ def test_run_folder_says_what_was_run(tmp_path: Path) -> None:
         extra={"command": "jsafe train"},
     )  # fmt: skip
     record = read_run(run_dir)
-    assert record["trainer"]["algorithm"] == "tiny" and record["trainer"]["env_id"] == "Toy-v0"
+    assert record["trainer"]["algorithm"] == "tiny" and record["trainer"]["problem"] == "Toy-v0"
     assert record["trainer"]["policy"]["observation_size"] == 3
     assert (record["seeds"], record["seed"], record["iterations"], record["total_steps"]) == (3, 0, 5, 25)
     assert record["status"] == "finished" and record["command"] == "jsafe train"

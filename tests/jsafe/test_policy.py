@@ -25,7 +25,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, jsafe.FitRe
 
 def by_hand(state: jsafe.TrainState, seed: int, obs: np.ndarray) -> np.ndarray:
     """Normalise, clip, and one hidden layer, in NumPy."""
-    stats, layers = state.normalizer, state.params["policy"]["mean"]
+    stats, layers = state.algo.normalizer, state.params["policy"]["mean"]
     x = np.clip((obs - np.asarray(stats.mean)[seed]) / np.asarray(stats.std)[seed], -5, 5)
     leaves = jax.tree.map(lambda p: np.asarray(p)[seed], layers)
     hidden = np.tanh(x @ leaves["layer_0"]["kernel"] + leaves["layer_0"]["bias"])

@@ -40,7 +40,7 @@ for _ in range(4):
 jax.block_until_ready(state)
 assert sum(name.endswith("backend_compile_duration") for name in compiled) == 1, compiled
 assert seen
-leaves = jax.tree.leaves((state.params, state.dual, jax.random.key_data(state.key)))
+leaves = jax.tree.leaves((state.params, state.algo.total, jax.random.key_data(state.key)))
 np.savez(sys.argv[2], *leaves, devices=population.num_devices, spread=len(leaves[0].sharding.device_set))
 """
 

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import types
 
 import jax
 import jax.numpy as jnp
@@ -35,36 +34,36 @@ def no_op(obs, key):
 def test_time_limit_truncates_and_does_not_terminate():
     env = Counter(episode_length=5)
     state = start(env, jax.random.key(0), 3)
-    _, t = unroll(env, no_op, state, jax.random.key(1), 12)
+    _, t, sums = unroll(env, no_op, state, jax.random.key(1), 12)
     steps = np.arange(1, 13)
     assert not t.terminated.any()
     np.testing.assert_array_equal(t.truncated, np.tile((steps % 5 == 0)[:, None], (1, 3)))
-    np.testing.assert_array_equal(t.episode_length[:, 0], (steps - 1) % 5 + 1)
+    np.testing.assert_array_equal(sums.lengths[:, 0], (steps - 1) % 5 + 1)
 
 
 def test_termination_wins_over_a_time_limit_at_the_same_step():
     env = Counter(episode_length=5, end=5)
-    _, t = unroll(env, no_op, start(env, jax.random.key(0), 1), jax.random.key(1), 5)
+    _, t, _ = unroll(env, no_op, start(env, jax.random.key(0), 1), jax.random.key(1), 5)
     assert t.terminated[-1, 0] and not t.truncated[-1, 0]
 
 
 def test_observation_before_the_reset_is_kept():
     env = Counter(episode_length=4)
-    _, t = unroll(env, no_op, start(env, jax.random.key(0), 1), jax.random.key(1), 8)
+    _, t, _ = unroll(env, no_op, start(env, jax.random.key(0), 1), jax.random.key(1), 8)
     np.testing.assert_array_equal(t.obs[:, 0, 0], [0, 1, 2, 3, 0, 1, 2, 3])
     np.testing.assert_array_equal(t.next_obs[:, 0, 0], [1, 2, 3, 4, 1, 2, 3, 4])
 
 
 def test_layouts_are_fresh_after_every_reset_and_differ_between_environments():
     env = PointMass(episode_length=3)
-    _, t = unroll(env, still, start(env, jax.random.key(0), 4), jax.random.key(1), 30)
+    _, t, _ = unroll(env, still, start(env, jax.random.key(0), 4), jax.random.key(1), 30)
     goals = np.asarray(t.obs[::3, :, 2:4]).reshape(-1, 2)
     assert len(np.unique(goals.round(6), axis=0)) == len(goals) == 40
 
 
 def test_only_finished_environments_are_reset():
     env = PointMass(episode_length=50, terminates=True)
-    state, t = unroll(env, random_walk, start(env, jax.random.key(3), 16), jax.random.key(1), 40)
+    state, t, _ = unroll(env, random_walk, start(env, jax.random.key(3), 16), jax.random.key(1), 40)
     goals, done = np.asarray(t.obs[:, :, 2:4]), np.asarray(t.done)
     changed = (goals[1:] != goals[:-1]).any(-1)
     np.testing.assert_array_equal(changed, done[:-1])
@@ -74,7 +73,7 @@ def test_only_finished_environments_are_reset():
 
 def test_episode_sums_equal_a_plain_loop():
     env = PointMass(episode_length=7, terminates=True)
-    state, t = unroll(env, random_walk, start(env, jax.random.key(0), 5), jax.random.key(1), 60)
+    state, t, sums = unroll(env, random_walk, start(env, jax.random.key(0), 5), jax.random.key(1), 60)
     finished = []
     totals = np.zeros((5, 3))
     for step in range(60):
@@ -84,7 +83,7 @@ def test_episode_sums_equal_a_plain_loop():
                 finished.append(totals[i].copy())
                 totals[i] = 0
     finished = np.array(finished)
-    means = episode_stats.means(state.window, t)
+    means = episode_stats.means(state.window, sums)
     window = finished[-100:]
     assert int(means["episodes"]) == len(finished) == int(state.window.count) <= 100
     np.testing.assert_allclose(
@@ -97,19 +96,19 @@ def test_window_holds_the_last_episodes_only():
     env = Counter(episode_length=5)
     state = start(env, jax.random.key(0), 3, window=4)
     for _ in range(3):
-        state, t = unroll(env, no_op, state, jax.random.key(1), 5)
+        state, t, sums = unroll(env, no_op, state, jax.random.key(1), 5)
     assert int(state.window.count) == 9
     np.testing.assert_array_equal(state.window.cost[:, 0], [5, 5, 5, 5])
-    state, t = unroll(Counter(episode_length=2), no_op, state, jax.random.key(1), 2)
+    state, t, sums = unroll(Counter(episode_length=2), no_op, state, jax.random.key(1), 2)
     np.testing.assert_array_equal(np.sort(state.window.cost[:, 0]), [2, 2, 2, 5])
-    assert float(episode_stats.means(state.window, t)["cost"][0]) == pytest.approx((2 * 3 + 5) / 4)
+    assert float(episode_stats.means(state.window, sums)["cost"][0]) == pytest.approx((2 * 3 + 5) / 4)
 
 
 def test_mean_covers_the_whole_batch_when_it_finished_more_than_the_window_holds():
     env = PointMass(episode_length=3)
-    state, t = unroll(env, random_walk, start(env, jax.random.key(0), 8, window=4), jax.random.key(1), 9)
-    expected = float((t.episode_return * t.done).sum() / t.done.sum())
-    assert float(episode_stats.means(state.window, t)["return"]) == pytest.approx(expected, rel=1e-5)
+    state, t, sums = unroll(env, random_walk, start(env, jax.random.key(0), 8, window=4), jax.random.key(1), 9)
+    expected = float((sums.returns * t.done).sum() / t.done.sum())
+    assert float(episode_stats.means(state.window, sums)["return"]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_an_episode_with_a_sum_that_is_not_finite_is_left_out():
@@ -125,14 +124,14 @@ def test_an_episode_with_a_sum_that_is_not_finite_is_left_out():
 
 def test_means_are_nan_before_the_first_episode_ends():
     env = Counter(episode_length=50)
-    state, t = unroll(env, no_op, start(env, jax.random.key(0), 2), jax.random.key(1), 10)
-    means = episode_stats.means(state.window, t)
+    state, t, sums = unroll(env, no_op, start(env, jax.random.key(0), 2), jax.random.key(1), 10)
+    means = episode_stats.means(state.window, sums)
     assert all(np.isnan(means[k]) for k in ("return", "cost", "length")) and int(means["episodes"]) == 0
 
 
 def test_restart_gives_every_environment_a_fresh_start():
     env = PointMass(episode_length=10)
-    state, _ = unroll(env, random_walk, start(env, jax.random.key(0), 4), jax.random.key(1), 3)
+    state, _, _ = unroll(env, random_walk, start(env, jax.random.key(0), 4), jax.random.key(1), 3)
     again = restart(env, state)
     assert (again.steps == 0).all() and (again.env.data["age"] == 0).all()
     assert (again.env.data["goal"] != state.env.data["goal"]).all()
@@ -147,9 +146,9 @@ def test_vmapped_seeds_equal_single_runs():
         return unroll(env, random_walk, start(env, key, 3), jax.random.fold_in(key, 1), 20)
 
     keys = jax.random.split(jax.random.key(7), 3)
-    together, _ = jax.jit(jax.vmap(run))(keys)
+    together, _, _ = jax.jit(jax.vmap(run))(keys)
     for i, key in enumerate(keys):
-        alone, _ = jax.jit(run)(key)
+        alone, _, _ = jax.jit(run)(key)
         np.testing.assert_allclose(together.env.obs[i], alone.env.obs, rtol=1e-6, atol=1e-6)
         np.testing.assert_array_equal(together.resets[i], alone.resets)
 
@@ -210,13 +209,13 @@ def test_running_means_are_those_of_a_deque_that_is_read_at_each_end_of_an_episo
 
     @jax.jit
     def go(state, key):
-        after, t = rollout.unroll(env, random_walk, state, key, 15)
-        return after, t, episode_stats.running_mean_costs(state.window, t)
+        after, _, sums = rollout.unroll(env, random_walk, state, key, 15)
+        return after, sums, episode_stats.running_mean_costs(state.window, sums)
 
     for i in range(3):
-        state, t, found = go(state, jax.random.key(i))
+        state, sums, found = go(state, jax.random.key(i))
         seen = []
-        for step, column in zip(*np.nonzero(np.asarray(t.done)), strict=True):
-            deque.append(float(t.episode_cost[step, column, 0]))
+        for step, column in zip(*np.nonzero(np.asarray(sums.done)), strict=True):
+            deque.append(float(sums.cost[step, column, 0]))
             seen.append(np.mean(deque))
         np.testing.assert_allclose(found, np.mean(seen), rtol=1e-5)

@@ -11,9 +11,8 @@ import pytest
 
 import algorithms
 import jsafe
-from algorithms import on_policy
+from algorithms import constraints
 from algorithms.on_policy import catalogue
-from algorithms.registry import options_of
 from tests.support.toy_envs import Lever
 
 PAGE = Path(__file__).parents[2] / "docs" / "algorithms.md"
@@ -23,17 +22,16 @@ PAGE = Path(__file__).parents[2] / "docs" / "algorithms.md"
 def bang_bang(monkeypatch):
     """Run the module of the page, the import it asks for, and put the row of the page into the table."""
     source, importing, row = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    module = types.ModuleType("algorithms.on_policy.bang_bang")
+    module = types.ModuleType("algorithms.constraints.bang_bang")
     exec(compile(source, str(PAGE), "exec"), vars(module))
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(on_policy, "bang_bang", module, raising=False)
+    monkeypatch.setattr(constraints, "bang_bang", module, raising=False)
     namespace = dict(vars(catalogue))
     exec(importing, namespace)
     rows = eval("{" + row.replace("\n    ", "\n") + "}", namespace)
     for name, value in rows.items():
-        monkeypatch.setitem(catalogue.TABLE, name, value)
-    yield next(iter(rows))
-    options_of.cache_clear()
+        monkeypatch.setitem(catalogue.CATALOGUE, name, value)
+    return next(iter(rows))
 
 
 def test_the_example_trains_with_one_multiplier_for_each_limit(bang_bang):

@@ -14,7 +14,7 @@ def write_run(
     facts = {
         "trainer": {
             "algorithm": algorithm,
-            "env_id": "SafetyPointGoal1-v0",
+            "problem": "SafetyPointGoal1-v0",
             "config": {"cost_limit": cost_limit, "num_envs": 20, "hidden_sizes": [64, 64]},
         },
         "hardware": {"processor": "a <fast> one", "cores": 2},

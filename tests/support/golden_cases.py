@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from algorithms.on_policy.catalogue import CATALOGUE
 from algorithms.on_policy.interfaces import Batch, Networks, value_names
-from algorithms.registry import TABLE, options_of
+from algorithms.registry import config_class
 from jsafe import PolicySpec
 from jsafe.networks import mlp
 from tests.support.numpy_reference import ACTIONS, LENGTH, LIMITS, OBS, PROGRESS, SAMPLES, START, VALUES, log_prob
@@ -50,8 +51,8 @@ def as_adam(state, tree):
 
 def options(name, preset, count=1, **changes):
     small = {"num_envs": 1, "steps_per_iteration": SAMPLES, "minibatch_size": SAMPLES, "passes": 2, "hidden_sizes": ()}
-    limit = {} if TABLE[name].constraint is None else {"cost_limit": LIMITS[:count] if count > 1 else LIMITS[0]}
-    return options_of(name)(**{**TABLE[name].presets[preset], **small, **limit, **changes})
+    limit = {} if CATALOGUE[name].constraint is None else {"cost_limit": LIMITS[:count] if count > 1 else LIMITS[0]}
+    return config_class(name)(**{**CATALOGUE[name].presets[preset], **small, **limit, **changes})
 
 
 def hyper_of(chosen, **changes):
@@ -62,14 +63,14 @@ def hyper_of(chosen, **changes):
 @functools.cache
 def compiled(name, preset, count=1, **static):
     chosen = options(name, preset, count, **static)
-    update = TABLE[name].update.make(NETWORKS, value_names(count), chosen)
+    update = CATALOGUE[name].update.make(NETWORKS, value_names(count), chosen)
     return jax.jit(update.apply, compiler_options=QUICK), chosen
 
 
 def weights_of(name, preset, episodes, count=1):
     """Multipliers after each row of costs."""
     chosen = options(name, preset, count)
-    part, hyper = TABLE[name].constraint.make(chosen), hyper_of(chosen)
+    part, hyper = CATALOGUE[name].constraint.make(chosen), hyper_of(chosen)
 
     def step(state, costs):
         state = part.update(state, costs, hyper)
@@ -93,7 +94,7 @@ def update(name, preset, data, states, *, episode_cost, weights, static=(), leng
     names = value_names(count)
     single = np.float32
     acting = NETWORKS.policy.apply(as_policy(data.acting), jnp.asarray(data.obs, jnp.float32))
-    constraint = TABLE[name].constraint
+    constraint = CATALOGUE[name].constraint
     weights = jnp.asarray(weights, jnp.float32)
     reward, costs = jnp.asarray(data.reward, jnp.float32), jnp.asarray(data.costs, jnp.float32)
     batch = Batch(
@@ -101,7 +102,7 @@ def update(name, preset, data, states, *, episode_cost, weights, static=(), leng
         action=single(data.action),
         log_prob=single(log_prob(data.acting, data)),
         acting=acting.per_sample(),
-        advantage=constraint.combine(reward, costs, weights) if constraint else reward,
+        advantage=constraint.mix(reward, costs, weights) if constraint else reward,
         reward_advantage=reward,
         cost_advantages=costs,
         targets=dict(zip(names, single(data.targets), strict=True)),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from algorithms.registry import TABLE
+from algorithms.on_policy.catalogue import CATALOGUE
 
 SAMPLES, OBS, ACTIONS = 60, 3, 2
 PARAMETERS = OBS * ACTIONS + 2 * ACTIONS
@@ -325,6 +325,8 @@ MULTIPLIERS = {
 
 
 def multiplier_of(name, preset):
-    if TABLE[name].constraint is None or TABLE[name].constraint.name == "limits":  # whose margin is 0 by default
+    if (
+        CATALOGUE[name].constraint is None or CATALOGUE[name].constraint.name == "limits"
+    ):  # whose margin is 0 by default
         return None, of_reward, EPISODES
     return MULTIPLIERS.get((name, preset)) or MULTIPLIERS[name, "omnisafe"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,16 @@ import numpy as np
 
 from jsafe import PolicySpec, Trainer, TrainerInfo, TrainState, running_statistics
 from jsafe.networks import mlp
+from jsafe.trainer import shown_metrics
 
 SPEC = PolicySpec(observation_size=3, action_low=(-1.0, -1.0), action_high=(1.0, 1.0), hidden_sizes=(4,))
+
+
+class ToyAlgo(NamedTuple):
+    """State of the toy method."""
+
+    total: Any
+    normalizer: Any
 
 
 def make_tiny(
@@ -35,9 +43,9 @@ def make_tiny(
         return TrainState(
             params={"policy": network.init(k_params)},
             optimizer={"momentum": jnp.zeros(3), "nothing": jnp.zeros((0, 2))},
-            dual=0.0,  # a Python number, as careless code would leave it
-            normalizer=running_statistics.init(SPEC.observation_size),
-            rollout={"obs": jax.random.normal(k_state, (5, 3)), "key": key},
+            # The total is a Python number, as careless code would leave it.
+            algo=ToyAlgo(total=0.0, normalizer=running_statistics.init(SPEC.observation_size)),
+            memory={"obs": jax.random.normal(k_state, (5, 3)), "key": key},
             key=key,
             iteration=jnp.int32(0),
             skipped=jnp.int32(0),
@@ -51,7 +59,7 @@ def make_tiny(
             obs = jax.pure_callback(callback, jax.ShapeDtypeStruct(obs.shape, obs.dtype), obs, vmap_method="sequential")
 
         def loss(params: Any) -> jax.Array:
-            policy = network.apply(params, running_statistics.apply(state.normalizer, obs))
+            policy = network.apply(params, running_statistics.apply(state.algo.normalizer, obs))
             return jnp.mean((policy.mean - jnp.sin(obs[:, :2])) ** 2) + jnp.mean((policy.log_std + 0.5) ** 2)
 
         value, grad = jax.value_and_grad(loss)(state.params["policy"])
@@ -62,8 +70,7 @@ def make_tiny(
         params = jax.tree.map(lambda p, g: p - size * g, state.params["policy"], grad)
         new = state.replace(
             params={"policy": params},
-            dual=state.dual + value,
-            normalizer=running_statistics.update(state.normalizer, obs),
+            algo=ToyAlgo(state.algo.total + value, running_statistics.update(state.algo.normalizer, obs)),
             key=key,
             iteration=iteration,
             skipped=state.skipped + lost,
@@ -75,7 +82,7 @@ def make_tiny(
             "cost": jnp.where(known, value, jnp.nan),
             "length": jnp.where(known, 5.0, jnp.nan),
             "episodes": jnp.where(known, 1, 0),
-            "multiplier": new.dual,
+            "multiplier": new.algo.total,
             "loss": jnp.where(lost, jnp.nan, value),
             "bad_action": jnp.where(faulty & (iteration >= (bad_action_at or 10**6)), 1.0, 0.0),
         }
@@ -83,10 +90,11 @@ def make_tiny(
 
     info = TrainerInfo(
         algorithm="tiny",
-        env_id="Toy-v0",
+        problem="Toy-v0",
+        metrics=shown_metrics("return", "cost", "multiplier"),
         config={"step_size": 0.1, "faulty": 0.0, "sizes": (4,)},
         traced={"step_size": 0.1, "faulty": 0.0},
-        env_steps_per_iteration=5,
+        units_per_step=5,
         policy=SPEC,
     )
     return Trainer(init, step, info)

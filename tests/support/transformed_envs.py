@@ -1,6 +1,7 @@
 """Rewritten decision processes: a small training, recorded random actions, and Saute's budget by a plain loop."""
 
 import dataclasses
+import types
 
 import jax
 import numpy as np
@@ -26,10 +27,11 @@ def record(env, num_steps, num_envs=3, write=None):
             state = dataclasses.replace(state, env=write(state.env))
         return rollout.unroll(env, act, state, jax.random.key(1), num_steps)
 
-    state, transitions = run()
-    one_cost = {"cost": transitions.cost[..., 0], "episode_cost": transitions.episode_cost[..., 0]}
-    transitions = dataclasses.replace(transitions, **one_cost)
-    return state, jax.tree.map(np.asarray, transitions)
+    state, transitions, sums = run()
+    fields = {f.name: getattr(transitions, f.name) for f in dataclasses.fields(transitions)}
+    fields |= {"done": sums.done, "cost": transitions.cost[..., 0], "episode_cost": sums.cost[..., 0]}
+    fields |= {"episode_return": sums.returns, "episode_length": sums.lengths}
+    return state, types.SimpleNamespace(**jax.tree.map(np.asarray, fields))
 
 
 def plain_saute(t, budget, discount, steps, start=1.0):

@@ -7,73 +7,74 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from algorithms import constraints
+from algorithms.constraints.margin import CostUnitsConfig, violation
 from algorithms.on_policy import trust_region_step
-from algorithms.on_policy.interfaces import Hyper, Networks, Signal, Update, UpdatePart
-from algorithms.on_policy.trust_region_step import Measured, Proposal, Region, Searched
+from algorithms.on_policy.interfaces import Networks, Update, UpdatePart
+from algorithms.on_policy.trust_region_step import LineSearchConfig, ProposedStep, Region, SurrogateValues
+from algorithms.spec import RunStatus
 from jsafe import trust_region
-from jsafe.config import hyperparameters, option
+from jsafe.config import Traced, hyperparameters, option
 
 
 @hyperparameters
-class ProjectedOptions(constraints.Slack, Searched):
-    """What CPO and PCPO share."""
+class CostProjectionConfig(CostUnitsConfig, LineSearchConfig):
+    """Options of CPO and PCPO."""
 
 
 @hyperparameters
-class CPO(ProjectedOptions):
+class CPOConfig(CostProjectionConfig):
     """Constrained policy optimisation."""
 
-    line_search_tries: int = option("how often the step may be shortened", default=20, low=1)
+    line_search_tries: int = option("number of times the step may be shortened", default=20, low=1)
     dual: str = option(
-        "how the step is solved for; 'library' repeats the wrong dual of OmniSafe and SafePO for one constraint "
+        "solver of the step; 'library' repeats the wrong dual of OmniSafe and SafePO for one constraint "
         "(see jsafe.trust_region.cpo_step)",
         default="paper",
         choices=("paper", "library"),
     )
 
 
-def rule(region: Region, signal: Signal, hyper: Hyper, options: Any) -> Proposal:
+def rule(region: Region, status: RunStatus, hyper: Traced, config: Any) -> ProposedStep:
     """The best step within the trust region and the linearised constraints, or back towards them.
 
     Any number of constraints. A step is shortened until the divergence is within the radius, no cost has grown by more
     than the room that is left below its limit, and, unless the policy is recovering, the surrogate has not fallen.
     """
-    slack = constraints.slack(signal, hyper, options)
+    slack = violation(status, hyper, config)
     solved = trust_region.cpo_step(
         region.gradient,
         region.cost_gradients(),
         slack,
         region.product,
         region.radius,
-        dual=options.dual,
-        cg_iterations=options.cg_iterations,
+        dual=config.dual,
+        cg_iterations=config.cg_iterations,
     )
     improving = solved.case > 1
 
-    def accept(found: Measured) -> jax.Array:
+    def accept(found: SurrogateValues) -> jax.Array:
         improved = ~improving | (found.surrogate >= region.start.surrogate)
         return improved & costs_hold(found, region, slack) & (found.kl <= region.radius)
 
-    return Proposal(solved.step, accept, {"case": solved.case, "price": jnp.sum(solved.multiplier)})
+    return ProposedStep(solved.step, accept, {"case": solved.case, "dual_multiplier": jnp.sum(solved.multiplier)})
 
 
-def costs_hold(found: Measured, region: Region, slack: jax.Array) -> jax.Array:
-    """Whether no cost has grown by more than the room below its limit, or at all where there is none."""
+def costs_hold(found: SurrogateValues, region: Region, slack: jax.Array) -> jax.Array:
+    """True if no cost has grown by more than the room below its limit, or at all where there is none."""
     return jnp.all(found.costs - region.start.costs <= jnp.maximum(-slack, 0.0))
 
 
-def make(networks: Networks, values: tuple[str, ...], options: CPO) -> Update:
+def make(networks: Networks, values: tuple[str, ...], config: CPOConfig) -> Update:
     """Build the update.
 
     Raises:
         ValueError: for several constraints with the dual of the libraries, or more than the exact one holds.
     """
-    count, most = len(values) - 1, 1 if options.dual == "library" else trust_region.MAX_CONSTRAINTS
+    count, most = len(values) - 1, 1 if config.dual == "library" else trust_region.MAX_CONSTRAINTS
     if count > most:
         word = "one constraint" if most == 1 else f"{most} constraints"
-        raise ValueError(f"cpo with dual={options.dual!r} holds {word}, and cost_limit gives {count}")
-    return trust_region_step.make(rule, networks, values, options)
+        raise ValueError(f"cpo with dual={config.dual!r} holds {word}, and cost_limit gives {count}")
+    return trust_region_step.make(rule, networks, values, config)
 
 
-PART = UpdatePart("cpo", CPO, make)
+PART = UpdatePart("cpo", CPOConfig, make)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from algorithms import constraints
+from algorithms.constraints.margin import CostUnitsConfig, violation
 from algorithms.on_policy import first_order
-from algorithms.on_policy.interfaces import Batch, Hyper, Networks, Signal, Update, UpdatePart
+from algorithms.on_policy.interfaces import Batch, Networks, Update, UpdatePart
 from algorithms.on_policy.updates import ppo
-from jsafe.config import hyperparameters, option
+from algorithms.spec import RunStatus
+from jsafe.config import Traced, hyperparameters, option
 from jsafe.distributions import Distribution
 
 
 @hyperparameters
-class P3O(constraints.Slack, ppo.PPO):
+class P3OConfig(CostUnitsConfig, ppo.PPOConfig):
     """Penalized proximal policy optimisation."""
 
     passes: int = option("passes over the batch, at most", default=10, low=1)
@@ -27,8 +28,8 @@ class P3O(constraints.Slack, ppo.PPO):
     penalty_clipped: bool = option("clip the ratio in the cost surrogate from above and below too", default=True)
 
 
-def make_loss(options: P3O):
-    """The loss for these options: the clipped surrogate of rewards, and a penalty of each violated constraint.
+def make_loss(config: P3OConfig):
+    """Make the loss for a configuration: the clipped surrogate of rewards, and a penalty of each violated constraint.
 
         L = L_clip(A_reward) + kappa * sum_j max(0, E[ max(rho A_j, clip(rho) A_j) ] + slack_j)
 
@@ -36,22 +37,22 @@ def make_loss(options: P3O):
     second term (`penalty_clipped=False`) and add the violation of a whole episode (`cost_units="episode"`).
     """
 
-    def loss(policy: Distribution, batch: Batch, weights: jax.Array, signal: Signal, hyper: Hyper) -> jax.Array:
+    def loss(policy: Distribution, batch: Batch, weights: jax.Array, status: RunStatus, hyper: Traced) -> jax.Array:
         ratio = jnp.exp(policy.log_prob(batch.action) - batch.log_prob)[:, None]
         surrogate = ratio * batch.cost_advantages
-        if options.penalty_clipped:
+        if config.penalty_clipped:
             bounded = jnp.clip(ratio, 1.0 - hyper["clip_ratio"], 1.0 + hyper["clip_ratio"]) * batch.cost_advantages
             surrogate = jnp.maximum(surrogate, bounded)
-        excess = weights @ surrogate + constraints.slack(signal, hyper, options)
+        excess = weights @ surrogate + violation(status, hyper, config)
         penalty = hyper["penalty_coefficient"] * jnp.sum(jnp.maximum(excess, 0.0))
-        return ppo.loss(policy, batch, weights, signal, hyper) + penalty
+        return ppo.loss(policy, batch, weights, status, hyper) + penalty
 
     return loss
 
 
-def make(networks: Networks, values: tuple[str, ...], options: P3O) -> Update:
+def make(networks: Networks, values: tuple[str, ...], config: P3OConfig) -> Update:
     """Build the update."""
-    return first_order.make(make_loss(options), networks, values, options)
+    return first_order.make(make_loss(config), networks, values, config)
 
 
-PART = UpdatePart("p3o", P3O, make)
+PART = UpdatePart("p3o", P3OConfig, make)

@@ -7,20 +7,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from algorithms import constraints
+from algorithms.constraints.margin import violation
 from algorithms.on_policy import trust_region_step
-from algorithms.on_policy.interfaces import Hyper, Networks, Signal, Update, UpdatePart
-from algorithms.on_policy.trust_region_step import Measured, Proposal, Region
-from algorithms.on_policy.updates.cpo import ProjectedOptions, costs_hold
+from algorithms.on_policy.interfaces import Networks, Update, UpdatePart
+from algorithms.on_policy.trust_region_step import ProposedStep, Region, SurrogateValues
+from algorithms.on_policy.updates.cpo import CostProjectionConfig, costs_hold
+from algorithms.spec import RunStatus
 from jsafe import trust_region
-from jsafe.config import hyperparameters, option
+from jsafe.config import Traced, hyperparameters, option
 
 
 @hyperparameters
-class PCPO(ProjectedOptions):
+class PCPOConfig(CostProjectionConfig):
     """Projection-based constrained policy optimisation."""
 
-    line_search_tries: int = option("how often the step may be shortened", default=200, low=1)
+    line_search_tries: int = option("number of times the step may be shortened", default=200, low=1)
     projection: str = option(
         "the metric of the projection; 'library' repeats OmniSafe's and SafePO's step along the plain gradient "
         "(see jsafe.trust_region.pcpo_step)",
@@ -29,30 +30,30 @@ class PCPO(ProjectedOptions):
     )
 
 
-def rule(region: Region, signal: Signal, hyper: Hyper, options: Any) -> Proposal:
+def rule(region: Region, status: RunStatus, hyper: Traced, config: Any) -> ProposedStep:
     """The natural step for the reward, projected onto the linearised constraint; for one constraint.
 
     It is shortened until the divergence is within the radius and the cost has not grown beyond the room below its
     limit. The surrogate may fall: where the constraint is violated the projection has to give up reward.
     """
-    slack = constraints.slack(signal, hyper, options)
+    slack = violation(status, hyper, config)
     solved = trust_region.pcpo_step(
         region.gradient,
         region.cost_gradients(),
         slack,
         region.product,
         region.radius,
-        projection=options.projection,
-        cg_iterations=options.cg_iterations,
+        projection=config.projection,
+        cg_iterations=config.cg_iterations,
     )
 
-    def accept(found: Measured) -> jax.Array:
+    def accept(found: SurrogateValues) -> jax.Array:
         return costs_hold(found, region, slack) & (found.kl <= region.radius)
 
-    return Proposal(solved.step, accept, {"case": solved.case, "price": jnp.sum(solved.multiplier)})
+    return ProposedStep(solved.step, accept, {"case": solved.case, "dual_multiplier": jnp.sum(solved.multiplier)})
 
 
-def make(networks: Networks, values: tuple[str, ...], options: PCPO) -> Update:
+def make(networks: Networks, values: tuple[str, ...], config: PCPOConfig) -> Update:
     """Build the update.
 
     Raises:
@@ -60,7 +61,7 @@ def make(networks: Networks, values: tuple[str, ...], options: PCPO) -> Update:
     """
     if len(values) > 2:
         raise ValueError(f"pcpo holds one constraint, and cost_limit gives {len(values) - 1}")
-    return trust_region_step.make(rule, networks, values, options)
+    return trust_region_step.make(rule, networks, values, config)
 
 
-PART = UpdatePart("pcpo", PCPO, make)
+PART = UpdatePart("pcpo", PCPOConfig, make)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
 from algorithms.on_policy import first_order
-from algorithms.on_policy.config import FirstOrder
-from algorithms.on_policy.interfaces import Batch, Hyper, Signal, UpdatePart
-from jsafe.config import hyperparameters, option
+from algorithms.on_policy.config import FirstOrderConfig
+from algorithms.on_policy.interfaces import Batch, UpdatePart
+from algorithms.spec import RunStatus
+from jsafe.config import Traced, hyperparameters, option
 from jsafe.distributions import Distribution
 
 
 @hyperparameters
-class PPO(FirstOrder):
+class PPOConfig(FirstOrderConfig):
     """Proximal policy optimisation."""
 
-    clip_ratio: float = option("how far the probability ratio may move from 1", default=0.2, traced=True, above=0)
+    clip_ratio: float = option("largest distance of the probability ratio from 1", default=0.2, traced=True, above=0)
 
 
-def loss(policy: Distribution, batch: Batch, weights: jax.Array, signal: Signal, hyper: Hyper) -> jax.Array:
+def loss(policy: Distribution, batch: Batch, weights: jax.Array, status: RunStatus, hyper: Traced) -> jax.Array:
     """Negative clipped surrogate, minus the entropy bonus.
 
     With the probability ratio `rho` of the new policy to the acting one,
@@ -30,17 +33,17 @@ def loss(policy: Distribution, batch: Batch, weights: jax.Array, signal: Signal,
         policy: the new policy at the samples.
         batch: samples of the acting policy.
         weights: `[B]`, sum to 1; 0 for padding.
-        signal: not used.
+        status: not used.
         hyper: `clip_ratio` and `entropy_coefficient`.
 
     Returns:
         `[]`.
     """
-    del signal
+    del status
     ratio = jnp.exp(policy.log_prob(batch.action) - batch.log_prob)
     clipped = jnp.clip(ratio, 1.0 - hyper["clip_ratio"], 1.0 + hyper["clip_ratio"])
     surrogate = jnp.minimum(ratio * batch.advantage, clipped * batch.advantage)
     return -jnp.sum(weights * (surrogate + hyper["entropy_coefficient"] * policy.entropy()))
 
 
-PART = UpdatePart("clipped", PPO, first_order.maker(loss))
+PART = UpdatePart("clipped", PPOConfig, functools.partial(first_order.make, loss))

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
 
 from algorithms.on_policy import trust_region_step
-from algorithms.on_policy.interfaces import Hyper, Signal, UpdatePart
-from algorithms.on_policy.trust_region_step import Measured, Proposal, Region, Searched
+from algorithms.on_policy.interfaces import UpdatePart
+from algorithms.on_policy.trust_region_step import LineSearchConfig, ProposedStep, Region, SurrogateValues
+from algorithms.spec import RunStatus
+from jsafe.config import Traced
 
 
-def rule(region: Region, signal: Signal, hyper: Hyper, options: Any) -> Proposal:
+def rule(region: Region, status: RunStatus, hyper: Traced, config: Any) -> ProposedStep:
     """The natural step, shortened until the surrogate does not fall and the divergence is within the radius."""
-    del signal, hyper
+    del status, hyper
 
-    def accept(found: Measured) -> jax.Array:
+    def accept(found: SurrogateValues) -> jax.Array:
         return (found.surrogate >= region.start.surrogate) & (found.kl <= region.radius)
 
-    return Proposal(trust_region_step.natural_step(region, options), accept, {})
+    return ProposedStep(trust_region_step.natural_step(region, config), accept, {})
 
 
-PART = UpdatePart("trust_region", Searched, trust_region_step.maker(rule))
+PART = UpdatePart("trust_region", LineSearchConfig, functools.partial(trust_region_step.make, rule))

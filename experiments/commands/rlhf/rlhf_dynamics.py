@@ -75,7 +75,7 @@ class Watch:
         if iteration not in self.updates:
             return False
         # Every process of a mesh takes part in gathering the parameters, and the first one writes.
-        ended = multihost.on_host(dataclasses.replace(state, optimizer=(), rollout=(), key=()))
+        ended = multihost.on_host(dataclasses.replace(state, optimizer=(), memory=(), key=()))
         if multihost.is_first():
             self.save(iteration, ended)
             write_atomically(self.where / CURVE, to_json({"points": self.points(iteration)}))

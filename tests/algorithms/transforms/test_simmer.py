@@ -88,9 +88,9 @@ def test_the_budget_of_a_run_reaches_environments_and_metrics():
     config = trainer.info.config
     expected = plain_controller([5.0] * 3, config, config["budget_window"], 6, 3, False)
     np.testing.assert_allclose(metrics["budget"], expected, rtol=1e-5)
-    env = state.rollout.env
+    env = state.memory.env
     np.testing.assert_allclose(env.info["budget"], expected[-1], rtol=1e-5)
     # 20 steps in each environment: all are at the start of an episode, and see what it will have.
     np.testing.assert_allclose(env.obs[:, -1], expected[-1] / 6.0, rtol=1e-5)
-    first = trainer.init(jax.random.key(0)).rollout.env
+    first = trainer.init(jax.random.key(0)).memory.env
     np.testing.assert_allclose(first.obs[:, -1], 0.5)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import algorithms
-from algorithms.registry import TABLE
+from algorithms.on_policy.catalogue import CATALOGUE
 from algorithms.transforms.early_termination import EarlyTerminated
 from algorithms.transforms.saute import Sauted
 from algorithms.transforms.simmer import Simmered
@@ -17,7 +17,7 @@ from jsafe import Env
 from tests.support.toy_envs import Lever, PointMass
 from tests.support.transformed_envs import record
 
-NAMES = [name for name, row in TABLE.items() if row.transform]
+NAMES = [name for name, row in CATALOGUE.items() if row.transform]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,15 +7,15 @@ import pytest
 
 import algorithms
 import jsafe
-from algorithms.on_policy import trainer as loop
-from algorithms.registry import options_of
+from algorithms.on_policy.policy_networks import default_networks
+from algorithms.registry import config_class
 from envs_mjx.analytic import STRESS, early_termination_optimum, saute_optimum
 from jsafe import rollout
 
 LEARN = {
     "num_envs": 100, "steps_per_iteration": 1600, "minibatch_size": 400, "passes": 8, "learning_rate": 5e-3,
     "value_learning_rate": 5e-3, "discount": 1.0, "hidden_sizes": (32, 32), "entropy_coefficient": 0.02,
-    "kl_stop": False, "value_l2": 0.0,
+    "target_kl": np.inf, "value_l2": 0.0,
 }  # fmt: skip
 
 
@@ -24,7 +24,7 @@ def learned(name, iterations, **options):
     trainer = algorithms.make(name, STRESS, total_steps=1600 * iterations, **{**LEARN, **options})
     config = trainer.info.config
     env = algorithms.rewrite(name, STRESS, config)
-    policy = loop.default_networks(env, options_of(name)(**config)).policy
+    policy = default_networks(env, config_class(name)(**config)).policy
 
     @jax.jit
     @jax.vmap
@@ -32,11 +32,11 @@ def learned(name, iterations, **options):
         params = jsafe.run(trainer, key, iterations)[0].params["policy"]
         start = rollout.init(env, jax.random.key(1), 5000)
         act = lambda obs, key: (policy.apply(params, obs).mode(), ())  # noqa: E731
-        _, t = rollout.unroll(env, act, start, jax.random.key(2), STRESS.horizon)
+        _, t, sums = rollout.unroll(env, act, start, jax.random.key(2), STRESS.horizon)
         first = jnp.cumsum(t.done, axis=0) - t.done == 0
         return [
             jnp.mean(jnp.sum(jnp.where(first, x, 0.0), axis=0))
-            for x in (t.reward, jnp.where(t.done, t.episode_return, 0.0), t.cost)
+            for x in (t.reward, jnp.where(t.done, sums.returns, 0.0), t.cost[..., 0])
         ]
 
     return [np.asarray(x) for x in run(jax.random.split(jax.random.key(0), 2))]

@@ -16,7 +16,7 @@ def test_limits_differ_across_a_population_and_outlive_episodes():
 
     def run(limit):
         state, metrics = jsafe.run(trainer, jax.random.key(0), 3, {"cost_limit": limit})
-        return state.rollout.env.info["cost_limit"], metrics["length"]
+        return state.memory.env.info["cost_limit"], metrics["length"]
 
     limits, lengths = jax.jit(jax.vmap(run))(jnp.array([2.0, 4.0, 100.0]))
     np.testing.assert_array_equal(lengths[:, -1], [3.0, 5.0, 10.0])
@@ -29,7 +29,7 @@ def test_budgets_differ_across_a_population(name, history):
     trainer = algorithms.make(name, PointMass(hazard_radius=5.0), total_steps=240, **TINY, **torso)
     budgets = jnp.array([3.0, 50.0])
     run = jax.jit(jax.vmap(lambda b: jsafe.run(trainer, jax.random.key(0), 1, {"safety_budget": b})[0]))
-    env = run(budgets).rollout.env
+    env = run(budgets).memory.env
     inner = env.data if history > 1 else env
     largest = inner.info["budget" if name == "ppo_saute" else "largest_budget"]
     np.testing.assert_array_equal(largest, budgets[:, None] * np.ones(4))

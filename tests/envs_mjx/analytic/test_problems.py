@@ -64,7 +64,7 @@ def test_episodes_terminate_at_the_horizon_and_are_never_truncated(name, key):
     shape = () if spec.num_actions else (spec.action_size,)
     dtype = jnp.int32 if spec.num_actions else jnp.float32
     start = rollout.init(env, key, 3)
-    _, steps = rollout.unroll(
+    _, steps, _ = rollout.unroll(
         env, lambda obs, key: (jnp.zeros((3, *shape), dtype), ()), start, key, 2 * spec.episode_length + 1
     )
     ends = (np.arange(1, 2 * spec.episode_length + 2) % spec.episode_length == 0)[:, None]

@@ -40,7 +40,7 @@ def _episodes(env, act):
 
     @jax.jit
     def run(key):
-        _, steps = rollout.unroll(env, act, rollout.init(env, key, count), key, 4 * horizon)
+        _, steps, _ = rollout.unroll(env, act, rollout.init(env, key, count), key, 4 * horizon)
         rewards, costs = steps.reward.reshape(4, horizon, count), steps.cost.reshape(4, horizon, count, -1)
         return rewards.sum(1).ravel(), costs.sum(1).reshape(4 * count, -1)
 

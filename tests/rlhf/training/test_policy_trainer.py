@@ -91,7 +91,7 @@ def test_reward_shaping_keeps_its_multiplier():
 def test_each_cost_has_its_own_limit():
     options = dataclasses.replace(OPTIONS, cost_limit=(0.0, 100.0))
     state, metrics = train((HARM, counting(7)), options, 6)
-    first, second = np.exp(np.asarray(state.dual["multiplier"]))
+    first, second = np.exp(np.asarray(state.algo["multiplier"]))
     assert first > 0.5 > second and {"cost_0", "cost_1", "critic_loss_2"} <= set(metrics)
 
 

@@ -75,7 +75,7 @@ def test_updates_are_adamw_on_each_epochs_own_order(accumulation):
     for name in PARAMS:
         np.testing.assert_allclose(state.params["model"][name], wanted[name], rtol=2e-4, err_msg=name)
     np.testing.assert_allclose(metrics["epoch"][-1], 3.0)
-    assert int(state.normalizer.count) == 60 and metrics["worst"].shape == (15,)
+    assert int(state.algo.count) == 60 and metrics["worst"].shape == (15,)
 
 
 def test_biases_and_norms_of_layers_do_not_decay():
@@ -91,7 +91,7 @@ def test_an_update_that_is_not_finite_changes_nothing_and_is_counted():
     state, metrics = jax.jit(lambda k: jsafe.run(trainer, k, 15))(jax.random.key(3))
     lost = np.isnan(metrics["loss"])
     assert 1 <= lost.sum() <= 3 and int(state.skipped) == lost.sum()
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.params, state.optimizer, state.normalizer)))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.params, state.optimizer, state.algo)))
 
 
 def test_a_population_over_step_sizes_gives_what_each_member_gives_alone():

@@ -63,7 +63,7 @@ def test_the_parameters_that_did_best_on_the_validation_set_are_kept():
     state, metrics = jax.jit(lambda k: jsafe.run(trainer, k, 25))(jax.random.key(0))
     assert abs(state.params["best"]["w"] - 1.0) < 0.1 < 1.0 < state.params["model"]["w"]
     best = int(np.argmin(metrics["valid_loss"])) + 1
-    assert metrics["best_iteration"][-1] == best < 25 and state.rollout.loss == metrics["valid_loss"].min()
+    assert metrics["best_iteration"][-1] == best < 25 and state.algo.loss == metrics["valid_loss"].min()
 
 
 def test_an_update_that_is_not_finite_changes_nothing_and_is_counted():
@@ -89,7 +89,7 @@ def test_a_run_goes_on_exactly_where_it_stopped(tmp_path):
     whole = jsafe.fit(trainer, iterations=4, progress=False)
     jsafe.fit(trainer, iterations=2, run_dir=tmp_path / "run", progress=False)
     parts = jsafe.fit(trainer, iterations=4, run_dir=tmp_path / "run", resume=True, progress=False)
-    for a, b in zip(*(jax.tree.leaves((r.state.params, r.state.rollout)) for r in (whole, parts)), strict=True):
+    for a, b in zip(*(jax.tree.leaves((r.state.params, r.state.algo)) for r in (whole, parts)), strict=True):
         np.testing.assert_array_equal(a, b)
 
 

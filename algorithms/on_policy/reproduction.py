@@ -1,0 +1,71 @@
+"""Steps of an iteration in which published libraries differ from the papers, chosen once when a trainer is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from algorithms.on_policy.config import CostAdvantageConfig, OnPolicyConfig
+from jsafe import running_statistics
+from jsafe.episode_stats import EpisodeSums, EpisodeWindow, running_mean_costs
+
+EpisodeCosts = Callable[[EpisodeWindow, EpisodeSums, jax.Array, jax.Array], jax.Array]
+"""`(window before the iteration, sums over episodes, mean costs [C], iteration) -> episode costs [C]`."""
+
+FinalObservation = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+"""`(normalised next observations, raw ones, truncated [T, N]) -> observations to bootstrap from`."""
+
+
+class Scaling(NamedTuple):
+    """Scaling of rewards and costs.
+
+    Attributes:
+        init: `number of signals -> statistics`.
+        apply: `(statistics, rewards [T, N], costs [T, N, C]) -> (statistics, rewards, costs)`.
+    """
+
+    init: Callable[[int], Any]
+    apply: Callable[[Any, jax.Array, jax.Array], tuple[Any, jax.Array, jax.Array]]
+
+
+def episode_costs(config: OnPolicyConfig) -> EpisodeCosts:
+    """Mean of the window; with `smooth_costs_twice` the mean of means, and 0 in the first iteration (SafePO)."""
+
+    def smoothed_twice(before: EpisodeWindow, sums: EpisodeSums, means: jax.Array, iteration: jax.Array) -> jax.Array:
+        del means
+        return jnp.where(iteration == 0, 0.0, running_mean_costs(before, sums))
+
+    def window_mean(before: EpisodeWindow, sums: EpisodeSums, means: jax.Array, iteration: jax.Array) -> jax.Array:
+        del before, sums, iteration
+        return means
+
+    twice = isinstance(config, CostAdvantageConfig) and config.smooth_costs_twice
+    return smoothed_twice if twice else window_mean
+
+
+def final_observation(config: OnPolicyConfig) -> FinalObservation:
+    """Normalised observation; with `raw_final_observation` the raw one at a time limit (SafePO)."""
+
+    def raw_where_truncated(observed: jax.Array, raw: jax.Array, truncated: jax.Array) -> jax.Array:
+        return jnp.where(truncated[..., None], raw.astype(observed.dtype), observed)
+
+    return raw_where_truncated if config.raw_final_observation else lambda observed, raw, truncated: observed
+
+
+def scaling(config: OnPolicyConfig) -> Scaling:
+    """Signals as they are; or divided by their running deviation, as OmniSafe does for some methods."""
+    scale_costs = isinstance(config, CostAdvantageConfig) and config.normalize_costs
+    if not (config.normalize_rewards or scale_costs):
+        return Scaling(lambda signals: (), lambda scales, rewards, costs: (scales, rewards, costs))
+
+    def apply(scales: Any, rewards: jax.Array, costs: jax.Array) -> tuple[Any, jax.Array, jax.Array]:
+        raw = jnp.concatenate([rewards[..., None], costs], axis=-1)
+        scaled = running_statistics.apply(scales, raw, config.observation_clip)
+        rewards = scaled[..., 0] if config.normalize_rewards else rewards
+        costs = scaled[..., 1:] if scale_costs else costs
+        return running_statistics.update(scales, raw), rewards, costs
+
+    return Scaling(running_statistics.init, apply)
