@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from envs_mjx.render import mujoco_renderer, top_view_renderer
+from envs_mjx.render.film import Caption, add_caption, outline, save_gif
 from experiments.cli.argument_types import Count, File, Folder, Switch, Whole
 from experiments.cli.errors import CommandError
 from experiments.cli.request import flags, positional
@@ -158,7 +159,7 @@ def film(
         _save_mp4(drawn, target, seconds)
     else:
         try:
-            top_view_renderer.save_gif(drawn, target, seconds, colours=96 if used == "top" else 256)
+            save_gif(drawn, target, seconds, colours=96 if used == "top" else 256)
         except OSError as error:
             raise CommandError(f"cannot write {target}: {error.strerror or error}") from error
     return {
@@ -214,7 +215,7 @@ def _draw(episode: Episode, stride: int, pixels: int, view: str, title: str) -> 
     # A step with cost between two frames must not be lost: each frame shows the steps since the one before.
     costing = [episode.costs[max(0, at - stride + 1) : at + 1].sum() > 0 for at in moments]
     captions = [
-        top_view_renderer.Caption(
+        Caption(
             step=int(at),
             reward_sum=float(episode.rewards[: at + 1].sum()),
             cost_sum=float(episode.costs[: at + 1].sum()),
@@ -237,7 +238,7 @@ def _draw(episode: Episode, stride: int, pixels: int, view: str, title: str) -> 
 
 
 def _draw_mujoco(
-    episode: Episode, moments: np.ndarray, scenes: list[Any], captions: list[top_view_renderer.Caption], pixels: int
+    episode: Episode, moments: np.ndarray, scenes: list[Any], captions: list[Caption], pixels: int
 ) -> list[Image.Image]:
     import jax
 
@@ -248,7 +249,7 @@ def _draw_mujoco(
     arrays = mujoco_renderer.frames(episode.env.mj_model, states, scenes, episode.env.extents, pixels)
     pictures = [Image.fromarray(array) for array in arrays]
     return [
-        top_view_renderer.add_caption(top_view_renderer.alarm(picture) if caption.costing else picture, caption)
+        add_caption(outline(picture) if caption.costing else picture, caption)
         for picture, caption in zip(pictures, captions, strict=True)
     ]
 

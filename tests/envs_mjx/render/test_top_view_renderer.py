@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
-from PIL import Image, ImageSequence
+from PIL import Image
 
-from envs_mjx.render.top_view_renderer import ALARM, Caption, camera, draw_frame, save_gif
+from envs_mjx.render.film import ALARM, Caption
+from envs_mjx.render.top_view_renderer import camera, draw_frame
 
 EXTENTS = (-2.0, -2.0, 2.0, 2.0)
 QUIET = Caption(step=0, reward_sum=0.0, cost_sum=0.0)
@@ -74,19 +73,6 @@ def test_the_arena_stays_large_enough_when_the_agent_runs_away():
 
 def test_an_object_at_no_place_is_left_out():
     draw_frame([item("vase", (np.nan, 0.0), (1, 0, 0, 1))], camera(EXTENTS, 100), QUIET)
-
-
-def test_a_gif_keeps_its_frames_and_the_red_of_a_later_one():
-    view = camera(EXTENTS, 120)
-    frames = [draw_frame([], view, Caption(step=i, reward_sum=0, cost_sum=i, costing=i == 7)) for i in range(20)]
-    buffer = io.BytesIO()
-    save_gif(frames, buffer, 0.1)
-    film = Image.open(buffer)
-    assert len(ImageSequence.all_frames(film)) == 20
-    film.seek(7)
-    assert np.allclose(np.asarray(film.convert("RGB"))[60, 1], ALARM, atol=12)
-    with pytest.raises(ValueError, match="at least one frame"):
-        save_gif([], buffer, 0.1)
 
 
 def test_a_higher_layer_covers_a_lower_one():
