@@ -186,6 +186,38 @@ def _message(error: CycloptsError) -> str:
     return str(error).partition(" Available commands:")[0]
 
 
+def find_group(name: str) -> Mapping[str, Command]:
+    """Return the listing of a group of commands."""
+    return importlib.import_module(importlib.import_module(LISTING).COMMANDS[name].package).COMMANDS
+
+
+def find_command(name: Sequence[str]) -> Command:
+    """Return the entry of a command, for example of `("rlhf", "sft")`."""
+    if len(name) == 1:
+        return importlib.import_module(LISTING).COMMANDS[name[0]]
+    return find_group(name[0])[name[1]]
+
+
+@dataclasses.dataclass(frozen=True)
+class BoundCommand:
+    """A command with its request, which can be sent to another process.
+
+    Attributes:
+        name: words that name the command.
+        request: its settings.
+        words: command line that `current_words` returns while it runs.
+    """
+
+    name: tuple[str, ...]
+    request: Any
+    words: tuple[str, ...]
+
+    def __call__(self) -> Result:
+        """Run the command."""
+        run = importlib.import_module(find_command(self.name).module).run
+        return Invocation(self.words, self.name, run, self.request)()
+
+
 def run_command(words: Sequence[str]) -> Result:
     """Run a command of `jsafe` in this process, for commands that consist of others."""
     return parse(words)()

@@ -59,13 +59,13 @@ class Family(NamedTuple):
 
 
 EXPERIMENT: dict[str, dict[str, Any]] = {
-    "set": {"action": "append", "metavar": "NAME=PATH", "help": "what a name of the file stands for; may be repeated"},
-    "until": {"metavar": "STEP", "help": "do not go beyond this step"},
+    "input": {"action": "append", "metavar": "NAME=PATH", "help": "path for a name in the file; may be repeated"},
+    "until": {"metavar": "STEP", "help": "last step to run"},
     "jobs": {
         "type": positive,
         "metavar": "N",
         "default": 1,
-        "help": "steps that run at once, each in a process of its own (default 1)",
+        "help": "number of steps that run at once, each in a process of its own (default 1)",
     },
 }
 """Flags of `jsafe FAMILY experiment`."""

@@ -60,6 +60,60 @@ def parse(words: Sequence[str]) -> TableInvocation:
     return TableInvocation((words[0], args.stage), args)
 
 
+@dataclasses.dataclass(frozen=True)
+class TableRequest:
+    """Settings of a command of such a group, as words."""
+
+    words: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class TableCommand:
+    """A command line of such a group with settings of its experiment, which can be sent to another process."""
+
+    words: tuple[str, ...]
+    shared: Any
+
+    def __call__(self) -> Result:
+        """Run the command."""
+        invocation = parse(self.words)
+        args = invocation.request
+        args.platform, args.devices = self.shared.machine.platform, self.shared.machine.devices
+        args.json, args.debug = self.shared.output.json, self.shared.output.debug
+        args.quiet = getattr(args, "quiet", False) or self.shared.quiet
+        return invocation()
+
+
+def bound(words: Sequence[str], shared: Any) -> TableCommand:
+    """Return the command of such a group."""
+    return TableCommand(tuple(words), shared)
+
+
+def stages(group: str) -> list[str]:
+    """Return the names of the commands of a group."""
+    return list(importlib.import_module(TABLES[group]).COMMANDS)
+
+
+def positional(group: str, stage: str) -> frozenset[str]:
+    """Return the positional words of a command."""
+    table = importlib.import_module(TABLES[group])
+    return frozenset(table.COMMANDS[stage].given) & frozenset(table.POSITIONAL)
+
+
+def _command(name: Sequence[str]) -> Any:
+    return importlib.import_module(TABLES[name[0]]).COMMANDS[name[1]]
+
+
+def resumable(name: Sequence[str]) -> bool:
+    """Whether a command has a run that can be resumed."""
+    return "resume" in _command(name).given
+
+
+def artifact(name: Sequence[str]) -> str | None:
+    """Return the file below its folder that a reference to a step without a run stands for."""
+    return _command(name).leaves
+
+
 def _device_count(text: str) -> int | None:
     return None if text == "auto" else positive(text)
 

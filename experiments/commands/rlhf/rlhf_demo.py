@@ -13,9 +13,10 @@ import numpy as np
 
 from experiments.cli import training_run
 from experiments.cli.result import Outcome, seconds_text, to_json
+from experiments.cli.shared_flags import Machine, Output
 from experiments.commands.rlhf.rlhf_evaluate import summary
-from experiments.commands.rlhf.rlhf_words import FAMILY
-from experiments.pipeline.runner import Step, run_steps
+from experiments.pipeline.runner import run_steps
+from experiments.pipeline.step import Shared, Step
 from experiments.report.training_curves import draw
 from rlhf.data import synthetic
 
@@ -39,9 +40,12 @@ def demo(args: argparse.Namespace) -> Outcome:
     training_run.made_anew(where, MARK)
     (where / MARK).write_text(to_json({"seed": args.seed, "iterations": args.iterations}))
     files = _write(where / "data", args.seed)
-    results, stopped = run_steps(FAMILY, args, _steps(files, args.seed, args.iterations), where)
-    if stopped is not None:
-        return stopped
+    machine = Machine(platform=args.platform, devices=args.devices)
+    shared = Shared(machine, Output(json=args.json, debug=args.debug))
+    outcome = run_steps(_steps(files, args.seed, args.iterations), where, shared=shared)
+    if outcome.stopped is not None:
+        return outcome.stopped
+    results = outcome.data
     judged = results["evaluation"]
     truth = _truth(where / "evaluation" / "table.csv", [row["model"] for row in judged["models"]])
     path = where / "demo.png"
@@ -67,14 +71,15 @@ def _steps(files: dict[str, Path], seed: int, iterations: int) -> list[Step]:
     models = ("--reward-model", "@reward", "--cost-model", "@cost")
     asked = ("--data", str(files["prompts"]), "--iterations", str(iterations))
     held = ("--data", str(files["held_prompts"]), "--prompt-length", PROMPT, "--max-new-tokens", ANSWER)
-    return [
-        Step("sft", "sft", (*SMALL, *sft, *root)),
-        Step("reward", "reward", judge),
-        Step("cost", "cost", judge),
-        Step("ppo", "ppo", ("--model", "@sft", *models, *asked, *RL, *root)),
-        Step("ppo-lag", "ppo-lag", ("--model", "@sft", *models, *asked, *RL, *LIMITED, *root)),
-        Step("evaluation", "evaluate", ("@sft", "@ppo", "@ppo-lag", *models, *held, "--batch-size", "64")),
-    ]
+    lines = {
+        ("sft", "sft"): (*SMALL, *sft, *root),
+        ("reward", "reward"): judge,
+        ("cost", "cost"): judge,
+        ("ppo", "ppo"): ("--model", "@sft", *models, *asked, *RL, *root),
+        ("ppo-lag", "ppo-lag"): ("--model", "@sft", *models, *asked, *RL, *LIMITED, *root),
+        ("evaluation", "evaluate"): ("@sft", "@ppo", "@ppo-lag", *models, *held, "--batch-size", "64"),
+    }
+    return [Step.from_words(name, ("rlhf", stage), words) for (name, stage), words in lines.items()]
 
 
 def _write(folder: Path, seed: int) -> dict[str, Path]:

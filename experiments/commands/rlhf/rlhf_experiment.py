@@ -12,20 +12,21 @@ import numpy as np
 from experiments.cli.result import Outcome, note, table, to_json
 from experiments.commands.rlhf.rlhf_evaluate import summary as compared
 from experiments.commands.rlhf.rlhf_reinforce import REINFORCEMENT
-from experiments.commands.rlhf.rlhf_words import FAMILY
 from experiments.pipeline import spec
-from experiments.pipeline.runner import Step
+from experiments.pipeline.step import Step
 from experiments.report.training_curves import draw
 
 
 def experiment(args: argparse.Namespace) -> Outcome:
     """Run the steps of a file, or go on with them; the same command does both."""
-    ended = spec.run(args, FAMILY)
+    ended = spec.run_experiment(spec.request_of(args), "rlhf")
     if isinstance(ended, Outcome):
         return ended
-    steps, found, where = ended[:3]
+    steps, found, where = ended.steps, ended.data, ended.folder
     data: dict[str, Any] = {"steps": found, "run_dir": str(where)}
-    text = "\n\n".join([summary(steps, found), *(compared(found[s.name]) for s in steps if s.stage == "evaluate")])
+    text = "\n\n".join(
+        [summary(steps, found), *(compared(found[s.name]) for s in steps if s.command[-1] == "evaluate")]
+    )
     if picture := _picture(steps, where):
         data["picture"] = str(picture)
         text += f"\n\npicture: {picture}"
@@ -37,10 +38,8 @@ def _groups(steps: Sequence[Step]) -> dict[str, list[Step]]:
     """Steps of reinforcement, those that differ in their seed together."""
     groups: dict[str, list[Step]] = {}
     for step in steps:
-        if step.stage in REINFORCEMENT:
-            base, _, seed = step.name.rpartition("-")
-            together = base and seed.isdigit() and step.words[-2:] == ("--seed", seed)
-            groups.setdefault(base if together else step.name, []).append(step)
+        if step.command[-1] in REINFORCEMENT:
+            groups.setdefault(step.label, []).append(step)
     return groups
 
 

@@ -16,10 +16,11 @@ from PIL import Image
 from experiments.cli import training_run
 from experiments.cli.devices import prepare
 from experiments.cli.result import Outcome, note, seconds_text, to_json
+from experiments.cli.shared_flags import Machine, Output
 from experiments.commands.sketch.sketch_evaluate import Rival, drawn
 from experiments.commands.sketch.sketch_models import artist, opened
-from experiments.commands.sketch.sketch_words import FAMILY
-from experiments.pipeline.runner import Step, run_steps
+from experiments.pipeline.runner import run_steps
+from experiments.pipeline.step import Shared, Step
 from sketch.data import procedural
 from sketch.data.strokes import pad
 from sketch.models.discriminator import TrainedDiscriminator, recognisability
@@ -39,9 +40,12 @@ def demo(args: argparse.Namespace) -> Outcome:
     where = args.run_dir or Path("runs/sketch-demo")
     training_run.made_anew(where, MARK)
     (where / MARK).write_text(to_json({"seed": args.seed}))
-    results, stopped = run_steps(FAMILY, args, steps_of(args.seed, args.updates), where, args.jobs)
-    if stopped is not None:
-        return stopped
+    machine = Machine(platform=args.platform, devices=args.devices)
+    shared = Shared(machine, Output(json=args.json, debug=args.debug))
+    outcome = run_steps(steps_of(args.seed, args.updates), where, jobs=args.jobs, shared=shared)
+    if outcome.stopped is not None:
+        return outcome.stopped
+    results = outcome.data
     plain, guided = (artist(where / name, "demo") for name in ("sketch-rnn", "guided"))
     critic = opened(where / "discriminator", TrainedDiscriminator, "demo")
     how = Inspection()
@@ -74,13 +78,41 @@ def steps_of(seed: int, updates: int) -> list[Step]:
     size = ("--side", "32", "--channels", "16,32,64,128", "--features", "128", "--embedding-size", "32")
     training = ("--batch-size", "64", "--updates", "50", "--iterations", str(max(updates // 100, 1)))
     return [
-        Step("predictor", "predictor", (*cats, *size, *training, *root)),
-        Step("sketch-rnn", "train", (*cats, "--framed", *decoder, *root)),
-        Step("guided", "train", (*cats, "--predictor", "@predictor", "--start", "@sketch-rnn",
-                                 *decoder[2:4], "--iterations", str(max(updates // 100, 1)), "--copies", "4", *root)),
-        Step("discriminator", "discriminator", (*cats, *others, "--generator", "@sketch-rnn", "--updates", "50",
-                                                "--iterations", str(max(updates // 200, 1)), *root)),
-    ]  # fmt: skip
+        Step.from_words("predictor", ("sketch", "predictor"), (*cats, *size, *training, *root)),
+        Step.from_words("sketch-rnn", ("sketch", "train"), (*cats, "--framed", *decoder, *root)),
+        Step.from_words(
+            "guided",
+            ("sketch", "train"),
+            (
+                *cats,
+                "--predictor",
+                "@predictor",
+                "--start",
+                "@sketch-rnn",
+                *decoder[2:4],
+                "--iterations",
+                str(max(updates // 100, 1)),
+                "--copies",
+                "4",
+                *root,
+            ),
+        ),
+        Step.from_words(
+            "discriminator",
+            ("sketch", "discriminator"),
+            (
+                *cats,
+                *others,
+                "--generator",
+                "@sketch-rnn",
+                "--updates",
+                "50",
+                "--iterations",
+                str(max(updates // 200, 1)),
+                *root,
+            ),
+        ),
+    ]
 
 
 def page(rows: dict[str, Any], odds: dict[str, float], results: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from experiments.cli.devices import prepare
 from experiments.cli.result import CommandError, Outcome, note, seconds_text, to_json, unknown, writable_folder
 from experiments.commands.sketch import sketch_data
 from experiments.commands.sketch.sketch_models import Artist, Way, artist, in_batches, opened, pencil
-from experiments.commands.sketch.sketch_words import FAMILY, hyper_of
+from experiments.commands.sketch.sketch_words import hyper_of
 from experiments.pipeline import spec
 from sketch.data.drawing_files import SPLITS
 from sketch.evaluation import tables
@@ -76,13 +76,13 @@ class Field(NamedTuple):
 
 def experiment(args: argparse.Namespace) -> Outcome:
     """Run `jsafe sketch experiment`."""
-    ended = spec.run(args, FAMILY)
+    ended = spec.run_experiment(spec.request_of(args), "sketch")
     if isinstance(ended, Outcome):
         return ended
     lines = [f"{len(ended.steps)} steps are done"]
-    if "comparison" in ended.declared:
-        lines.append(f"compare them with people:  jsafe sketch evaluate {ended.where} --human DIR")
-    return Outcome({"steps": ended.found, "run_dir": str(ended.where)}, "\n".join(lines))
+    if "comparison" in ended.declaration:
+        lines.append(f"compare them with people:  jsafe sketch evaluate {ended.folder} --human DIR")
+    return Outcome({"steps": ended.data, "run_dir": str(ended.folder)}, "\n".join(lines))
 
 
 def evaluate(args: argparse.Namespace) -> Outcome:

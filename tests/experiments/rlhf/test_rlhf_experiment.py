@@ -10,10 +10,10 @@ import pytest
 
 from experiments.cli import main
 from experiments.cli.result import CommandError
-from experiments.commands.rlhf import rlhf_demo, rlhf_words
-from experiments.commands.sketch import sketch_words
-from experiments.pipeline.runner import Step, check
-from experiments.pipeline.spec import _read, presets, steps_of
+from experiments.commands.rlhf import rlhf_demo
+from experiments.pipeline.runner import check
+from experiments.pipeline.spec import presets, read_file, steps_of
+from experiments.pipeline.step import Step
 from jsafe.runs.checkpoint import Checkpoints
 from rlhf.data import synthetic
 
@@ -98,7 +98,17 @@ def declared(tmp_path_factory) -> Path:
 
 
 def words(path: Path, where: Path, *more: str) -> list[str]:
-    return ["rlhf", "experiment", str(path), "--set", f"data={path.parent}", "--run-dir", str(where), "--quiet", *more]
+    return [
+        "rlhf",
+        "experiment",
+        str(path),
+        "--input",
+        f"data={path.parent}",
+        "--run-dir",
+        str(where),
+        "--quiet",
+        *more,
+    ]
 
 
 def refused(capsys, *given: str) -> str:
@@ -157,8 +167,8 @@ def test_what_was_made_with_other_options_or_models_is_refused(declared, whole, 
     assert "round1/policy was made with other options" in refused(
         capsys, *words(declared, run)[:2], str(other), *words(declared, run)[3:]
     )
-    result = run / "judges/cost/result.json"  # as if it had been made anew
-    result.write_text(json.dumps(json.loads(result.read_text()) | {"made": 1}))
+    result = run / "judges/cost/result.json"  # as if the step had run again
+    result.write_text(json.dumps(json.loads(result.read_text()) | {"finished": 1}))
     assert "round1/policy was made from other models" in refused(capsys, *words(declared, run))
 
 
@@ -187,29 +197,32 @@ def test_a_wrong_declaration_is_refused_before_anything_runs(declared, tmp_path,
 
 def test_a_path_without_a_value_says_how_to_give_one(declared, tmp_path, capsys):
     line = refused(capsys, "rlhf", "experiment", str(declared), "--run-dir", str(tmp_path / "run"))
-    assert "say where data is: --set data=PATH" in line
-    assert "did you mean 'data'?" in refused(capsys, "rlhf", "experiment", str(declared), "--set", "dat=x")
+    assert "needs a path for data: --input data=PATH" in line
+    assert "did you mean 'data'?" in refused(capsys, "rlhf", "experiment", str(declared), "--input", "dat=x")
 
 
-@pytest.mark.parametrize("family, name", [(rlhf_words.FAMILY, "three_rounds"), (sketch_words.FAMILY, "comparison")])
+@pytest.mark.parametrize("family, name", [("rlhf", "three_rounds"), ("sketch", "comparison")])
 def test_our_own_experiments_are_commands_that_exist(family, name):
     """Every step of the shipped files is understood, with whatever its paths are."""
     files = presets(family)
     assert name in {path.stem for path in files}
     for path in files:
-        read = _read(path)
-        check(family, steps_of(read, {name: "somewhere" for name in read.get("paths", {})}, family))
+        read = read_file(path)
+        check(steps_of(read, {name: "somewhere" for name in read.get("paths", {})}, family))
 
 
 def test_the_demonstration_is_commands_that_exist():
     paths = {name: Path("x") for name in ("sft", "pairs", "held_pairs", "prompts", "held_prompts")}
-    check(rlhf_words.FAMILY, rlhf_demo._steps(paths, 0, 1))
+    check(rlhf_demo._steps(paths, 0, 1))
 
 
 def test_seeds_of_a_step_are_steps_of_their_own():
     row = {"name": "p", "stage": "ppo", "seeds": [0, 3], "remat": True, "model": "@sft-{seed}"}
-    steps = steps_of({"step": [row]}, {}, rlhf_words.FAMILY)
-    assert [s.name for s in steps] == ["p-0", "p-3"]
-    assert steps[1].words == ("--remat", "--model", "@sft-3", "--seed", "3")
+    steps = steps_of({"step": [row]}, {}, "rlhf")
+    assert [s.name for s in steps] == ["p-0", "p-3"] and {s.label for s in steps} == {"p"}
+    assert steps[1] == Step.from_words(
+        "p-3", ("rlhf", "ppo"), ["--remat", "--model", "@sft-3", "--seed", "3"], label="p"
+    )
+    assert steps[1].needs == ("sft-3",)
     with pytest.raises(CommandError, match="none of the steps before"):
-        check(rlhf_words.FAMILY, [Step("a", "generate", ("--model", "@b"))])
+        check([Step.from_words("a", ("rlhf", "generate"), ["--model", "@b"])])

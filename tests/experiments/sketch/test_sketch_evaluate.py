@@ -69,7 +69,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def compared(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The experiment, two steps at once."""
     where = tmp_path_factory.mktemp("runs") / "tiny"
-    words = ["--set", f"cats={files / 'cat_30.npz'}", "--run-dir", str(where), "--jobs", "2", "--quiet", "--json"]
+    words = ["--input", f"cats={files / 'cat_30.npz'}", "--run-dir", str(where), "--jobs", "2", "--quiet", "--json"]
     assert main.main(["sketch", "experiment", str(files / "tiny.toml"), *words]) == 0
     return where
 
@@ -89,7 +89,7 @@ def test_steps_in_processes_are_those_of_one_after_the_other(compared: Path, fil
     ours, theirs = (checkpoint.open_model(place / "model") for place in (compared / "plain-1", tmp_path / "alone"))
     for name, leaf in theirs.params["output"].items():  # a process of its own compiles with all optimisations
         np.testing.assert_allclose(ours.params["output"][name], leaf, atol=1e-5)
-    again = ["experiment", files / "tiny.toml", "--set", f"cats={cats}", "--run-dir", compared, "--quiet"]
+    again = ["experiment", files / "tiny.toml", "--input", f"cats={cats}", "--run-dir", compared, "--quiet"]
     kept = (compared / "plain-0" / "result.json").read_text()
     assert set(run(capsys, *again)["steps"]) == {"strict", "plain-0", "plain-1"}
     assert (compared / "plain-0" / "result.json").read_text() == kept
@@ -139,6 +139,6 @@ def test_what_is_missing_is_said(words: list[str], reason: str, compared: Path, 
 def test_a_step_that_fails_is_named(files: Path, tmp_path: Path, capsys):
     broken = tmp_path / "broken.toml"
     broken.write_text(DECLARED.replace("batch-size = 4", "batch-size = 400"))
-    words = ["--set", f"cats={files / 'cat_30.npz'}", "--run-dir", str(tmp_path / "run"), "--jobs", "2", "--quiet"]
+    words = ["--input", f"cats={files / 'cat_30.npz'}", "--run-dir", str(tmp_path / "run"), "--jobs", "2", "--quiet"]
     assert main.main(["sketch", "experiment", str(broken), *words]) == 2
     assert "failed: jsafe: error: batch_size 400 is more than" in capsys.readouterr().err
