@@ -4,10 +4,33 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+from collections.abc import Callable
 
 from envs_mjx.physics.backend import ModelSource, Physics, PhysicsModel, Sensed
 
-BACKENDS = ("mujoco", "mjx", "warp")
+
+def _mujoco(source: ModelSource, profile: str) -> Physics:
+    from envs_mjx.physics import mujoco_c
+
+    return mujoco_c.make(source)
+
+
+def _mjx(source: ModelSource, profile: str) -> Physics:
+    from envs_mjx.physics.mjx import mjx_backend
+
+    return mjx_backend.make(source, "jax", profile)
+
+
+def _warp(source: ModelSource, profile: str) -> Physics:
+    from envs_mjx.physics.mjx import mjx_backend
+
+    return mjx_backend.make(source, "warp", profile)
+
+
+FACTORIES: dict[str, Callable[[ModelSource, str], Physics]] = {"mujoco": _mujoco, "mjx": _mjx, "warp": _warp}
+"""Backend to `(source, profile) -> simulator`; each imports its engine when it is called."""
+
+BACKENDS = tuple(FACTORIES)
 """MuJoCo C, MuJoCo XLA, MJX on MuJoCo Warp."""
 
 PROFILES = ("exact", "fast")
@@ -50,17 +73,12 @@ def make(source: ModelSource, backend: str, profile: str = "exact") -> Physics:
         ImportError: for `warp` when its optional package is not installed.
     """
     check(backend, profile)
-    if backend == "mujoco":
-        from envs_mjx.physics import mujoco_c
-
-        return mujoco_c.make(source)
-    from envs_mjx.physics.mjx import mjx_backend
-
-    return mjx_backend.make(source, "jax" if backend == "mjx" else "warp", profile)
+    return FACTORIES[backend](source, profile)
 
 
 __all__ = [
     "BACKENDS",
+    "FACTORIES",
     "PROFILES",
     "ModelSource",
     "Physics",
