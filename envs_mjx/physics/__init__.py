@@ -4,33 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-from collections.abc import Callable
 
 from envs_mjx.physics.backend import ModelSource, Physics, PhysicsModel, Sensed
 
-
-def _mujoco(source: ModelSource, profile: str) -> Physics:
-    from envs_mjx.physics import mujoco_c
-
-    return mujoco_c.make(source)
-
-
-def _mjx(source: ModelSource, profile: str) -> Physics:
-    from envs_mjx.physics.mjx import mjx_backend
-
-    return mjx_backend.make(source, "jax", profile)
-
-
-def _warp(source: ModelSource, profile: str) -> Physics:
-    from envs_mjx.physics.mjx import mjx_backend
-
-    return mjx_backend.make(source, "warp", profile)
-
-
-FACTORIES: dict[str, Callable[[ModelSource, str], Physics]] = {"mujoco": _mujoco, "mjx": _mjx, "warp": _warp}
-"""Backend to `(source, profile) -> simulator`; each imports its engine when it is called."""
-
-BACKENDS = tuple(FACTORIES)
+BACKENDS = ("mujoco", "mjx", "warp")
 """MuJoCo C, MuJoCo XLA, MJX on MuJoCo Warp."""
 
 PROFILES = ("exact", "fast")
@@ -73,12 +50,17 @@ def make(source: ModelSource, backend: str, profile: str = "exact") -> Physics:
         ImportError: for `warp` when its optional package is not installed.
     """
     check(backend, profile)
-    return FACTORIES[backend](source, profile)
+    if backend == "mujoco":
+        from envs_mjx.physics import mujoco_c
+
+        return mujoco_c.make(source)
+    from envs_mjx.physics.mjx import mjx_backend
+
+    return mjx_backend.make(source, "jax" if backend == "mjx" else "warp", profile)
 
 
 __all__ = [
     "BACKENDS",
-    "FACTORIES",
     "PROFILES",
     "ModelSource",
     "Physics",

@@ -79,7 +79,7 @@ def parameter(read: Callable[[str], Any], metavar: str, **more: Any) -> Paramete
     """Return the declaration of a flag that takes one word, read by `read`."""
 
     def convert(_: Any, tokens: Sequence[Token]) -> Any:
-        return read(tokens[0].value)
+        return read(tokens[-1].value)  # the last one, if the flag is repeated
 
     return Parameter(converter=convert, n_tokens=1, metavar=metavar, **more)
 

@@ -15,7 +15,6 @@ from experiments.cli.result import Result
 from experiments.cli.stdout import StrayOutput
 
 TABLES = {
-    "rlhf": "experiments.commands.rlhf.rlhf_words",
     "sketch": "experiments.commands.sketch.sketch_words",
 }
 

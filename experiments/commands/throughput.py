@@ -18,6 +18,7 @@ import numpy as np
 
 from envs_mjx.physics.state_transfer import physics_states
 from experiments.benchmarks.bare_mujoco import BareLoop
+from experiments.benchmarks.hardware import machine_line
 from experiments.cli.argument_types import Count, Whole
 from experiments.cli.devices import configure, make_env
 from experiments.cli.format import seconds_text
@@ -182,13 +183,6 @@ def random_actions(low: jax.Array, high: jax.Array) -> rollout.Act:
         return low + (high - low) * (shifted - jnp.floor(shifted)), ()
 
     return act
-
-
-def machine_line(hardware: dict[str, Any]) -> str:
-    """Hardware, as `jsafe.runtime.describe_hardware` names it, in half a line."""
-    return (
-        f"{hardware['processor']}, {hardware['cores']} cores, JAX on {hardware['accelerator'] or hardware['platform']}"
-    )
 
 
 def describe(data: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Baichuan 2's conversations: role tokens, what fits into the context, and what is learned of them.
+"""Conversations of Baichuan 2: role tokens, truncation to the context, and labels.
 
 Source: the generation utilities and the fine-tuning script of Baichuan 2's repository.
 """
@@ -12,7 +12,7 @@ from rlhf.chat_templates.safe_rlhf import IGNORED
 from rlhf.tokenizer.tokenizer import Tokenizer
 
 USER, ASSISTANT = 195, 196
-"""Ids that begin a turn of the user and of the assistant."""
+"""Ids at the start of a turn of the user and of the assistant."""
 
 ROLES = ("system", "user", "assistant")
 
@@ -22,7 +22,7 @@ class Message(NamedTuple):
 
     Attributes:
         role: one of `ROLES`.
-        content: what was said.
+        content: text of the turn.
     """
 
     role: str
@@ -30,15 +30,15 @@ class Message(NamedTuple):
 
 
 def chat_ids(messages: Sequence[Message], tokenizer: Tokenizer, budget: int) -> list[int]:
-    """Ids of a conversation that asks for an answer, in at most `budget` tokens.
+    """Return the ids of a conversation that waits for an answer, in at most `budget` tokens.
 
-    A system text comes first, without a role. The newest round is always kept, older ones as long as they fit, and what
-    is still too long loses its beginning.
+    A system text comes first, without a role. The newest round is always included, older ones as long as they fit. A
+    conversation that is still too long loses its beginning.
 
     Args:
         messages: at least one turn of the user.
-        tokenizer: of the model.
-        budget: tokens there is room for.
+        tokenizer: tokenizer of the model.
+        budget: maximum number of tokens.
 
     Raises:
         ValueError: no turn of the user, a system text that is not first, or an unknown role.
@@ -71,10 +71,10 @@ def chat_ids(messages: Sequence[Message], tokenizer: Tokenizer, budget: int) -> 
 
 
 def chat_example(messages: Sequence[Message], tokenizer: Tokenizer, length: int) -> tuple[list[int], list[int]]:
-    """Ids and labels of a conversation to learn, cut or padded to `length`.
+    """Return the ids and labels of a training conversation, truncated or padded to `length`.
 
-    Labels stand at their own token. Answers are learned, and so is that a text ends where the user's turn begins;
-    markers of the assistant and what the user says are not.
+    Each label belongs to the token of its own column. Answers are learned, and so is the end of a text before a turn of
+    the user. Markers of the assistant and texts of the user are ignored.
     """
     ids, labels = (row[:length] for row in whole_example(messages, tokenizer))
     rest = length - len(ids)
@@ -82,15 +82,15 @@ def chat_example(messages: Sequence[Message], tokenizer: Tokenizer, length: int)
 
 
 def whole_example(messages: Sequence[Message], tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """`chat_example` of whatever length the conversation has."""
+    """Return the ids and labels of `chat_example` without truncation or padding."""
     ids: list[int] = []
     labels: list[int] = []
     for message in messages:
-        said = tokenizer.encode(message.content, start=False)
+        text = tokenizer.encode(message.content, start=False)
         if message.role == "user":
-            ids += [USER, *said]
-            labels += [tokenizer.eos, *[IGNORED] * len(said)]
+            ids += [USER, *text]
+            labels += [tokenizer.eos, *[IGNORED] * len(text)]
         else:
-            ids += [ASSISTANT, *said]
-            labels += [IGNORED, *said]
+            ids += [ASSISTANT, *text]
+            labels += [IGNORED, *text]
     return [*ids, tokenizer.eos], [*labels, tokenizer.eos]

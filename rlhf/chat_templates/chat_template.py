@@ -1,4 +1,4 @@
-"""Conversations as tokens, in the template that a model's tokenizer names: Safe RLHF's text, or Baichuan 2's roles."""
+"""Conversations as tokens, in the template of the tokenizer: text of Safe RLHF, or roles of Baichuan 2."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rlhf.chat_templates.safe_rlhf import ASSISTANT, BAICHUAN, IGNORED, format_p
 from rlhf.tokenizer.tokenizer import Tokenizer
 
 ENDLESS = 1 << 31
-"""Room for any conversation."""
+"""Budget that fits any conversation."""
 
 
 def _messages(turns: Sequence[str]) -> list[Message]:
@@ -18,13 +18,14 @@ def _messages(turns: Sequence[str]) -> list[Message]:
 
 
 def prompt_ids(turns: Sequence[str], tokenizer: Tokenizer, room: int = ENDLESS) -> list[int]:
-    """Ids that ask for an answer.
+    """Return the ids of a prompt.
 
     Args:
-        turns: of user and assistant in alternation, the last one the user's.
-        tokenizer: of the model; names the template.
-        room: tokens; Baichuan 2's template leaves older rounds out that do not fit. A newest round that does not fit by
-            itself comes whole in either template, and so does a whole conversation in that of Safe RLHF.
+        turns: turns of user and assistant in alternation; the last one is the user's.
+        tokenizer: tokenizer of the model, which has the template.
+        room: maximum number of tokens; the template of Baichuan 2 drops older rounds that do not fit. A newest round
+            that does not fit alone is returned in full in either template, and so is any conversation in that of Safe
+            RLHF.
 
     Raises:
         ValueError: the number of turns is even.
@@ -37,36 +38,37 @@ def prompt_ids(turns: Sequence[str], tokenizer: Tokenizer, room: int = ENDLESS) 
 
 
 def answered_ids(turns: Sequence[str], answer: str, tokenizer: Tokenizer) -> tuple[list[int], int]:
-    """Ids of prompt, answer and end, and how many are the prompt's."""
-    asked = prompt_ids(turns, tokenizer)
+    """Return the ids of prompt, answer and end, and the number of ids of the prompt."""
+    prompt = prompt_ids(turns, tokenizer)
     if tokenizer.template == BAICHUAN:
-        return [*asked, *tokenizer.encode(answer, start=False), tokenizer.eos], len(asked)
-    # As one text, since tokens may span the place where the answer begins.
+        return [*prompt, *tokenizer.encode(answer, start=False), tokenizer.eos], len(prompt)
+    # Encoded as one text, because tokens may span the start of the answer.
     text = format_prompt(turns, tokenizer.eos_text) + answer
-    return [*tokenizer.encode(text), tokenizer.eos], len(asked)
+    return [*tokenizer.encode(text), tokenizer.eos], len(prompt)
 
 
 def learned_ids(turns: Sequence[str], answer: str, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """Ids and labels of a dialogue: every answer is learned, and the end behind it.
+    """Return the ids and labels of a dialogue; every answer is learned, with its end-of-text token.
 
-    In Safe RLHF's template turns end where the tokens of the text up to their end do; in Baichuan 2's the label of a
-    later turn of the user begins with the end of a text (`rlhf.chat_templates.baichuan2`). Both as published.
+    In the template of Safe RLHF, a turn ends with the tokens of the text up to its end. In that of Baichuan 2,
+    the labels of a later turn of the user start with the end of a text (`rlhf.chat_templates.baichuan2`). Both are as
+    published.
     """
-    said, end = [*turns, answer], tokenizer.eos_text
+    dialogue, end = [*turns, answer], tokenizer.eos_text
     if tokenizer.template == BAICHUAN:
-        return whole_example(_messages(said), tokenizer)
+        return whole_example(_messages(dialogue), tokenizer)
     ids: list[int] = []
     labels: list[int] = []
-    for number in range(1, len(said), 2):
-        asked = format_prompt(said[:number], end)
-        begin = len(tokenizer.encode(asked))
-        ids = tokenizer.encode(asked + said[number] + end)
+    for number in range(1, len(dialogue), 2):
+        prompt = format_prompt(dialogue[:number], end)
+        begin = len(tokenizer.encode(prompt))
+        ids = tokenizer.encode(prompt + dialogue[number] + end)
         labels += [IGNORED] * (begin - len(labels)) + ids[begin:]
     return ids, labels
 
 
 def answer_marker(tokenizer: Tokenizer) -> tuple[int, ...]:
-    """The last ids before an answer, by which a model tells where it begins."""
+    """Return the last ids before an answer, which mark its start for a model."""
     if tokenizer.template == BAICHUAN:
         return (ASSISTANT_ID,)
     return tuple(tokenizer.encode(f" {ASSISTANT}", start=False)[-2:])

@@ -1,4 +1,4 @@
-"""What a conversation looks like to a model: templates, and the masks that go with them."""
+"""Template of conversations of Safe RLHF."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ BEGIN = "BEGINNING OF CONVERSATION: "
 USER = "USER: {input} "
 ASSISTANT = "ASSISTANT:"
 SAFE_RLHF, BAICHUAN = TEMPLATES = ("safe-rlhf", "baichuan")
-"""How a conversation is put: `format_prompt`, or the role tokens of `rlhf.chat_templates.baichuan2`.
-`rlhf.chat_templates.chat_template` has both."""
+"""Templates of conversations: `format_prompt`, or the role tokens of `rlhf.chat_templates.baichuan2`.
+
+`rlhf.chat_templates.chat_template` implements both."""
 
 IGNORED = -100
 """Label of a token that is not learned."""
 
 
 def format_prompt(turns: str | Sequence[str], eos: str) -> str:
-    """The text that a model continues: turns of user and assistant in alternation, ending with the user's.
+    """Return the text of a prompt: turns of user and assistant in alternation, the last one of the user.
 
     Answers of the assistant follow `ASSISTANT:` without a space and end with the end-of-text token.
 
@@ -25,7 +26,7 @@ def format_prompt(turns: str | Sequence[str], eos: str) -> str:
     """
     turns = [turns] if isinstance(turns, str) else list(turns)
     if len(turns) % 2 == 0:
-        raise ValueError(f"a prompt ends with the user's turn, so it has an odd number of turns, got {len(turns)}")
+        raise ValueError(f"a prompt must have an odd number of turns, the last one of the user, got {len(turns)}")
     text = BEGIN
     for number, turn in enumerate(turns):
         text += turn + eos if number % 2 else USER.format(input=turn) + ASSISTANT

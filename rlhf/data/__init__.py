@@ -1,1 +1,1 @@
-"""Texts to learn from: which ones, in what mixture, and as which tokens."""
+"""Data sets of language models: files, schemas, mixtures, held-out splits, and rows as arrays of tokens."""

@@ -1,4 +1,4 @@
-"""What changes texts at random while a model learns from them."""
+"""Random changes of texts in training."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from rlhf.data.preference_batch import PreferenceBatch
 from rlhf.tokenizer.tokenizer import Tokenizer
 
 SCORED = {"ids": "mask", "chosen": "chosen_mask", "rejected": "rejected_mask"}
-"""Texts that are scored, with their masks."""
+"""Fields of texts that are scored, with their masks."""
 
 
 def token_dropout(rate: float, tokenizer: Tokenizer) -> Augment | None:
     """Leave out each token with probability `rate`, except the start and the end of a text.
 
-    What is left must do to tell texts apart, so that a model cannot learn few texts by heart (word dropout, Iyyer et
-    al. 2015). Where texts are scored, what is left out counts as padding, so that a score is taken over the tokens that
-    stay; where each token is learned, it is read as padding, and what follows it is learned all the same. None for a
-    rate of 0.
+    The remaining tokens must suffice to distinguish texts, so that a model cannot memorise a few texts (word dropout,
+    Iyyer et al. 2015). In texts that are scored, dropped tokens count as padding, so that a score is computed from the
+    remaining tokens. In texts for language modelling, they are read as padding, and the next token is still predicted.
+    None for a rate of 0.
 
     Args:
         rate: between 0 and 1.

@@ -1,30 +1,33 @@
-"""Samples as arrays of tokens, padded to one length: what the stages of training read.
+"""Rows of data sets as padded arrays of tokens, the input of the training stages.
 
-Rows that cannot be used are left out and counted by reason, or refused, as the caller says. Whatever is longer than
-`length` loses its end, the end of the text included, as published.
+Each function tokenises its rows once and returns which of them it kept. Unusable rows are left out and counted by
+reason, or raise. Texts longer than `length` lose their end, the end-of-text token included, as published.
 """
 
 from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from rlhf.chat_templates.chat_template import answered_ids, learned_ids, prompt_ids
 from rlhf.chat_templates.safe_rlhf import IGNORED
 from rlhf.data.preference_batch import Array, PreferenceBatch
-from rlhf.data.schemas import Sample
+from rlhf.data.schemas import Example
 from rlhf.tokenizer.tokenizer import Tokenizer
+
+T = TypeVar("T")
+Batch = TypeVar("Batch")
 
 
 class Supervised(NamedTuple):
-    """Texts to be learned, N of them, padded on the right to L.
+    """N texts for supervised training, padded on the right to L.
 
     Attributes:
         ids: `[N, L]` int32.
-        labels: `[N, L]` int32, the ids of answers, `IGNORED` elsewhere.
+        labels: `[N, L]` int32, the ids of responses, `IGNORED` elsewhere.
         mask: `[N, L]` bool, False for padding.
     """
 
@@ -34,11 +37,11 @@ class Supervised(NamedTuple):
 
 
 class Prompts(NamedTuple):
-    """Prompts, padded on the left to S.
+    """N prompts, padded on the left to S.
 
     Attributes:
         ids: `[N, S]` int32.
-        mask: `[N, S]` bool.
+        mask: `[N, S]` bool, False for padding.
     """
 
     ids: Array
@@ -46,11 +49,11 @@ class Prompts(NamedTuple):
 
 
 class Labelled(NamedTuple):
-    """Texts with labels, padded on the right.
+    """N texts with labels, padded on the right to L.
 
     Attributes:
         ids: `[N, L]` int32.
-        mask: `[N, L]` bool.
+        mask: `[N, L]` bool, False for padding.
         labels: `[N, K]` float32, 1 for each label that applies.
     """
 
@@ -59,204 +62,216 @@ class Labelled(NamedTuple):
     labels: Array
 
 
-T = TypeVar("T")
+class Encoded(NamedTuple, Generic[Batch]):
+    """Rows as arrays.
+
+    Attributes:
+        batch: the arrays, one entry for each kept row.
+        rows: the kept rows.
+        index: positions of the kept rows among all rows.
+        left_out: number of the other rows by reason.
+    """
+
+    batch: Batch
+    rows: list[Example]
+    index: list[int]
+    left_out: dict[str, int]
 
 
-class Unusable(ValueError):
-    """A sample cannot be an example of the kind asked for."""
-
-
-def _encode(sample: Sample, answer: str, tokenizer: Tokenizer, length: int) -> tuple[list[int], int]:
-    """Ids of prompt, answer and end, at most `length` of them, and how many are the prompt's."""
-    ids, begin = answered_ids(sample.prompt, answer, tokenizer)
-    return ids[:length], _room(begin, length)
-
-
-def _room(begin: int, length: int) -> int:
-    """Where the answer begins, if it does before the end."""
-    if begin >= length:
-        raise Unusable(f"the prompt has {begin} tokens and leaves no room for an answer in {length}")
-    return begin
+class UnusableRow(ValueError):
+    """A row that cannot be encoded as requested."""
 
 
 def supervised(
-    samples: Sequence[Sample], tokenizer: Tokenizer, length: int, *, skip: bool = False
-) -> tuple[Supervised, dict[str, int]]:
-    """Prompts with their answers, of which the answers are learned, those within a dialogue too.
+    rows: Sequence[Example], tokenizer: Tokenizer, length: int, *, skip: bool = False
+) -> Encoded[Supervised]:
+    """Encode prompts with their responses. Every response of a dialogue is learned.
 
     Args:
-        samples: with an answer each.
+        rows: with a response each.
         tokenizer: of the model.
         length: L.
-        skip: leave out what cannot be used.
-
-    Returns:
-        The examples, and how many samples were left out for each reason.
+        skip: leave out unusable rows instead of raising.
 
     Raises:
-        ValueError: a sample cannot be used and `skip` is not set; the message names it by file and row.
+        ValueError: a row cannot be used and `skip` is not set; the message names its file and number.
     """
 
-    def one(sample: Sample) -> tuple[list[int], list[int]]:
-        answer = _of(sample.answer, "there is no answer")
-        _room(len(prompt_ids(sample.prompt[:1], tokenizer)), length)
-        ids, labels = learned_ids(sample.prompt, answer, tokenizer)
+    def encode(row: Example) -> tuple[list[int], list[int]]:
+        response = _require(row.response, "there is no answer")
+        _check_room(len(prompt_ids(row.prompt[:1], tokenizer)), length)
+        ids, labels = learned_ids(row.prompt, response, tokenizer)
         return ids[:length], labels[:length]
 
-    found, left_out = _each(samples, one, skip)
-    ids, mask = _right([ids for ids, _ in found], length, tokenizer.pad)
-    labels, _ = _right([labels for _, labels in found], length, IGNORED)
-    return Supervised(ids, labels, mask), left_out
+    entries, index, left_out = _encode_each(rows, encode, skip)
+    ids, mask = _pad_right([ids for ids, _ in entries], length, tokenizer.pad)
+    labels, _ = _pad_right([labels for _, labels in entries], length, IGNORED)
+    return Encoded(Supervised(ids, labels, mask), [rows[i] for i in index], index, left_out)
 
 
 def preferences(
-    samples: Sequence[Sample], tokenizer: Tokenizer, length: int, *, by: str, skip: bool = False
-) -> tuple[PreferenceBatch, dict[str, int]]:
-    """Pairs of answers, the better one first.
+    rows: Sequence[Example], tokenizer: Tokenizer, length: int, *, by: str, skip: bool = False
+) -> Encoded[PreferenceBatch]:
+    """Encode preference pairs.
 
     Args:
-        samples: with two answers each.
+        rows: with two responses each.
         tokenizer: of the model.
         length: L.
-        by: `"better"` for the more helpful answer first, `"safer"` for the less harmful one.
-        skip: leave out what cannot be used.
-
-    Returns:
-        The pairs, and how many samples were left out for each reason.
+        by: `"better"` chooses the more helpful response, `"safer"` the less harmful one.
+        skip: leave out unusable rows instead of raising.
 
     Raises:
-        ValueError: a sample cannot be used and `skip` is not set; the message names it by file and row.
+        ValueError: a row cannot be used and `skip` is not set; the message names its file and number.
     """
     if by not in ("better", "safer"):
         raise ValueError(f"by must be 'better' or 'safer', got {by!r}")
 
-    def sign(safe: bool | None) -> float:
-        return 0.0 if safe is None else 1.0 if safe else -1.0
-
-    def one(sample: Sample) -> tuple[list[int], list[int], float, float]:
-        first = _of(sample.better if by == "better" else sample.safer, f"nobody says which answer is {by}")
-        answers = _of(sample.answer, "there is no answer"), _of(sample.other, "there is no second answer")
-        encoded = [_encode(sample, answer, tokenizer, length)[0] for answer in answers]
-        signs = [sign(sample.safe), sign(sample.other_safe)]
-        if by == "safer" and 0.0 in signs:
-            raise Unusable("nobody says whether both answers are safe")
+    def encode(row: Example) -> tuple[list[int], list[int], float, float]:
+        first = _require(row.better if by == "better" else row.safer, f"there is no label for the {by} answer")
+        responses = (
+            _require(row.response, "there is no answer"),
+            _require(row.other_response, "there is no second answer"),
+        )
+        ids = [_encode_answer(row, response, tokenizer, length) for response in responses]
+        safe = [_sign(row.safe), _sign(row.other_safe)]
+        if by == "safer" and 0.0 in safe:
+            raise UnusableRow("an answer has no safety label")
         if not first:
-            encoded, signs = encoded[::-1], signs[::-1]
-        if encoded[0] == encoded[1]:
-            raise Unusable("the two answers have the same tokens")
-        if by == "safer" and signs[0] < signs[1]:
-            raise Unusable("the less harmful answer is labelled harmful and the other is not")
-        return encoded[0], encoded[1], signs[0], signs[1]
+            ids, safe = ids[::-1], safe[::-1]
+        if ids[0] == ids[1]:
+            raise UnusableRow("the two answers have the same tokens")
+        if by == "safer" and safe[0] < safe[1]:
+            raise UnusableRow("the less harmful answer is labelled harmful and the other is not")
+        return ids[0], ids[1], safe[0], safe[1]
 
-    found, left_out = _each(samples, one, skip)
-    chosen, chosen_mask = _right([row[0] for row in found], length, tokenizer.pad)
-    rejected, rejected_mask = _right([row[1] for row in found], length, tokenizer.pad)
-    signs = np.array([row[2:] for row in found], np.float32).reshape(-1, 2)
-    return PreferenceBatch(chosen, rejected, chosen_mask, rejected_mask, signs[:, 0], signs[:, 1]), left_out
-
-
-def pairs_and_prompts(
-    samples: Sequence[Sample], tokenizer: Tokenizer, length: int, *, by: str, skip: bool = False
-) -> tuple[PreferenceBatch, list[tuple[str, ...]]]:
-    """Pairs as `preferences` gives them, and the prompt of each.
-
-    Raises:
-        ValueError: a sample cannot be used and `skip` is not set, or none can be used.
-    """
-    usable, asked, reasons = [], [], collections.Counter()
-    for sample in samples:  # one by one, so that prompts and pairs stay side by side
-        pair, why = preferences([sample], tokenizer, length, by=by, skip=skip)
-        reasons.update(why)
-        if len(pair.chosen):
-            usable.append(pair)
-            asked.append(sample.prompt)
-    if not usable:
-        listed = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
-        where = f", from {samples[0].source} on" if len(samples) and samples[0].source else ""
-        raise ValueError(f"none of the {len(samples)} pairs can be used{where}" + (f": {listed}" if listed else ""))
-    return PreferenceBatch(*(np.concatenate(column) for column in zip(*usable, strict=True))), asked
+    entries, index, left_out = _encode_each(rows, encode, skip)
+    chosen, chosen_mask = _pad_right([entry[0] for entry in entries], length, tokenizer.pad)
+    rejected, rejected_mask = _pad_right([entry[1] for entry in entries], length, tokenizer.pad)
+    safe = np.array([entry[2:] for entry in entries], np.float32).reshape(-1, 2)
+    batch = PreferenceBatch(chosen, rejected, chosen_mask, rejected_mask, safe[:, 0], safe[:, 1])
+    return Encoded(batch, [rows[i] for i in index], index, left_out)
 
 
-def prompts(
-    samples: Sequence[Sample], tokenizer: Tokenizer, length: int, *, skip: bool = False
-) -> tuple[Prompts, dict[str, int]]:
-    """Prompts to be answered.
+def prompts(rows: Sequence[Example], tokenizer: Tokenizer, length: int, *, skip: bool = False) -> Encoded[Prompts]:
+    """Encode prompts.
 
     Args:
-        samples: their answers are not read.
+        rows: their responses are ignored.
         tokenizer: of the model.
         length: S.
-        skip: leave out prompts that are longer.
+        skip: leave out longer prompts instead of raising.
 
     Raises:
-        ValueError: a prompt is longer and `skip` is not set; the message names it by file and row.
+        ValueError: a prompt is longer and `skip` is not set; the message names its file and number.
     """
 
-    def one(sample: Sample) -> list[int]:
-        ids = prompt_ids(sample.prompt, tokenizer, length)
+    def encode(row: Example) -> list[int]:
+        ids = prompt_ids(row.prompt, tokenizer, length)
         if len(ids) > length:
-            raise Unusable(f"the prompt has {len(ids)} tokens, and there is room for {length}")
+            raise UnusableRow(f"the prompt has {len(ids)} tokens, the maximum is {length}")
         return ids
 
-    found, left_out = _each(samples, one, skip)
-    ids, mask = _right([row[::-1] for row in found], length, tokenizer.pad)
-    return Prompts(np.ascontiguousarray(ids[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])), left_out
+    entries, index, left_out = _encode_each(rows, encode, skip)
+    ids, mask = _pad_right([ids[::-1] for ids in entries], length, tokenizer.pad)
+    batch = Prompts(np.ascontiguousarray(ids[:, ::-1]), np.ascontiguousarray(mask[:, ::-1]))
+    return Encoded(batch, [rows[i] for i in index], index, left_out)
 
 
 def labelled(
-    samples: Sequence[Sample], labels: Sequence[str], tokenizer: Tokenizer, length: int, *, skip: bool = False
-) -> tuple[Labelled, dict[str, int]]:
-    """Answers with their categories of harm.
+    rows: Sequence[Example], labels: Sequence[str], tokenizer: Tokenizer, length: int, *, skip: bool = False
+) -> Encoded[Labelled]:
+    """Encode responses with their categories of harm.
 
     Args:
-        samples: with an answer each; a safe one may come without categories.
+        rows: with a response each; a safe one needs no categories.
         labels: names of the K categories.
         tokenizer: of the model.
         length: L.
-        skip: leave out what cannot be used.
+        skip: leave out unusable rows instead of raising.
 
     Raises:
-        ValueError: a sample cannot be used and `skip` is not set; the message names it by file and row.
+        ValueError: a row cannot be used and `skip` is not set; the message names its file and number.
     """
 
-    def one(sample: Sample) -> tuple[list[int], list[float]]:
-        found = sample.labels if sample.labels is not None else {} if sample.safe else None
-        held = _of(found, "nobody says which categories of harm apply")
-        unknown = [name for name, holds in held.items() if holds and name not in labels]
+    def encode(row: Example) -> tuple[list[int], list[float]]:
+        known = row.labels if row.labels is not None else {} if row.safe else None
+        by_name = _require(known, "there are no categories of harm")
+        unknown = [name for name, applies in by_name.items() if applies and name not in labels]
         if unknown:
-            raise Unusable(f"category {unknown[0]!r} is not among the labels")
-        ids, _ = _encode(sample, _of(sample.answer, "there is no answer"), tokenizer, length)
-        return ids, [float(held.get(name, False)) for name in labels]
+            raise UnusableRow(f"category {unknown[0]!r} is not among the labels")
+        ids = _encode_answer(row, _require(row.response, "there is no answer"), tokenizer, length)
+        return ids, [float(by_name.get(name, False)) for name in labels]
 
-    found, left_out = _each(samples, one, skip)
-    ids, mask = _right([row[0] for row in found], length, tokenizer.pad)
-    return Labelled(ids, mask, np.array([row[1] for row in found], np.float32).reshape(-1, len(labels))), left_out
+    entries, index, left_out = _encode_each(rows, encode, skip)
+    ids, mask = _pad_right([entry[0] for entry in entries], length, tokenizer.pad)
+    values = np.array([entry[1] for entry in entries], np.float32).reshape(-1, len(labels))
+    return Encoded(Labelled(ids, mask, values), [rows[i] for i in index], index, left_out)
 
 
-def _of(value: T | None, complaint: str) -> T:
+def require_rows(encoded: Encoded[Batch], rows: Sequence[Example]) -> Encoded[Batch]:
+    """Return encoded pairs, of which there must be at least one.
+
+    Args:
+        encoded: the pairs.
+        rows: all rows that were encoded.
+
+    Raises:
+        ValueError: no row could be used; the message lists the reasons.
+    """
+    if encoded.rows:
+        return encoded
+    reasons = collections.Counter(encoded.left_out).most_common(3)
+    listed = "; ".join(f"{count} x {reason}" for reason, count in reasons)
+    source = f", starting at {rows[0].source}" if rows and rows[0].source else ""
+    raise ValueError(f"none of the {len(rows)} pairs can be used{source}" + (f": {listed}" if listed else ""))
+
+
+def _sign(safe: bool | None) -> float:
+    return 0.0 if safe is None else 1.0 if safe else -1.0
+
+
+def _encode_answer(row: Example, response: str, tokenizer: Tokenizer, length: int) -> list[int]:
+    """Ids of prompt, response and end, at most `length` of them."""
+    ids, begin = answered_ids(row.prompt, response, tokenizer)
+    _check_room(begin, length)
+    return ids[:length]
+
+
+def _check_room(begin: int, length: int) -> None:
+    if begin >= length:
+        raise UnusableRow(f"the prompt has {begin} tokens and leaves no room for an answer in {length}")
+
+
+def _require(value: T | None, message: str) -> T:
     if value is None:
-        raise Unusable(complaint)
+        raise UnusableRow(message)
     return value
 
 
-def _each(samples: Sequence[Sample], one: Callable[[Sample], T], skip: bool) -> tuple[list[T], dict[str, int]]:
-    found: list[T] = []
+def _encode_each(
+    rows: Sequence[Example], encode: Callable[[Example], T], skip: bool
+) -> tuple[list[T], list[int], dict[str, int]]:
+    """Encode rows; return entries, positions of the kept rows, and counts of the others by reason."""
+    entries: list[T] = []
+    index: list[int] = []
     left_out: collections.Counter[str] = collections.Counter()
-    for number, sample in enumerate(samples):
+    for number, row in enumerate(rows):
         try:
-            found.append(one(sample))
-        except Unusable as error:
+            entries.append(encode(row))
+            index.append(number)
+        except UnusableRow as error:
             if not skip:
-                raise ValueError(f"{sample.source or f'sample {number}'}: {error}") from error
+                raise ValueError(f"{row.source or f'row {number}'}: {error}") from error
             left_out[_without_numbers(str(error))] += 1
-    return found, dict(left_out)
+    return entries, index, dict(left_out)
 
 
 def _without_numbers(reason: str) -> str:
     return " ".join("N" if word.isdigit() else word for word in reason.split())
 
 
-def _right(rows: Sequence[Sequence[int]], length: int, pad: int) -> tuple[np.ndarray, np.ndarray]:
+def _pad_right(rows: Sequence[Sequence[int]], length: int, pad: int) -> tuple[np.ndarray, np.ndarray]:
     ids = np.full((len(rows), length), pad, np.int32)
     mask = np.zeros((len(rows), length), bool)
     for number, row in enumerate(rows):

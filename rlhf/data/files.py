@@ -18,20 +18,20 @@ _ENDS = re.compile(r"\r\n?|\n")
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines of a file of JSON lines, without their ends.
+    """Split the text of a file of JSON lines.
 
-    `str.splitlines` would also cut at characters that JSON allows inside a text, U+2028 and U+0085 among them.
+    `str.splitlines` would also split at characters that JSON allows inside a text, for example U+2028 and U+0085.
     """
     return _ENDS.split(text)
 
 
 class Entry(NamedTuple):
-    """A row of a file, or what stands in its place.
+    """A row of a file, or the reason why it cannot be read.
 
     Attributes:
         source: file and number, for messages.
-        row: the object, empty if there is none.
-        fault: why there is none, empty if there is one.
+        row: the object, empty for a row that cannot be read.
+        fault: why the row cannot be read, else empty.
     """
 
     source: str
@@ -40,10 +40,10 @@ class Entry(NamedTuple):
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """All rows of a file, or of the files of a folder in the order of their names.
+    """Read all rows of a file, or of the files of a folder in the order of their names.
 
     Raises:
-        FileNotFoundError: there is no such file, or the folder holds none that can be read.
+        FileNotFoundError: there is no such file, or the folder has no readable file.
         ValueError: a file is damaged or a row is not an object; the message names the file and the row.
     """
     entries = read_entries(path)
@@ -54,16 +54,16 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def read_entries(path: Path) -> list[Entry]:
-    """The same with rows that cannot be read in their places, so that they can be left out and counted.
+    """Read all rows like `read_rows`, with an entry for each unreadable row, so that it can be left out and counted.
 
     Raises:
-        FileNotFoundError: there is no such file, or the folder holds none that can be read.
+        FileNotFoundError: there is no such file, or the folder has no readable file.
         ValueError: a file is damaged as a whole; the message names it.
     """
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file() and _kind(p) in SUFFIXES)
         if not files:
-            raise FileNotFoundError(f"{path} holds no file that ends in {', '.join(SUFFIXES)}, .gz or .xz")
+            raise FileNotFoundError(f"{path} has no file that ends in {', '.join(SUFFIXES)}, .gz or .xz")
         return [entry for file in files for entry in read_entries(file)]
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
@@ -71,10 +71,10 @@ def read_entries(path: Path) -> list[Entry]:
     if kind not in SUFFIXES:
         raise ValueError(f"{path} must end in {', '.join(SUFFIXES)}, perhaps followed by .gz or .xz")
     try:
-        found = list(enumerate(_parquet(path))) if kind == ".parquet" else list(_text_rows(path, kind))
+        rows = list(enumerate(_parquet(path))) if kind == ".parquet" else list(_text_rows(path, kind))
     except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    return [_entry(f"{path}, row {number}", row) for number, row in found]
+    return [_entry(f"{path}, row {number}", row) for number, row in rows]
 
 
 def _entry(source: str, row: Any) -> Entry:
@@ -91,7 +91,7 @@ def _kind(path: Path) -> str:
 
 
 def _text_rows(path: Path, kind: str) -> Iterator[tuple[int, Any]]:
-    """Rows by number, and the error in place of a line that cannot be read."""
+    """Yield rows by number; an unreadable line yields its error."""
     opener = OPENERS.get(path.suffix)
     raw = opener(path, "rb").read() if opener else path.read_bytes()
     text = raw.decode("utf-8-sig")
@@ -111,7 +111,7 @@ def _text_rows(path: Path, kind: str) -> Iterator[tuple[int, Any]]:
             continue
         try:
             yield number, json.loads(line)
-        except (ValueError, RecursionError) as error:  # numbers too long, and lists in lists without an end, among them
+        except (ValueError, RecursionError) as error:  # including numbers that are too long and endlessly nested lists
             yield number, error
 
 
@@ -120,7 +120,7 @@ def _parquet(path: Path) -> Iterator[Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise ValueError(f"{path} needs pyarrow to be read: pip install pyarrow") from error
+        raise ValueError(f"{path} needs pyarrow. Install it with pip install pyarrow") from error
     try:
         yield from pyarrow.parquet.read_table(path).to_pylist()
     except pyarrow.ArrowException as error:

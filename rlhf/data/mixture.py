@@ -1,4 +1,4 @@
-"""Which rows of which data sets a run learns from, in Safe RLHF's notation `NAME[:SHARE[:PATH]]`."""
+"""Mixtures of data sets in the notation of Safe RLHF, `NAME[:SHARE[:PATH]]`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from rlhf.data.schemas import Sample, load
+from rlhf.data.schemas import Example, read_examples
 
 SEED = 42
 """Seed of the mixture and of the split, as published."""
@@ -19,9 +19,9 @@ class Part(NamedTuple):
 
     Attributes:
         name: as registered.
-        share: of its rows; above 1 repeats them.
-        count: rows, in place of a share.
-        path: where it lies, None for the place its name stands for.
+        share: share of its rows; above 1 repeats them.
+        count: number of rows, instead of a share.
+        path: file or folder; None if only the name is given.
     """
 
     name: str
@@ -29,8 +29,8 @@ class Part(NamedTuple):
     count: int | None = None
     path: Path | None = None
 
-    def wanted(self, size: int) -> int:
-        """How many rows, of `size`."""
+    def row_count(self, size: int) -> int:
+        """Return the number of rows to take from `size` rows."""
         return round(size * self.share) if self.count is None else self.count
 
 
@@ -44,7 +44,7 @@ def parse(text: str) -> Part:
     """
     fields = text.split(":", 2)
     if not fields[0]:
-        raise ValueError(f"{text!r} names no data set; expected NAME[:SHARE[:PATH]]")
+        raise ValueError(f"a data set must be NAME[:SHARE[:PATH]], got {text!r}")
     if len(fields) == 3 and not fields[2]:
         raise ValueError(f"{text!r} has an empty path; leave out the second colon, or name a path")
     share, count = _share(fields[1] if len(fields) > 1 else "", text)
@@ -72,17 +72,17 @@ def _share(field: str, text: str) -> tuple[float, int | None]:
 
 
 def missing(texts: Sequence[str]) -> list[str]:
-    """Files of a mixture that are not there, in words; a data set without a path is one of them."""
-    lacks = []
+    """Return a line for each file of a mixture that does not exist."""
+    lines = []
     for text in texts:
         path = Path(text) if Path(text).exists() else parse(text).path
         if path is None or not path.exists():
-            lacks.append(f"there is no file {path or text}")
-    return lacks
+            lines.append(f"there is no file {path or text}")
+    return lines
 
 
 def parse_all(texts: Sequence[str]) -> list[Part]:
-    """Read a mixture, in which each data set may occur once.
+    """Read a mixture of distinct data sets.
 
     Raises:
         ValueError: a name occurs twice, or a part cannot be read.
@@ -91,23 +91,23 @@ def parse_all(texts: Sequence[str]) -> list[Part]:
     names = [part.name for part in parts]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"{twice[0]} is named more than once; give it a larger share instead")
+        raise ValueError(f"{twice[0]} is named more than once. Give it a larger share instead")
     return parts
 
 
 def mix(parts: Sequence[Part], sizes: Sequence[int], seed: int = SEED) -> list[tuple[int, int]]:
-    """The rows of a mixture as `(data set, row)`, data set after data set, not shuffled.
+    """Return the rows of a mixture as `(data set, row)`, data set after data set, not shuffled.
 
-    Whole passes as long as they fit, then a draw without replacement; each data set has a seed of its own, so that
-    adding one leaves the rows of those before it.
+    Whole passes come first, then a draw without replacement. Each data set has a seed of its own, so that another one
+    does not change the rows of those before it.
     """
     rows: list[tuple[int, int]] = []
     seeds = np.random.SeedSequence(seed).spawn(len(parts))
     for number, (part, size, own) in enumerate(zip(parts, sizes, seeds, strict=True)):
-        wanted = part.wanted(size)
-        if wanted and not size:
-            raise ValueError(f"{part.name} is empty, and {wanted} of its rows are wanted")
-        passes, rest = divmod(wanted, size) if size else (0, 0)
+        count = part.row_count(size)
+        if count and not size:
+            raise ValueError(f"{part.name} must have {count} rows, got an empty data set")
+        passes, rest = divmod(count, size) if size else (0, 0)
         chosen = list(range(size)) * passes
         if rest:
             chosen += np.random.default_rng(own).choice(size, size=rest, replace=False).tolist()
@@ -116,18 +116,18 @@ def mix(parts: Sequence[Part], sizes: Sequence[int], seed: int = SEED) -> list[t
 
 
 def last_of_each(keys: Sequence[Hashable]) -> list[int]:
-    """Places of the last occurrence of each key, in order."""
-    return sorted({key: place for place, key in enumerate(keys)}.values())
+    """Return the indices of the last occurrence of each key, in order."""
+    return sorted({key: index for index, key in enumerate(keys)}.values())
 
 
 def split(count: int, ratio: float, seed: int = SEED) -> tuple[list[int], list[int]]:
-    """Shuffled places to train on and to test on, the latter `ratio` of them.
+    """Return shuffled indices for training and for testing, the latter a fraction `ratio` of all.
 
     Raises:
         ValueError: for a ratio that is not between 0 and 1.
     """
     if not 0.0 < ratio < 1.0:
-        raise ValueError(f"the part to test on must be between 0 and 1, got {ratio}")
+        raise ValueError(f"the held-out share must be between 0 and 1, got {ratio}")
     order = list(range(count))
     np.random.default_rng(seed).shuffle(order)
     tested = round(count * ratio)
@@ -142,34 +142,36 @@ SCHEMA_OF: dict[str, str | None] = {
     "PKU-SafeRLHF": "PKU-SafeRLHF",
     "BeaverTails": "BeaverTails",
 }
-"""Schema of a registered data set, by the beginning of its name, the longer ones first; others, among them both forms
-of HH-RLHF, are known by their keys."""
+"""Schema of a registered data set by the beginning of its name, longer names first. Others, such as both forms of
+HH-RLHF, are recognised by their keys."""
 
 
-def open_mixture(texts: Sequence[str], *, skip: bool = False, seed: int = SEED) -> tuple[list[Sample], list[str]]:
-    """Read a mixture of files.
+def load_mixture(texts: Sequence[str], *, skip: bool = False, seed: int = SEED) -> tuple[list[Example], list[str]]:
+    """Load a mixture of files.
 
     Args:
-        texts: each the path of a file or folder, or `NAME[:SHARE[:PATH]]`.
-        skip: leave rows out that cannot be used, instead of refusing the file.
-        seed: of the choice of rows.
+        texts: paths of files or folders, or `NAME[:SHARE[:PATH]]`.
+        skip: leave out unusable rows instead of raising.
+        seed: seed of the choice of rows.
 
     Returns:
-        The samples, and a line for each row that was left out.
+        The rows, and a line for each row that was left out.
 
     Raises:
         FileNotFoundError: a file is missing, or a data set is named without its path.
         ValueError: a row or the notation cannot be read.
     """
     parts = [Part(text, path=Path(text)) if Path(text).exists() else parse(text) for text in texts]
-    homeless = [part.name for part in parts if part.path is None]
-    if homeless:
-        raise FileNotFoundError(f"there is no file {homeless[0]}; a data set is given as NAME:SHARE:PATH or as a path")
+    without_path = [part.name for part in parts if part.path is None]
+    if without_path:
+        name = without_path[0]
+        raise FileNotFoundError(f"there is no file {name}. Name a data set as NAME:SHARE:PATH or by its path")
     loaded, left_out = [], []
     for part in parts:
-        known = [schema for name, schema in SCHEMA_OF.items() if part.name.startswith(name)] if part.path else []
+        schemas = [schema for name, schema in SCHEMA_OF.items() if part.name.startswith(name)] if part.path else []
         named = str(part.path) != part.name
-        samples, lines = load(cast(Path, part.path), known[0] if known and named else None, skip=skip)
-        loaded.append(samples)
+        schema = schemas[0] if schemas and named else None
+        rows, lines = read_examples(cast(Path, part.path), schema, skip=skip)
+        loaded.append(rows)
         left_out += lines
-    return [loaded[i][j] for i, j in mix(parts, [len(s) for s in loaded], seed)], left_out
+    return [loaded[i][j] for i, j in mix(parts, [len(rows) for rows in loaded], seed)], left_out

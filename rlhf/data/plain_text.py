@@ -1,4 +1,4 @@
-"""Plain text for language models: texts of files as one stream of tokens, cut into pieces of one length."""
+"""Plain text for language models: one stream of tokens, cut into pieces of equal length."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from rlhf.tokenizer.tokenizer import Tokenizer
 
 
 def read_texts(path: Path) -> list[str]:
-    """Texts of a file: what stands between blank lines, or each line where there are none.
+    """Read the texts of a file: paragraphs separated by blank lines, or lines in a file without blank lines.
 
     Raises:
-        ValueError: it is not in UTF-8; the message names the file.
+        ValueError: the file is not in UTF-8; the message names it.
     """
     try:
         whole = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a text in UTF-8: {error}") from error
+        raise ValueError(f"{path} must be text in UTF-8, got {error}") from error
     pieces = whole.split("\n\n") if "\n\n" in whole.strip() else whole.split("\n")
     return [piece for piece in pieces if piece.strip()]
 
 
 def stream(texts: Sequence[str], tokenizer: Tokenizer) -> np.ndarray:
-    """Ids `[N]` int32 of all texts, each followed by the end of a text."""
+    """Return the ids `[N]` int32 of all texts, each followed by the end-of-text token."""
     return np.array([i for text in texts for i in (*tokenizer.encode(text), tokenizer.eos)], np.int32)
 
 
 def pieces(ids: np.ndarray, length: int) -> np.ndarray:
-    """A stream `[N]` as `[N // length, length]`; the rest is left out.
+    """Cut a stream `[N]` into `[N // length, length]` and drop the remainder.
 
     Raises:
-        ValueError: there is less than one piece.
+        ValueError: the stream is shorter than one piece.
     """
     count = len(ids) // length
     if not count:
@@ -42,15 +42,15 @@ def pieces(ids: np.ndarray, length: int) -> np.ndarray:
     return ids[: count * length].reshape(count, length)
 
 
-class Held(NamedTuple):
-    """Texts to measure a language model on.
+class HeldOutText(NamedTuple):
+    """Held-out text in overlapping pieces.
 
     Attributes:
-        ids: `[N, L]` int32; each piece begins with the last token of the one before, so that every token but the very
-            first is predicted once.
+        ids: `[N, L]` int32; each piece starts with the last token of the piece before, so that every token except the
+            first is predicted exactly once.
         mask: `[N, L]` bool, False for the padding of the last piece.
-        tokens: that are predicted.
-        bytes: of the texts in UTF-8, and one for the end of each, which is predicted as well.
+        tokens: number of predicted tokens.
+        bytes: number of bytes of the texts in UTF-8, plus one for each end of a text, which is predicted too.
     """
 
     ids: np.ndarray
@@ -59,19 +59,21 @@ class Held(NamedTuple):
     bytes: int
 
 
-def held(texts: Sequence[str], tokenizer: Tokenizer, length: int) -> Held:
-    """Texts as overlapping pieces.
+def held_out_text(texts: Sequence[str], tokenizer: Tokenizer, length: int) -> HeldOutText:
+    """Encode held-out texts as overlapping pieces.
 
     Raises:
         ValueError: fewer than two tokens, or a length below two.
     """
     ids = stream(texts, tokenizer)
     if len(ids) < 2 or length < 2:
-        raise ValueError(f"nothing to predict in {len(ids)} tokens cut into pieces of {length}")
+        raise ValueError(
+            f"evaluation needs at least 2 tokens in pieces of 2, got {len(ids)} tokens in pieces of {length}"
+        )
     starts = range(0, len(ids) - 1, length - 1)
-    found = np.full((len(starts), length), tokenizer.pad, np.int32)
-    mask = np.zeros(found.shape, bool)
+    pieces_ids = np.full((len(starts), length), tokenizer.pad, np.int32)
+    mask = np.zeros(pieces_ids.shape, bool)
     for row, start in enumerate(starts):
         part = ids[start : start + length]
-        found[row, : len(part)], mask[row, : len(part)] = part, True
-    return Held(found, mask, len(ids) - 1, sum(len(text.encode()) + 1 for text in texts))
+        pieces_ids[row, : len(part)], mask[row, : len(part)] = part, True
+    return HeldOutText(pieces_ids, mask, len(ids) - 1, sum(len(text.encode()) + 1 for text in texts))

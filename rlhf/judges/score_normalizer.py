@@ -1,6 +1,6 @@
-"""Mean and deviation of the scores a reward or cost model gives, and what is subtracted and divided by them.
+"""Running mean and variance of the scores of a reward or cost model, and normalisation with them.
 
-The statistics are recorded in training whether or not they are used, and travel with the model.
+The statistics are recorded in every training and saved with the model.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ EPSILON = 1e-8
 
 
 class ScoreStatistics(NamedTuple):
-    """What is known of the scores at the ends of texts; S scores each.
+    """Statistics of the scores at the ends of texts, with S scores each.
 
     Attributes:
         mean: `[S]`.
         variance: `[S]`.
-        count: `[]` int32, texts seen.
+        count: `[]` int32, number of texts.
     """
 
     mean: jax.Array
@@ -28,12 +28,12 @@ class ScoreStatistics(NamedTuple):
 
 
 def nothing(size: int = 1) -> ScoreStatistics:
-    """Mean 0, variance 1, of no text."""
+    """Return initial statistics: mean 0, variance 1, count 0."""
     return ScoreStatistics(jnp.zeros(size), jnp.ones(size), jnp.zeros((), jnp.int32))
 
 
 def moving(state: ScoreStatistics, scores: jax.Array, momentum: float) -> ScoreStatistics:
-    """Move towards the mean and the unbiased variance of a batch `[B, S]` of at least two."""
+    """Update the moving statistics with the mean and the unbiased variance of a batch `[B, S]` of at least two."""
     mean, variance, number = _of(scores)
     return ScoreStatistics(
         momentum * state.mean + (1.0 - momentum) * mean,
@@ -43,7 +43,7 @@ def moving(state: ScoreStatistics, scores: jax.Array, momentum: float) -> ScoreS
 
 
 def merged(state: ScoreStatistics, scores: jax.Array) -> ScoreStatistics:
-    """Merge with a batch `[B, S]` of at least two (Chan, Golub and LeVeque 1979)."""
+    """Merge the statistics with a batch `[B, S]` of at least two (Chan, Golub and LeVeque 1979)."""
     mean, variance, number = _of(scores)
     total = state.count + number
     delta = mean - state.mean
@@ -52,16 +52,16 @@ def merged(state: ScoreStatistics, scores: jax.Array) -> ScoreStatistics:
 
 
 def normalized(scores: jax.Array, state: ScoreStatistics, kind: str) -> jax.Array:
-    """Scores `[..., S]` in units of their deviation.
+    """Return scores `[..., S]` in units of their standard deviation.
 
     Args:
-        scores: to normalise.
+        scores: scores to normalise.
         state: statistics.
-        kind: `"reward"` subtracts the mean too; `"cost"` does not, because its sign is the verdict; `"critic"` leaves
-            scores as they are.
+        kind: `"reward"` also subtracts the mean; `"cost"` does not, because its sign is the verdict; `"critic"` returns
+            the scores unchanged.
 
     Raises:
-        ValueError: for another kind.
+        ValueError: another kind.
     """
     if kind not in ("reward", "cost", "critic"):
         raise ValueError(f"kind must be 'reward', 'cost' or 'critic', got {kind!r}")

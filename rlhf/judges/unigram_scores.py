@@ -1,9 +1,9 @@
-"""A score of each token, fitted to pairs before a model is trained: a convex problem, solved to its optimum.
+"""Unigram scores: a score for each token, fitted to preference pairs before training by convex optimisation.
 
-A model of a few hundred prompts knows them by heart within two epochs and its scores of other prompts are little better
-than chance; a logistic regression on the same tokens is not misled so easily. A score model from nothing therefore
-begins as one (`ModelConfig.score_words`, `score_openings`), and what its decoder learns is added. Tokens that are
-spelled alike but for capitals and the space before them share their scores.
+A decoder memorises a few hundred prompts within two epochs, and scores other prompts little better than chance. A
+logistic regression on the same tokens generalises better. A score model from scratch therefore starts as one
+(`ModelConfig.score_words`, `score_openings`), and the decoder's output is added. Tokens that differ only in capitals or
+surrounding spaces share their scores.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from rlhf.models.heads import after, opening
 from rlhf.tokenizer.tokenizer import Tokenizer
 
 STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)
-"""Weights of the squared scores that are tried, for texts whose mean squared length is one."""
+"""Candidate weights of the squared scores, for texts of mean squared length one."""
 
 FOLDS = 5
 
 OPENING_SIZE = 0.3
-"""Mean length of a text's opening in what is fitted, where that of all its words is one: less is shrunk more."""
+"""Scale of the features of openings relative to those of all words; a smaller scale shrinks more."""
 
 
-class WordScores(NamedTuple):
-    """What was fitted.
+class UnigramScores(NamedTuple):
+    """Fitted scores.
 
     Attributes:
         words: `[V]`, score of each token.
-        openings: `[V]`, its further score among the first `score_openings` of an answer; zeros if there are none.
-        bias: of every token.
-        strength: weight of the squares that was chosen.
-        losses: mean loss of held-out pairs by weight.
+        openings: `[V]`, additional score of each token among the first `score_openings` tokens of an answer.
+        bias: score of every token.
+        strength: selected weight of the squares.
+        losses: mean held-out loss by weight.
     """
 
     words: np.ndarray
@@ -49,13 +49,13 @@ class WordScores(NamedTuple):
 
 
 class Pooled(NamedTuple):
-    """Texts as the mean over their counted tokens sees them.
+    """Preference pairs as pooled features of their tokens.
 
     Attributes:
         better: `[N, 2 K + 1]` sparse, with K classes of tokens: share of each, its share of the opening, and in the
             last column the share of all tokens, which the bias meets.
         worse: the same of the other answers.
-        better_sign: `[N]`, +1 for a safe answer, -1 for a harmful one, 0 where nobody says.
+        better_sign: `[N]`, +1 for a safe answer, -1 for a harmful one, 0 without a label.
         worse_sign: the same of the others.
     """
 
@@ -66,22 +66,22 @@ class Pooled(NamedTuple):
 
 
 def spellings(tokens: Tokenizer, size: int) -> np.ndarray:
-    """Class `[V]` of each of `size` tokens: those alike but for capitals and spaces around them are one.
+    """Return the class `[V]` of each of `size` tokens; tokens that differ only in capitals or spaces share a class.
 
-    Special tokens, and those that are no whole characters, are alone.
+    Special tokens, and tokens that are not whole characters, have classes of their own.
     """
-    alike: dict[str, int] = {}
+    classes: dict[str, int] = {}
     special = {tokens.bos, tokens.eos, tokens.pad, *tokens.other_ends}
 
     def spelled(token: int) -> str:
         text = tokens.decode([token]) if token < tokens.size and token not in special else ""
-        return f"alone {token}" if not text or "\ufffd" in text else f"text {text.strip().casefold()}"
+        return f"single {token}" if not text or "\ufffd" in text else f"text {text.strip().casefold()}"
 
-    return np.array([alike.setdefault(spelled(token), len(alike)) for token in range(size)])
+    return np.array([classes.setdefault(spelled(token), len(classes)) for token in range(size)])
 
 
 def pooled(config: ModelConfig, pairs: PreferenceBatch, classes: np.ndarray | None = None) -> Pooled:
-    """Pairs as counts of tokens, weighted as the model weighs them at the end of a text (`rlhf.models.heads`).
+    """Return pairs as counts of tokens, weighted as the model pools them (`rlhf.models.heads`).
 
     Args:
         config: with `score_pooling="mean"`.
@@ -111,7 +111,7 @@ def pooled(config: ModelConfig, pairs: PreferenceBatch, classes: np.ndarray | No
 
 
 def loss(kind: str, texts: Pooled) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-    """Sum over pairs of the loss of a reward or cost model that is linear in its tokens, and its gradient.
+    """Return the summed loss of a reward or cost model that is linear in its tokens, as a function with its gradient.
 
     Those of `rlhf.losses.preference.reward_loss` and `cost_loss` at the ends of answers.
     """
@@ -120,7 +120,7 @@ def loss(kind: str, texts: Pooled) -> Callable[[np.ndarray], tuple[float, np.nda
     if harm:
         terms += [(texts.better, -texts.better_sign[:, None]), (texts.worse, -texts.worse_sign[:, None])]
     margins = scipy.sparse.vstack([part.multiply(sign) for part, sign in terms], format="csr")
-    # An answer without a label has a margin of 0 whatever is fitted: it adds a constant and no gradient.
+    # An answer without a label always has a margin of 0: it adds a constant and no gradient.
 
     def value(scores: np.ndarray) -> tuple[float, np.ndarray]:
         margin = margins @ scores
@@ -135,8 +135,8 @@ def fit(
     pairs: PreferenceBatch,
     prompts: Sequence[Hashable],
     classes: np.ndarray | None = None,
-) -> WordScores:
-    """Scores of tokens from pairs; the weight of their squares is chosen on prompts left out in turn.
+) -> UnigramScores:
+    """Fit token scores to pairs; cross-validation over prompts selects the weight of their squares.
 
     Args:
         config: with `score_pooling="mean"`.
@@ -151,7 +151,7 @@ def fit(
     if kind not in ("reward", "cost"):
         raise ValueError(f"kind must be 'reward' or 'cost', got {kind!r}")
     if not len(pairs.chosen):
-        raise ValueError("scores of words need at least one pair")
+        raise ValueError("unigram scores need at least one pair, got none")
     classes = np.arange(config.vocab_size) if classes is None else classes
     texts = pooled(config, pairs, classes)
     numbers = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
@@ -160,29 +160,29 @@ def fit(
     losses: dict[float, float] = {}
     if len(numbers) >= FOLDS:
         for strength in STRENGTHS:
-            held = [
-                loss(kind, _rows(texts, fold == k))(_solved(kind, _rows(texts, fold != k), strength))[0]
+            held_out = [
+                loss(kind, _rows(texts, fold == k))(_solve(kind, _rows(texts, fold != k), strength))[0]
                 for k in range(FOLDS)
             ]
-            losses[strength] = sum(held) / len(prompts)
+            losses[strength] = sum(held_out) / len(prompts)
     best = min(losses, key=losses.__getitem__) if losses else STRENGTHS[len(STRENGTHS) // 2]
-    found = _solved(kind, texts, best)
-    words, openings = (part.astype(np.float32)[classes] for part in np.split(found[:-1], 2))
-    return WordScores(words, openings, float(found[-1]), best, losses)
+    solution = _solve(kind, texts, best)
+    words, openings = (part.astype(np.float32)[classes] for part in np.split(solution[:-1], 2))
+    return UnigramScores(words, openings, float(solution[-1]), best, losses)
 
 
 def _rows(texts: Pooled, chosen: np.ndarray) -> Pooled:
     return Pooled(*(part[chosen] for part in texts))
 
 
-def _solved(kind: str, texts: Pooled, strength: float) -> np.ndarray:
-    """`[2 K + 1]`, the least loss plus the weighted squares of the scores."""
+def _solve(kind: str, texts: Pooled, strength: float) -> np.ndarray:
+    """Return the scores `[2 K + 1]` with the least loss plus weighted squares."""
     value, size = loss(kind, texts), texts.better.shape[1]
     scale = np.ones(size)
     half = (size - 1) // 2
-    for part, wanted in ((slice(0, half), 1.0), (slice(half, 2 * half), OPENING_SIZE)):
+    for part, length in ((slice(0, half), 1.0), (slice(half, 2 * half), OPENING_SIZE)):
         squares = texts.better[:, part].power(2).sum() + texts.worse[:, part].power(2).sum()
-        scale[part] = wanted * np.sqrt(2.0 * texts.better.shape[0] / max(squares, 1e-12))
+        scale[part] = length * np.sqrt(2.0 * texts.better.shape[0] / max(squares, 1e-12))
     decayed = np.append(np.ones(size - 1), 0.0)
 
     def whole(scores: np.ndarray) -> tuple[float, np.ndarray]:

@@ -9,7 +9,7 @@ from jsafe import TrainState, multihost
 from jsafe.runs import resume
 from rlhf.checkpoints.model_folder import Model
 from rlhf.data import encoding
-from rlhf.data.schemas import Sample
+from rlhf.data.schemas import Example
 from rlhf.generation.generate import SamplingConfig
 from rlhf.models.heads import LanguageModel, ScoreModel
 from rlhf.reinforcement import judge as judges
@@ -60,8 +60,8 @@ class PromptData(NamedTuple):
         skip: leave out longer prompts and unusable answers instead of refusing them.
     """
 
-    prompts: Sequence[Sample]
-    ptx: Sequence[Sample] | None = None
+    prompts: Sequence[Example]
+    ptx: Sequence[Example] | None = None
     prompt_length: int = 128
     skip: bool = False
 
@@ -94,12 +94,13 @@ def reinforcement_stage(
     critics = models.initial_critics() if config.estimator == "critic" else []
     if config.estimator == "critic" and len(critics) != len(models.judges):
         raise ValueError("a judge that is a function needs a critic model to start from")
-    prompts, left_out = encoding.prompts(data.prompts, actor.tokenizer, data.prompt_length, skip=data.skip)
-    ptx = None
+    encoded = encoding.prompts(data.prompts, actor.tokenizer, data.prompt_length, skip=data.skip)
+    prompts, ptx, left_out = encoded.batch, None, encoded.left_out
     if data.ptx is not None:
         length = data.prompt_length + sampling.max_new_tokens
-        ptx, unused = encoding.supervised(data.ptx, actor.tokenizer, length, skip=data.skip)
-        left_out = left_out | {f"{reason} (PTX texts)": count for reason, count in unused.items()}
+        texts = encoding.supervised(data.ptx, actor.tokenizer, length, skip=data.skip)
+        ptx = texts.batch
+        left_out = left_out | {f"{reason} (PTX texts)": count for reason, count in texts.left_out.items()}
     reward, *costs = (_as_judge(judge, config) for judge in models.judges)
     problem = ReinforcementProblem(
         actor=LanguageModel(actor.config, config.dtype, remat=remat, loss_chunk=config.loss_chunk),

@@ -1,4 +1,4 @@
-"""Tokenizers behind one small interface: SentencePiece models and Hugging Face's `tokenizer.json`."""
+"""One interface to tokenizers: SentencePiece models and Hugging Face's `tokenizer.json`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SENTENCEPIECE = "tokenizer.model"
 FAST = "tokenizer.json"
 
 SPARE_ROWS, SPARE_SHARE = 1024, 0.01
-"""Rows of an embedding that no token needs, at most the larger of the number and the share: some models round up."""
+"""Maximum number and share of unused rows of an embedding. The larger one counts, because some models round up."""
 
 PROBES = (
     "How do I oil the door? Read the label first, and let it dry overnight.",
@@ -23,22 +23,22 @@ PROBES = (
     "x = 12345.678; return f(y)[0] != {'a': None}",
     "naïve café, Größe, Привет, 登鹳雀楼, 😀",
 )
-"""Texts by whose tokens tokenizers are told apart."""
+"""Texts whose tokens distinguish tokenizers."""
 
 
 class Tokenizer(NamedTuple):
     """Texts to ids and back.
 
     Attributes:
-        path: the file it was read from.
-        backend: encodes and decodes.
-        size: V, ids are below it.
-        bos: id at the start of a text, None if the model wants none.
+        path: its file.
+        backend: the underlying tokenizer.
+        size: V, number of ids.
+        bos: id at the start of a text, None for a model without one.
         eos: id at the end of a text.
-        pad: id of padding; one behind the vocabulary where the tokenizer has none.
-        eos_text: how the end of a text is written inside a text.
-        other_ends: further ids that end an answer and are no part of it.
-        template: of conversations, one of `rlhf.chat_templates.safe_rlhf.TEMPLATES`.
+        pad: id of padding; V for a tokenizer without one.
+        eos_text: text of the end-of-text token.
+        other_ends: further ids that end an answer and do not belong to it.
+        template: template of conversations, one of `rlhf.chat_templates.safe_rlhf.TEMPLATES`.
     """
 
     path: Path
@@ -52,9 +52,9 @@ class Tokenizer(NamedTuple):
     template: str = SAFE_RLHF
 
     def encode(self, text: str, *, start: bool = True) -> list[int]:
-        """Ids of a text, with the start of a text before it if `start` and if the model wants one.
+        """Return the ids of a text, with the start token if `start` is set and the model has one.
 
-        Where the text contains `eos_text`, the end of a text stands, and what follows begins anew.
+        Each `eos_text` becomes the end-of-text token and separates independently encoded pieces.
         """
         ids = [self.bos] if start and self.bos is not None else []
         for number, piece in enumerate(text.split(self.eos_text)):
@@ -63,7 +63,7 @@ class Tokenizer(NamedTuple):
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids, without starts, ends and padding."""
+        """Return the text of ids, without start, end and padding tokens."""
         special = {self.bos, self.eos, self.pad, *self.other_ends}
         return self.backend.decode([int(i) for i in ids if int(i) not in special and int(i) < self.size])
 
@@ -105,10 +105,10 @@ class _Fast:
 
 
 def difference(first: Tokenizer, second: Tokenizer) -> str:
-    """How the ids of two tokenizers differ, in words; empty if a model of either reads those of the other.
+    """Describe the difference between the ids of two tokenizers; empty if they are interchangeable.
 
-    Compared are sizes, starts and ends, the vocabularies of files of one kind, and what `PROBES` are cut into. Padding
-    is not: it is masked.
+    The comparison covers sizes, start and end tokens, the vocabularies of files of the same kind, and the tokens of
+    `PROBES`. It ignores padding, which is masked.
     """
     for name in ("size", "bos", "eos"):
         one, other = getattr(first, name), getattr(second, name)
@@ -116,12 +116,12 @@ def difference(first: Tokenizer, second: Tokenizer) -> str:
             return f"{name} is {one} in the first and {other} in the second"
     if type(first.backend) is type(second.backend):
         one, other = first.backend.vocabulary(), second.backend.vocabulary()
-        if apart := sorted(one.items() ^ other.items(), key=lambda entry: entry[::-1]):
-            piece = apart[0][0]
+        if different := sorted(one.items() ^ other.items(), key=lambda entry: entry[::-1]):
+            piece = different[0][0]
             return f"token {piece!r} has id {one.get(piece)} in the first and {other.get(piece)} in the second"
     for text in PROBES:
         if first.backend.encode(text) != second.backend.encode(text):
-            return f"they cut {text!r} into different tokens"
+            return f"{text!r} has different tokens"
     return ""
 
 
@@ -129,24 +129,24 @@ def load_tokenizer(place: Path, config: ModelConfig | None = None) -> Tokenizer:
     """Read the tokenizer of a model's folder, or a SentencePiece file.
 
     Args:
-        place: the folder, with `tokenizer.json` or `tokenizer.model`, or a `.model` file.
-        config: of the model it is for.
+        place: folder with `tokenizer.json` or `tokenizer.model`, or a `.model` file.
+        config: configuration of its model.
 
     Raises:
         FileNotFoundError: there is no tokenizer.
         ValueError: the file is damaged, or it does not fit the model; the message names it.
     """
-    found = [place] if place.is_file() else [place / name for name in (FAST, SENTENCEPIECE) if (place / name).is_file()]
-    if not found:
+    files = [place] if place.is_file() else [place / name for name in (FAST, SENTENCEPIECE) if (place / name).is_file()]
+    if not files:
         raise FileNotFoundError(f"{place} has no tokenizer: expected {FAST} or {SENTENCEPIECE}")
-    path = found[0]
+    path = files[0]
     try:
-        made = _read_fast(path) if path.suffix == ".json" else _read_sentencepiece(path)
-    except Exception as error:  # either library reports damage in its own ways
-        raise ValueError(f"{path} is not a tokenizer that can be read: {error}") from error
+        tokenizer = _read_fast(path) if path.suffix == ".json" else _read_sentencepiece(path)
+    except Exception as error:  # each library has its own errors for damaged files
+        raise ValueError(f"{path} is not a readable tokenizer: {error}") from error
     if config is not None:
-        made = _fitted(made, config)
-    return made
+        tokenizer = _fitted(tokenizer, config)
+    return tokenizer
 
 
 def _read_sentencepiece(path: Path) -> Tokenizer:
@@ -158,27 +158,27 @@ def _read_sentencepiece(path: Path) -> Tokenizer:
 
 def _read_fast(path: Path) -> Tokenizer:
     backend = _Fast(path)
-    beside = path.parent / "tokenizer_config.json"
-    said = json.loads(beside.read_text()) if beside.is_file() else {}
+    config_file = path.parent / "tokenizer_config.json"
+    settings = json.loads(config_file.read_text()) if config_file.is_file() else {}
 
     def special(kind: str, default: str) -> tuple[str, int | None]:
-        text = said.get(f"{kind}_token", default)
+        text = settings.get(f"{kind}_token", default)
         text = text.get("content", default) if isinstance(text, dict) else text or default
         return text, backend.model.token_to_id(text)
 
     size = backend.model.get_vocab_size()
     eos_text, eos = special("eos", "</s>")
     if eos is None:
-        raise ValueError(f"it has no token {eos_text!r} for the end of a text")
+        raise ValueError(f"it needs an end-of-text token, got none named {eos_text!r}")
     pad = special("pad", "<pad>")[1]
     return Tokenizer(path, backend, size, special("bos", "<s>")[1], eos, size if pad is None else pad, eos_text)
 
 
 def check_size(tokenizer: Tokenizer, rows: int, model: str) -> None:
-    """Refuse a tokenizer that is not the one of an embedding with so many rows.
+    """Check that a tokenizer belongs to an embedding with this number of rows.
 
     Raises:
-        ValueError: it has more tokens than rows, or so many fewer that the rest is no padding of the embedding.
+        ValueError: it has more tokens than rows, or too few to explain the rest as padding of the embedding.
     """
     spare = rows - tokenizer.size
     if spare < 0 or spare > max(SPARE_ROWS, rows * SPARE_SHARE):
@@ -187,20 +187,20 @@ def check_size(tokenizer: Tokenizer, rows: int, model: str) -> None:
         )
 
 
-def _fitted(made: Tokenizer, config: ModelConfig) -> Tokenizer:
-    """The tokenizer with the model's own special ids.
+def _fitted(tokenizer: Tokenizer, config: ModelConfig) -> Tokenizer:
+    """Return the tokenizer with the special ids of the model.
 
     Raises:
-        ValueError: the tokenizer is of another model.
+        ValueError: the tokenizer belongs to another model.
     """
-    check_size(made, config.vocab_size, "the model")
-    # Baichuan 2 is trained without a start; its configuration names one all the same.
+    check_size(tokenizer, config.vocab_size, "the model")
+    # Baichuan 2 is trained without a start token, although its configuration has one.
     bos = None if config.family == "baichuan" else config.bos_id
-    pad = made.pad if config.pad_id is None else config.pad_id
+    pad = tokenizer.pad if config.pad_id is None else config.pad_id
     ends = config.other_eos_ids
-    return made._replace(bos=bos, eos=config.eos_id, pad=pad, other_ends=ends, template=template_of(config))
+    return tokenizer._replace(bos=bos, eos=config.eos_id, pad=pad, other_ends=ends, template=template_of(config))
 
 
 def template_of(config: ModelConfig) -> str:
-    """The template of conversations that a family of models was published with."""
+    """Return the published template of conversations of a family of models."""
     return BAICHUAN if config.family == "baichuan" else SAFE_RLHF

@@ -12,9 +12,10 @@ from jsafe.runs import resume
 from jsafe.supervised import Loss
 from rlhf.adapters import lora
 from rlhf.checkpoints.model_folder import Model
-from rlhf.data import encoding, plain_text
+from rlhf.data import plain_text
 from rlhf.data.embedding_noise import token_dropout
-from rlhf.data.schemas import Sample
+from rlhf.data.encoding import Encoded, Labelled, Supervised
+from rlhf.data.preference_batch import PreferenceBatch
 from rlhf.judges.score_normalizer import ScoreStatistics
 from rlhf.models.heads import LanguageModel, ScoreModel
 from rlhf.training import objectives
@@ -106,21 +107,18 @@ def _stage(
     )
 
 
-def sft(
-    model: Model, samples: Sequence[Sample], config: TrainingConfig, *, length: int = 512, skip: bool = False
-) -> Stage:
+def sft(model: Model, answers: Encoded[Supervised], config: TrainingConfig) -> Stage:
     """Supervised fine-tuning on answers.
 
     Args:
         model: a language model.
-        samples: prompts with answers.
+        answers: prompts with answers, in the tokens of the model.
         config: hyper-parameters.
-        length: longest text.
-        skip: leave out unusable samples instead of refusing them.
     """
-    data, left_out = encoding.supervised(samples, model.tokenizer, length, skip=skip)
+    data = answers.batch
     loss = objectives.supervised(_language_model(model, config))
-    return _stage("sft", model, data, loss, config, left_out=left_out, recorded={"length": length})
+    recorded = {"length": data.ids.shape[1]}
+    return _stage("sft", model, data, loss, config, left_out=answers.left_out, recorded=recorded)
 
 
 def pretraining(model: Model, texts: Sequence[str], config: TrainingConfig, *, length: int = 512) -> Stage:
@@ -130,7 +128,7 @@ def pretraining(model: Model, texts: Sequence[str], config: TrainingConfig, *, l
         ValueError: the texts are shorter than one piece.
     """
     ids = plain_text.pieces(plain_text.stream(texts, model.tokenizer), length)
-    data = encoding.Supervised(ids, ids, np.ones(ids.shape, bool))
+    data = Supervised(ids, ids, np.ones(ids.shape, bool))
     loss = objectives.supervised(_language_model(model, config))
     return _stage("pretrain", model, data, loss, config, left_out={}, recorded={"length": length})
 
@@ -138,11 +136,9 @@ def pretraining(model: Model, texts: Sequence[str], config: TrainingConfig, *, l
 def preference(
     kind: str,
     model: Model,
-    samples: Sequence[Sample],
+    pairs: Encoded[PreferenceBatch],
     config: TrainingConfig,
     *,
-    length: int = 512,
-    skip: bool = False,
     regularization: float = 0.001,
     level: str = "sequence",
 ) -> Stage:
@@ -151,39 +147,34 @@ def preference(
     Args:
         kind: kind of the model.
         model: a model with one score.
-        samples: preference pairs.
+        pairs: preference pairs in the tokens of the model.
         config: hyper-parameters.
-        length: longest text.
-        skip: leave out unusable samples instead of refusing them.
         regularization: weight of the squared scores.
         level: one of `rlhf.losses.preference.LEVELS`.
     """
-    objective, order, shown = {
-        "reward": (objectives.reward, "better", ("accuracy",)),
-        "cost": (objectives.cost, "safer", ("accuracy", "sign_accuracy")),
+    objective, shown = {
+        "reward": (objectives.reward, ("accuracy",)),
+        "cost": (objectives.cost, ("accuracy", "sign_accuracy")),
     }[kind]
-    data, left_out = encoding.preferences(samples, model.tokenizer, length, by=order, skip=skip)
     return _stage(
         kind,
         model,
-        data,
+        pairs.batch,
         objective(_score_model(model, config), regularization=regularization, level=level),
         config,
         kind=kind,
-        left_out=left_out,
+        left_out=pairs.left_out,
         momentum=MOMENTUM,
         shown=shown,
-        recorded={"length": length, "regularization": regularization, "level": level},
+        recorded={"length": pairs.batch.chosen.shape[1], "regularization": regularization, "level": level},
     )
 
 
 def dpo(
     model: Model,
-    samples: Sequence[Sample],
+    pairs: Encoded[PreferenceBatch],
     config: TrainingConfig,
     *,
-    length: int = 512,
-    skip: bool = False,
     beta: float = 0.1,
     published_off_by_one: bool = False,
 ) -> Stage:
@@ -191,10 +182,8 @@ def dpo(
 
     Args:
         model: a language model.
-        samples: preference pairs.
+        pairs: preference pairs in the tokens of the model.
         config: hyper-parameters.
-        length: longest text.
-        skip: leave out unusable samples instead of refusing them.
         beta: scale of the implied reward.
         published_off_by_one: sum as the published code does, one token late at both ends.
 
@@ -203,50 +192,39 @@ def dpo(
     """
     if config.token_dropout:
         raise ValueError(f"token_dropout must be 0 for dpo, got {config.token_dropout}")
-    pairs, left_out = encoding.preferences(samples, model.tokenizer, length, by="better", skip=skip)
     language_model = _language_model(model, config)
+    length = pairs.batch.chosen.shape[1]
     return _stage(
         "dpo",
         model,
-        objectives.with_reference(language_model, model.params, pairs),
+        objectives.with_reference(language_model, model.params, pairs.batch),
         objectives.dpo(language_model, beta=beta, published_off_by_one=published_off_by_one),
         config,
-        left_out=left_out,
+        left_out=pairs.left_out,
         # The reference's log-probabilities are left out, because other machines round them differently.
-        digest=resume.digest(pairs),
+        digest=resume.digest(pairs.batch),
         shown=("accuracy", "margin"),
         recorded={"length": length, "beta": beta, "published_off_by_one": published_off_by_one},
     )
 
 
-def moderation(
-    model: Model,
-    samples: Sequence[Sample],
-    labels: Sequence[str],
-    config: TrainingConfig,
-    *,
-    length: int = 512,
-    skip: bool = False,
-) -> Stage:
+def moderation(model: Model, answers: Encoded[Labelled], labels: Sequence[str], config: TrainingConfig) -> Stage:
     """A classifier of answers by category of harm.
 
     Args:
         model: a model with as many scores as there are labels.
-        samples: answers with categories.
+        answers: answers with categories, in the tokens of the model.
         labels: names of the categories, in the order of the scores.
         config: hyper-parameters.
-        length: longest text.
-        skip: leave out unusable samples instead of refusing them.
     """
-    data, left_out = encoding.labelled(samples, labels, model.tokenizer, length, skip=skip)
     return _stage(
         "moderation",
         model,
-        data,
+        answers.batch,
         objectives.moderation(_score_model(model, config, len(labels))),
         config,
         kind="moderation",
-        left_out=left_out,
+        left_out=answers.left_out,
         shown=("flagged_accuracy",),
         recorded={"labels": list(labels)},
     )

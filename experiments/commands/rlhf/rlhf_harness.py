@@ -1,122 +1,104 @@
-"""`jsafe rlhf harness`: multiple choice and GSM8K, answered by a model's folder."""
+"""`jsafe rlhf harness`: multiple choice and GSM8K."""
 
 from __future__ import annotations
 
-import argparse
-import functools
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
-import jax
-import jax.numpy as jnp
-import numpy as np
+from experiments.cli.argument_types import Count, File, Folder, Whole
+from experiments.cli.errors import CommandError
+from experiments.cli.format import table, to_json
+from experiments.cli.request import flags
+from experiments.cli.result import Result, writable_folder
+from experiments.cli.shared_flags import Machine, Output
+from experiments.commands.rlhf.shared.hyperparameters import HyperparameterFlags, hyperparameter_flags
+from experiments.commands.rlhf.shared.model_flags import DataType, TokenizerPath
+from rlhf.generation.generate import SamplingConfig
 
-from experiments.cli.devices import prepare
-from experiments.cli.result import CommandError, Outcome, note, table, to_json, writable_folder
-from experiments.commands.rlhf.rlhf_words import hyper_of
-from jsafe.batching import in_batches
-from rlhf.checkpoints import model_folder
-from rlhf.checkpoints.model_folder import Model
-from rlhf.evaluation import multiple_choice
-from rlhf.generation.generate import Answers, SamplingConfig, generate
-from rlhf.models.heads import LanguageModel, last_token
+if TYPE_CHECKING:
+    from rlhf.evaluation.intervals import Accuracy
+
+GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=256)
 
 
-def encoded(model: Model, texts: Sequence[str], length: int, *, left: bool) -> tuple[np.ndarray, np.ndarray, int]:
-    """Texts as ids `[N, L]` and mask, padded on one side; what is too long loses its beginning.
+@hyperparameter_flags(SamplingConfig, presets={"": GREEDY})
+class HarnessSampling(HyperparameterFlags):
+    """Sampling settings of GSM8K, greedy by default."""
 
-    Returns:
-        Also how many were too long.
+
+@flags
+class HarnessRequest:
+    """Settings of `jsafe rlhf harness`.
+
+    Attributes:
+        model: Directory of the language model.
+        tokenizer: Directory or file of the tokenizer (default: that of the model).
+        length: Maximum number of tokens of a prompt (default: that of the model, at most 2048).
+        multiple_choice: Directory with dev/SUBJECT.csv and test/SUBJECT.csv, the layout of CMMLU and MMLU.
+        language: Language of the questions.
+        gsm8k: File of GSM8K problems, as JSON lines.
+        few_shot: File of solved problems that precede each problem (default: the first four of --gsm8k).
+        dtype: Type of activations and matrix products.
+        batch_size: Number of prompts in a batch.
+        seed: Seed of the samples.
+        out: File of the results.
     """
-    ids = np.full((len(texts), length), model.tokenizer.pad, np.int32)
-    mask = np.zeros((len(texts), length), bool)
-    cut = 0
-    for number, text in enumerate(texts):
-        found = model.tokenizer.encode(text)
-        cut += len(found) > length
-        found = found[-length:]
-        place = slice(length - len(found), None) if left else slice(0, len(found))
-        ids[number, place], mask[number, place] = found, True
-    return ids, mask, cut
+
+    model: Folder | None = None
+    tokenizer: TokenizerPath | None = None
+    length: Count | None = None
+    multiple_choice: Folder | None = None
+    language: Literal["en", "zh"] = "en"
+    gsm8k: File | None = None
+    few_shot: File | None = None
+    dtype: DataType = "float32"
+    batch_size: Count = 16
+    seed: Whole = 0
+    out: File | None = None
+    sampling: HarnessSampling = HarnessSampling()
+    machine: Machine = Machine()
+    output: Output = Output()
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _ask(language_model: LanguageModel, params: Any, ids: jax.Array, mask: jax.Array) -> jax.Array:
-    """Compiled once for all models of a configuration, such as those of one training."""
-    hidden, _ = language_model.apply({"params": params}, ids, mask, method=LanguageModel.hidden)
-    last = jnp.take_along_axis(hidden, last_token(mask)[:, None, None], axis=1)[:, 0]
-    return jnp.asarray(language_model.apply({"params": params}, last, method=LanguageModel.logits))
-
-
-def next_logits(model: Model, length: int, batch_size: int, dtype: str = "float32") -> multiple_choice.NextLogits:
-    """Logits of the token after each text."""
-    ask = functools.partial(_ask, LanguageModel(model.config, dtype))
-
-    def of(texts: Sequence[str]) -> np.ndarray:
-        ids, mask, cut = encoded(model, texts, length, left=False)
-        if cut:
-            note(f"{cut} of {len(texts)} prompts are longer than {length} tokens and lost their beginning")
-        return np.concatenate([np.asarray(ask(model.params, *p))[:n] for p, n in in_batches((ids, mask), batch_size)])
-
-    return of
-
-
-def answers(
-    model: Model, sampling: SamplingConfig, length: int, batch_size: int, seed: int, dtype: str = "float32"
-) -> multiple_choice.Answer:
-    """What the model writes after each text."""
-    language_model = LanguageModel(model.config, dtype)
-    pad = model.tokenizer.pad
-
-    @jax.jit
-    def ask(params: Any, key: jax.Array, ids: jax.Array, mask: jax.Array) -> Answers:
-        return generate(language_model, {"params": params}, key, ids, mask, sampling, pad=pad)
-
-    def of(texts: Sequence[str]) -> list[str]:
-        ids, mask, cut = encoded(model, texts, length, left=True)
-        if cut:
-            note(f"{cut} of {len(texts)} prompts are longer than {length} tokens and lost their beginning")
-        said = []
-        for number, (part, count) in enumerate(in_batches((ids, mask), batch_size)):
-            found = ask(model.params, jax.random.fold_in(jax.random.key(seed), number), *part)
-            for row, seen in zip(np.asarray(found.ids)[:count], np.asarray(found.mask)[:count], strict=True):
-                said.append(model.tokenizer.decode(row[length:][seen[length:]].tolist()))
-        return said
-
-    return of
-
-
-def run(args: argparse.Namespace) -> Outcome:
+def run(request: HarnessRequest) -> Result:
     """Run `jsafe rlhf harness`."""
-    if args.model is None or (args.multiple_choice is None and args.gsm8k is None):
-        raise CommandError("name --model DIR, and --multiple-choice DIR or --gsm8k FILE")
-    prepare(args)
-    model = model_folder.open_model(args.model, args.tokenizer)
-    length = args.length or min(2048, model.config.max_length)
-    scores: dict[str, multiple_choice.Score] = {}
-    if args.multiple_choice is not None:
-        ask = next_logits(model, length, args.batch_size, args.dtype)
-        found = multiple_choice.multiple_choice(ask, model.tokenizer, args.multiple_choice, language=args.language)
-        scores |= {f"multiple choice, {name}": score for name, score in found.items()}
-    if args.gsm8k is not None:
-        problems = multiple_choice.read_problems(args.gsm8k)
-        solved = multiple_choice.read_problems(args.solved) if args.solved else problems
-        first = solved[: multiple_choice.GSM8K_SHOTS]
-        problems = [p for p in problems if p not in first]
-        sampling = hyper_of(SamplingConfig, "harness", args.hyper)
-        ask = answers(model, sampling, length, args.batch_size, args.seed, args.dtype)
-        scores["GSM8K"] = multiple_choice.gsm8k(ask, problems, first)
+    if request.model is None or (request.multiple_choice is None and request.gsm8k is None):
+        raise CommandError("harness needs --model DIR, and --multiple-choice DIR or --gsm8k FILE")
+    scores = _scores(request)
     rows = {
-        name: {"accuracy": s.accuracy, "low": s.interval()[0], "high": s.interval()[1], "right": s.right, "of": s.count}
+        name: {"accuracy": s.value, "low": s.interval()[0], "high": s.interval()[1], "right": s.correct, "of": s.count}
         for name, s in scores.items()
     }
-    if args.out is not None:
-        writable_folder(Path(args.out).parent)
-        Path(args.out).write_text(to_json(rows))
+    if request.out is not None:
+        writable_folder(request.out.parent)
+        request.out.write_text(to_json(rows))
     lines = [
         [name, f"{r['accuracy']:.3f}", f"{r['low']:.3f} to {r['high']:.3f}", str(r["of"])] for name, r in rows.items()
     ]
-    return Outcome(
-        {"model": str(args.model), "scores": rows}, table(["test", "accuracy", "interval", "questions"], lines)
-    )
+    text = table(["test", "accuracy", "interval", "questions"], lines)
+    return Result({"model": str(request.model), "scores": rows}, text)
+
+
+def _scores(request: HarnessRequest) -> dict[str, Accuracy]:
+    """Return the accuracies by name of the test."""
+    from experiments.cli.devices import configure_machine
+    from rlhf.checkpoints import model_folder
+    from rlhf.evaluation import gsm8k, multiple_choice
+    from rlhf.generation.answers import completions, next_token_logits
+
+    assert request.model is not None
+    configure_machine(request.machine)
+    model = model_folder.open_model(request.model, request.tokenizer)
+    length = request.length or min(2048, model.config.max_length)
+    scores: dict[str, Accuracy] = {}
+    if request.multiple_choice is not None:
+        logits = next_token_logits(model, length, request.batch_size, request.dtype)
+        by_subject = multiple_choice.multiple_choice(
+            logits, model.tokenizer, request.multiple_choice, language=request.language
+        )
+        scores |= {f"multiple choice, {subject}": score for subject, score in by_subject.items()}
+    if request.gsm8k is not None:
+        problems, solved = gsm8k.read_split(request.gsm8k, request.few_shot)
+        sampling = request.sampling.applied_to(GREEDY)
+        complete = completions(model, sampling, length, request.batch_size, request.seed, request.dtype)
+        scores["GSM8K"] = gsm8k.gsm8k(complete, problems, solved)
+    return scores

@@ -1,4 +1,4 @@
-"""Several stages declared in a file: rounds that go on from one another, and go on after an interruption."""
+"""Several stages declared in a file: rounds that continue from one another, and resume after an interruption."""
 
 from __future__ import annotations
 
@@ -111,8 +111,8 @@ def words(path: Path, where: Path, *more: str) -> list[str]:
     ]
 
 
-def refused(capsys, *given: str) -> str:
-    assert main.main(list(given)) == 2
+def refused(capsys, *line: str) -> str:
+    assert main.main(list(line)) == 2
     return capsys.readouterr().err.strip().splitlines()[-1]
 
 
@@ -130,9 +130,9 @@ def weights(where: Path, step: str) -> bytes:
 
 def test_each_round_goes_on_from_the_policy_of_the_round_before(whole):
     assert weights(whole, "sft") != weights(whole, "round1/policy") != weights(whole, "round2/policy")
-    given = json.loads((whole / "round2/policy/run.json").read_text())["rlhf"]
-    assert given["model"] == str(whole / "round1/policy/model")
-    assert given["cost_model"] == [str(whole / "judges/cost/model")]
+    record = json.loads((whole / "round2/policy/run.json").read_text())["rlhf"]["settings"]["models"]
+    assert record["model"] == str(whole / "round1/policy/model")
+    assert record["cost_model"] == [str(whole / "judges/cost/model")]
     evaluation = json.loads((whole / "evaluation/evaluation.json").read_text())
     assert [row["model"] for row in evaluation["models"]] == ["run/sft", "round1/policy", "round2/policy"]
     assert (whole / "curves.png").is_file()
@@ -149,8 +149,8 @@ def test_a_killed_experiment_ends_with_the_same_models(declared, whole, tmp_path
     (policy / "result.json").unlink()
     runs = Checkpoints(policy)
     shutil.rmtree(runs.path(max(runs.iterations())))
-    given = policy / "run.json"
-    given.write_text(given.read_text().replace(str(whole), str(broken)))
+    record = policy / "run.json"
+    record.write_text(record.read_text().replace(str(whole), str(broken)))
     done = (broken / "round1/policy/result.json").read_bytes()
     assert main.main(words(declared, broken, "--json")) == 0
     assert weights(broken, "round2/policy") == weights(whole, "round2/policy")
@@ -189,9 +189,9 @@ def test_a_wrong_declaration_is_refused_before_anything_runs(declared, tmp_path,
     path = tmp_path / "wrong.toml"
     path.write_text(text.replace(*change, 1))
     where = tmp_path / "run"
-    given = words(path, where)
-    given[given.index(f"data={tmp_path}")] = f"data={declared.parent}"
-    assert message in refused(capsys, *given)
+    record = words(path, where)
+    record[record.index(f"data={tmp_path}")] = f"data={declared.parent}"
+    assert message in refused(capsys, *line)
     assert not where.exists() or not [p for p in where.iterdir() if p.is_dir()]
 
 
@@ -213,7 +213,7 @@ def test_our_own_experiments_are_commands_that_exist(family, name):
 
 def test_the_demonstration_is_commands_that_exist():
     paths = {name: Path("x") for name in ("sft", "pairs", "held_pairs", "prompts", "held_prompts")}
-    check(rlhf_demo._steps(paths, 0, 1))
+    check(rlhf_demo.demo_steps(paths, 0, 1))
 
 
 def test_seeds_of_a_step_are_steps_of_their_own():

@@ -12,14 +12,18 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from experiments.cli import main, training_run
-from experiments.commands.rlhf import rlhf_bench, rlhf_train, rlhf_use
+from experiments.benchmarks.stage_programs import STAGE_PROGRAMS
+from experiments.cli import main
+from experiments.commands.rlhf.shared.rlhf_run import recorded_request
+from experiments.report.run_reader import load_run
 from jsafe.runs.checkpoint import Checkpoints
 from rlhf.checkpoints import model_folder
 from rlhf.data import synthetic
-from rlhf.data.schemas import Sample
+from rlhf.data.schemas import Example
+from rlhf.generation.answers import answer_prompts
 from rlhf.generation.generate import SamplingConfig
 from rlhf.models import LanguageModel
+from rlhf.training.recipes import data_digest
 
 TINY = ["--model", "tiny", "--vocabulary", "300", "--length", "64"]
 SHORT = ["--batch-size", "8", "--epochs", "1", "--quiet", "--json"]
@@ -28,7 +32,7 @@ RL += ["--prompt-length", "32", "--quiet", "--json"]
 
 
 def run(capsys, *words) -> dict:
-    """What `jsafe rlhf` prints with --json."""
+    """Return the result that `jsafe rlhf` prints with --json."""
     code = main.main(["rlhf", *map(str, words)])
     out, err = capsys.readouterr()
     assert code == 0, err
@@ -36,7 +40,7 @@ def run(capsys, *words) -> dict:
 
 
 def refused(capsys, *words) -> str:
-    """What `jsafe rlhf` says when it refuses; it must be one line and exit with 2."""
+    """Return the error of `jsafe rlhf`, which must be one line with exit code 2."""
     assert main.main(["rlhf", *map(str, words)]) == 2
     err = capsys.readouterr().err.strip().splitlines()
     return err[-1]
@@ -68,15 +72,15 @@ def models(files, tmp_path_factory) -> dict[str, Path]:
 
 def test_a_cost_model_is_measured_on_what_was_kept_apart(files, models, tmp_path, capsys):
     words = ["--model", models["sft"] / "model", "--length", 64, *SHORT, "--data", files["pairs"]]
-    found = run(capsys, "cost", *words, "--eval-share", 0.4, "--run-dir", tmp_path / "run")
-    assert found["status"] == "finished"
+    result = run(capsys, "cost", *words, "--eval-share", 0.4, "--run-dir", tmp_path / "run")
+    assert result["status"] == "finished"
     for name in ("ranking_accuracy", "sign_accuracy"):
-        assert 0.0 <= found[name]["low"] <= found[name]["value"] <= found[name]["high"] <= 1.0
-    assert found["evaluation"]["prompts_also_learned_from"] == 0
-    assert found["evaluation"]["pairs"] + found["evaluation"]["training_pairs"] == 24
-    assert set(found["baseline"] or {"ranking_accuracy", "sign_accuracy"}) == {"ranking_accuracy", "sign_accuracy"}
+        assert 0.0 <= result[name]["low"] <= result[name]["value"] <= result[name]["high"] <= 1.0
+    assert result["evaluation"]["prompts_also_learned_from"] == 0
+    assert result["evaluation"]["pairs"] + result["evaluation"]["training_pairs"] == 24
+    assert set(result["baseline"] or {"ranking_accuracy", "sign_accuracy"}) == {"ranking_accuracy", "sign_accuracy"}
     assert (
-        model_folder.open_model(tmp_path / "run" / "model", score=True).statistics.count == 2 * 8 * found["iterations"]
+        model_folder.open_model(tmp_path / "run" / "model", score=True).statistics.count == 2 * 8 * result["iterations"]
     )
 
 
@@ -97,19 +101,21 @@ def test_an_interrupted_stage_ends_with_the_same_numbers(files, models, tmp_path
 
 
 def test_a_run_whose_data_changed_is_not_gone_on_with(files, models, tmp_path, capsys):
-    """As many rows as before, of which one says the opposite; that the file has moved does not matter."""
-    begun, moved = tmp_path / "run", tmp_path / "pairs.jsonl"
-    shutil.copytree(models["reward"], begun)
+    """The data have the same number of rows, one of them with the opposite label; a moved file does not matter."""
+    started, moved = tmp_path / "run", tmp_path / "pairs.jsonl"
+    shutil.copytree(models["reward"], started)
     shutil.copyfile(files["pairs"], moved)
-    record = begun / "run.json"
+    record = started / "run.json"
     record.write_text(record.read_text().replace(str(files["pairs"]), str(moved)))
-    given = json.loads(record.read_text())["rlhf"]
-    stage, held, _ = rlhf_train.build(given, begun)
-    assert rlhf_train.digest(stage, held) == given["digest"] != rlhf_train.digest(stage, ([], [Sample(("p",))]))
+    request, digest = recorded_request(load_run(started))
+    recipe = request.recipe(started)
+    assert recipe.digest == digest != data_digest(recipe.stage, [Example(("p",))])
     first, rest = moved.read_text().split("\n", 1)
     row = json.loads(first)
     moved.write_text(json.dumps(row | {"better_response_id": 1 - row["better_response_id"]}) + "\n" + rest)
-    assert f"the data are not those that the run at {begun} was" in refused(capsys, "reward", "--resume", begun)
+    assert f"the training data differ from those {started} was started with" in refused(
+        capsys, "reward", "--resume", started
+    )
 
 
 def test_ppo_lag_keeps_a_multiplier_and_reward_shaping_does_not(files, models, tmp_path, capsys):
@@ -126,7 +132,7 @@ def test_ppo_lag_keeps_a_multiplier_and_reward_shaping_does_not(files, models, t
                   "--run-dir", tmp_path / "lag")  # fmt: skip
     assert limited["final"]["multiplier"] > 0
     assert limited["final"]["ptx_loss"] > 0 and "critic_loss_1" in limited["final"]
-    shaped = run(capsys, "reward-shaping", *base, *costs, *RL, "--weight", 2, "--run-dir", tmp_path / "shaped")
+    shaped = run(capsys, "reward-shaping", *base, *costs, *RL, "--cost-weight", 2, "--run-dir", tmp_path / "shaped")
     one = shaped["final"]
     assert one["shaped"] == pytest.approx(one["return"] - 2 * one["cost"], abs=1e-4)
     assert one["multiplier"] == 0 and "critic_loss_1" not in one
@@ -139,13 +145,13 @@ def test_adapters_are_trained_resumed_and_written_without_the_weights_below(file
     low = ["--lora-rank", 2, "--lora-alpha", 4]
     pairs = ["--data", files["pairs"], "--no-baseline", "--length", 64, *SHORT]
     low_pairs = ["--model", models["sft"] / "model", *pairs, *low]
-    found = run(capsys, "reward", *low_pairs, "--run-dir", tmp_path / "reward")
-    begun, ended = models["sft"] / "model", tmp_path / "reward" / "model"
-    start, made = (model_folder.open_model(place, score=True, new_scores=1).params for place in (begun, ended))
+    result = run(capsys, "reward", *low_pairs, "--run-dir", tmp_path / "reward")
+    started, ended = models["sft"] / "model", tmp_path / "reward" / "model"
+    start, made = (model_folder.open_model(place, score=True, new_scores=1).params for place in (started, ended))
     np.testing.assert_array_equal(made["decoder"]["embedding"], start["decoder"]["embedding"])
     assert not np.array_equal(made["decoder"]["layers"]["mlp"]["up"], start["decoder"]["layers"]["mlp"]["up"])
     assert not np.array_equal(made["score_head"], start["score_head"])
-    held = load_file(Path(found["adapter"]) / "adapter_model.safetensors")
+    held = load_file(Path(result["adapter"]) / "adapter_model.safetensors")
     assert len(held) == 2 * 2 * 7 + 2  # A and B of seven matrices in two layers, and the head
 
     words = ["ppo-lag", "--model", models["sft"] / "model", "--reward-model", tmp_path / "reward" / "model"]
@@ -181,7 +187,7 @@ def test_a_run_that_is_refused_leaves_no_folder(files, tmp_path, capsys):
 
 
 def test_judges_that_are_adapters_of_the_actors_model_stand_on_its_copy_of_the_weights(files, models, tmp_path, capsys):
-    """One copy where six models learn and judge; what they say is what the merged models say."""
+    """Six models share one copy of the weights, and give the same scores as merged models."""
     low, start = ["--lora-rank", 2], models["sft"] / "model"
     more = ["--data", files["pairs"], "--no-baseline", "--length", 64, *SHORT, *low]
     for kind in ("reward", "cost"):
@@ -206,9 +212,8 @@ def test_judges_that_are_adapters_of_the_actors_model_stand_on_its_copy_of_the_w
     for part in ("adapter", "model"):
         run(capsys, *words(part), "--run-dir", tmp_path / part)
         metrics.append(json.loads((tmp_path / part / "metrics.jsonl").read_text().splitlines()[0]))
-        trainer = rlhf_train.build(training_run.begun(tmp_path / part, "rlhf", "ppo-lag")[1], tmp_path / part)[
-            0
-        ].trainer
+        request, _ = recorded_request(load_run(tmp_path / part), "ppo-lag")
+        trainer = request.recipe(tmp_path / part).stage.trainer
         frozen = jax.eval_shape(trainer.init, jax.random.key(0)).frozen
         sizes.append(sum(np.prod(array.shape) for array in jax.tree.leaves(frozen)))
     for name in ("return", "cost"):
@@ -216,8 +221,8 @@ def test_judges_that_are_adapters_of_the_actors_model_stand_on_its_copy_of_the_w
     one = sum(np.size(x) for x in jax.tree.leaves(model_folder.open_model(start).params))
     assert one < sizes[0] < 1.1 * one and sizes[1] > 2 * one
     lacking = ["--reward-model", tmp_path / "nowhere", "--cost-model", tmp_path / "neither", *RL]
-    said = refused(capsys, "ppo-lag", "--model", start, "--data", files["prompts"], *lacking)
-    assert "there is no folder" in said and "nowhere" in said and "neither" in said
+    line = refused(capsys, "ppo-lag", "--model", start, "--data", files["prompts"], *lacking)
+    assert "there is no folder" in line and "nowhere" in line and "neither" in line
     changed = tmp_path / "changed"
     shutil.copytree(start, changed)
     words_of = json.loads((tmp_path / "cost" / "adapter" / "adapter_config.json").read_text())
@@ -234,21 +239,23 @@ def test_judges_that_are_adapters_of_the_actors_model_stand_on_its_copy_of_the_w
 
 
 def test_dpo_moderation_and_pretraining_write_models(files, models, tmp_path, capsys):
-    found = run(capsys, "dpo", "--model", models["sft"] / "model", "--length", 64, *SHORT, "--data", files["pairs"],
+    result = run(capsys, "dpo", "--model", models["sft"] / "model", "--length", 64, *SHORT, "--data", files["pairs"],
                 "--run-dir", tmp_path / "dpo")  # fmt: skip
-    assert found["final"]["loss"] == pytest.approx(np.log(2), abs=0.05)
+    assert result["final"]["loss"] == pytest.approx(np.log(2), abs=0.05)
     harm = tmp_path / "harm.jsonl"
     labels = {"self_harm": True, "privacy_violation": False}
     row = {"prompt": "a", "response": "b c", "category": labels, "is_safe": False}
     harm.write_text("".join(json.dumps(row) + "\n" for _ in range(16)))
-    found = run(capsys, "moderation", *TINY, *SHORT, "--data", harm, "--eval-data", harm, "--run-dir", tmp_path / "mod")
-    assert set(found["evaluation"]["by_category"]) >= {"flagged", "self_harm"}
-    flagged = found["evaluation"]["flagged_accuracy"]
-    assert flagged["value"] == pytest.approx(found["evaluation"]["by_category"]["flagged"]["accuracy"])
+    result = run(
+        capsys, "moderation", *TINY, *SHORT, "--data", harm, "--eval-data", harm, "--run-dir", tmp_path / "mod"
+    )
+    assert set(result["evaluation"]["by_category"]) >= {"flagged", "self_harm"}
+    flagged = result["evaluation"]["flagged_accuracy"]
+    assert flagged["value"] == pytest.approx(result["evaluation"]["by_category"]["flagged"]["accuracy"])
     plain = tmp_path / "plain.txt"
     plain.write_text("\n\n".join(synthetic.prompts()))
-    found = run(capsys, "pretrain", *TINY, *SHORT, "--data", plain, "--run-dir", tmp_path / "lm")
-    assert found["final"]["loss"] < 7
+    result = run(capsys, "pretrain", *TINY, *SHORT, "--data", plain, "--run-dir", tmp_path / "lm")
+    assert result["final"]["loss"] < 7
 
 
 def test_models_answer_and_are_compared(files, models, tmp_path, capsys):
@@ -261,10 +268,10 @@ def test_models_answer_and_are_compared(files, models, tmp_path, capsys):
     ]
     judges = ["--reward-model", models["reward"] / "model", "--cost-model", models["cost"] / "model"]
     place = models["sft"] / "model"
-    found = run(capsys, "evaluate", place, place, *judges, *words, "--out", tmp_path / "out")
+    result = run(capsys, "evaluate", place, place, *judges, *words, "--out", tmp_path / "out")
     # A model against itself, with the same random numbers.
-    assert found["models"][1]["wins_helpful"]["value"] == 0.5
-    assert found["models"][1]["elo"]["helpful"]["value"] == pytest.approx(1000, abs=0.01)
+    assert result["models"][1]["wins_helpful"]["value"] == 0.5
+    assert result["models"][1]["elo"]["helpful"]["value"] == pytest.approx(1000, abs=0.01)
     assert (tmp_path / "out" / "scatter.png").stat().st_size > 10_000
     assert (tmp_path / "out" / "table.csv").read_text().startswith("Prompt,sft,Reward,Cost,sft,Reward,Cost")
 
@@ -281,52 +288,52 @@ def test_any_two_models_are_compared_by_every_judge_and_by_their_divergence(file
     shutil.copytree(models["reward"] / "model", tmp_path / "again")
     judges = ["--reward-model", models["reward"] / "model", "--reward-model", tmp_path / "again"]
     judges += ["--cost-model", models["cost"] / "model"]
-    found = run(capsys, "evaluate", place, other, place, *judges, *words, "--out", tmp_path / "out")
-    first, second, third = found["models"]
+    result = run(capsys, "evaluate", place, other, place, *judges, *words, "--out", tmp_path / "out")
+    first, second, third = result["models"]
     assert first["kl"]["value"] == third["kl"]["value"] == 0 and second["kl"]["value"] > 0.1
     # By hand: every probability from whole logits, one answer at a time.
-    samples = [Sample((json.loads(line)["prompt"],)) for line in files["prompts"].read_text().splitlines()]
-    _, drawn = rlhf_use.answers_of(moved, samples, SamplingConfig(max_new_tokens=6), prompt_length=32)
-    told, counted = [], 0
+    samples = [Example((json.loads(line)["prompt"],)) for line in files["prompts"].read_text().splitlines()]
+    _, drawn = answer_prompts(moved, samples, SamplingConfig(max_new_tokens=6), prompt_length=32)
+    log_ratios, counted = [], 0
     for ids, mask in zip(np.asarray(drawn.ids), np.asarray(drawn.mask), strict=True):
         total = 0.0
         for sign, model in ((1.0, moved), (-1.0, base)):
             logits, _ = LanguageModel(model.config).apply({"params": model.params}, ids[None], mask[None])
-            said = np.asarray(jax.nn.log_softmax(logits[0]))
-            total += sign * sum(said[at - 1, ids[at]] for at in range(32, len(ids)) if mask[at])
-        told.append(total)
+            log_probs = np.asarray(jax.nn.log_softmax(logits[0]))
+            total += sign * sum(log_probs[at - 1, ids[at]] for at in range(32, len(ids)) if mask[at])
+        log_ratios.append(total)
         counted += mask[32:].sum()
-    assert second["kl"]["value"] == pytest.approx(np.mean(told), rel=1e-3)
-    assert second["kl_per_token"] == pytest.approx(np.sum(told) / counted, rel=1e-3)
+    assert second["kl"]["value"] == pytest.approx(np.mean(log_ratios), rel=1e-3)
+    assert second["kl_per_token"] == pytest.approx(np.sum(log_ratios) / counted, rel=1e-3)
     assert set(second["lengths"]) == {"5", "50", "95"}
-    assert [(row["judge"], row["kind"]) for row in found["judges"]] == [
+    assert [(row["judge"], row["kind"]) for row in result["judges"]] == [
         ("reward", "reward"), ("again", "reward"), ("cost", "cost"),
     ]  # fmt: skip
-    for judge in found["judges"]:
+    for judge in result["judges"]:
         one, two, _ = judge["models"]
         there, back = one["wins_against"]["other"]["value"], two["wins_against"]["sft"]["value"]
         assert there + back == pytest.approx(1)
-    assert found["judges"][2]["models"][1]["wins_against"]["sft"] == second["wins_harmless"]
+    assert result["judges"][2]["models"][1]["wins_against"]["sft"] == second["wins_harmless"]
 
 
 def test_a_conversation_goes_on_until_it_is_ended(models, monkeypatch, capsys):
     monkeypatch.setattr(
         "sys.stdin", io.StringIO("How do I oil the door?\n/regenerate\n/unknown\n/reset\nThanks\n/quit\nno")
     )
-    found = run(
+    result = run(
         capsys, "chat", "--model", models["sft"] / "model", "--max-new-tokens", 3, "--prompt-length", 64, "--json"
     )
-    assert found == {"turns": 3}
+    assert result == {"turns": 3}
 
 
 def test_a_line_that_is_too_long_is_told_and_the_conversation_goes_on(models, monkeypatch, capsys):
-    """What was said before it is kept: the last answer is to the first question."""
+    """The conversation before it is unchanged: the last answer belongs to the first question."""
     monkeypatch.setattr("sys.stdin", io.StringIO(f"Oil?\n{99 * 'door '}\n/regenerate\n"))
     words = ["chat", "--model", models["sft"] / "model", "--max-new-tokens", 1, "--prompt-length", 32, "--json"]
     assert main.main(["rlhf", *map(str, words)]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out[out.index("{") :]) == {"turns": 2}
-    assert "tokens, and there is room for 32 (--prompt-length)" in err
+    assert "tokens, the maximum is 32 (--prompt-length)" in err
 
 
 def test_prompts_of_which_none_can_be_answered_are_told_in_one_line(models, tmp_path, capsys):
@@ -340,8 +347,8 @@ def test_prompts_of_which_none_can_be_answered_are_told_in_one_line(models, tmp_
 
 
 def test_the_model_of_an_earlier_checkpoint_is_exported(models, tmp_path, capsys):
-    found = run(capsys, "export", models["sft"], "--out", tmp_path / "model", "--json")
-    assert found["iteration"] == 3
+    result = run(capsys, "export", models["sft"], "--out", tmp_path / "model", "--json")
+    assert result["iteration"] == 3
     ours, theirs = (p / "model.safetensors" for p in (tmp_path / "model", models["sft"] / "model"))
     assert ours.read_bytes() == theirs.read_bytes()
 
@@ -353,13 +360,13 @@ def test_the_harness_asks_a_model(models, tmp_path, capsys):
     problems = tmp_path / "problems.jsonl"
     problems.write_text("".join(json.dumps({"question": f"{i}?", "answer": f"#### {i}"}) + "\n" for i in range(6)))
     words = ["--model", models["sft"] / "model", "--multiple-choice", tmp_path, "--gsm8k", problems, "--json"]
-    found = run(capsys, "harness", *words, "--length", 96, "--max-new-tokens", 4, "--batch-size", 4)["scores"]
-    assert {name: row["of"] for name, row in found.items()} == {
+    result = run(capsys, "harness", *words, "--length", 96, "--max-new-tokens", 4, "--batch-size", 4)["scores"]
+    assert {name: row["of"] for name, row in result.items()} == {
         "multiple choice, law": 5, "multiple choice, all": 5, "GSM8K": 2,
     }  # fmt: skip
     # The five questions are one question, so the model is right on all of them or on none.
-    assert found["multiple choice, law"]["right"] in (0, 5)
-    assert "name --model DIR" in refused(capsys, "harness", "--model", models["sft"] / "model")
+    assert result["multiple choice, law"]["right"] in (0, 5)
+    assert "needs --model DIR" in refused(capsys, "harness", "--model", models["sft"] / "model")
 
 
 LEARNED = ("sft", "reward", "cost", "ppo", "ppo-lag", "reward-shaping", "dpo", "moderation", "pretrain", "generate")
@@ -369,30 +376,30 @@ FEW = ("sft", "reward", "ppo", "generate")
 @pytest.mark.parametrize("stages", [FEW, pytest.param(LEARNED, marks=pytest.mark.slow)], ids=["few", "all"])
 def test_the_benchmark_times_stages_beside_their_floor(stages, tmp_path, capsys):
     words = ["--model", "tiny", "--vocabulary", 300, "--length", 8, "--batch-size", 2, "--repeats", 1, "--json"]
-    found = run(capsys, "bench", *words, *(["--stages", ",".join(FEW)] if stages == FEW else []), "--out",
+    result = run(capsys, "bench", *words, *(["--stages", ",".join(FEW)] if stages == FEW else []), "--out",
                 tmp_path / "bench.json")  # fmt: skip
-    assert [row["stage"] for row in found["stages"]] == sorted(stages, key=list(rlhf_bench.STAGES).index)
-    rows = {row["stage"]: row for row in found["stages"]}
+    assert [row["stage"] for row in result["stages"]] == sorted(stages, key=list(STAGE_PROGRAMS).index)
+    rows = {row["stage"]: row for row in result["stages"]}
     for row in rows.values():
         assert row["tokens_per_second"] > 0 and row["floor_ratio"] > 0
         # Nothing fits in less than its parameters, of which there are 110 thousand.
-        assert row["peak_bytes"] > 4 * found["parameters"] and row["peak_from"] in ("device", "compiler")
+        assert row["peak_bytes"] > 4 * result["parameters"] and row["peak_from"] in ("device", "compiler")
     assert rows["reward"]["tokens"] == 2 * rows["sft"]["tokens"] == 4 * rows["generate"]["tokens"]
     assert rows["ppo"]["model_flops"] > rows["sft"]["model_flops"]
-    assert set(rlhf_bench.STAGES) == set(LEARNED)
-    assert json.loads((tmp_path / "bench.json").read_text()) == found
+    assert set(STAGE_PROGRAMS) == set(LEARNED)
+    assert json.loads((tmp_path / "bench.json").read_text()) == result
     assert "did you mean 'ppo-lag'" in refused(capsys, "bench", *words, "--stages", "ppo-la")
 
 
 def test_a_pretraining_is_watched_as_it_goes_and_resumed_exactly(tmp_path, capsys):
     """24 texts of 64 tokens, 512 tokens an update: the models after the first and the last of three updates."""
-    plain, apart, choice = tmp_path / "plain.txt", tmp_path / "apart.txt", tmp_path / "choice"
+    plain, held_out, choice = tmp_path / "plain.txt", tmp_path / "held_out.txt", tmp_path / "choice"
     plain.write_text("\n\n".join(3 * synthetic.prompts()))
-    apart.write_text("\n".join(synthetic.prompts()[:7]))
+    held_out.write_text("\n".join(synthetic.prompts()[:7]))
     for part in ("dev", "test"):
         (choice / part).mkdir(parents=True)
         (choice / part / "law.csv").write_text("which,1,2,3,4,B\n" * 5)
-    words = ["pretrain", *TINY, *SHORT, "--data", plain, "--eval-data", apart, "--harness", choice]
+    words = ["pretrain", *TINY, *SHORT, "--data", plain, "--eval-data", held_out, "--harness", choice]
     words += ["--save-at", "500,1e3", "--checkpoint-every", 1, "--run-dir"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     curve = run(capsys, *words, whole)["curve"]
@@ -400,14 +407,14 @@ def test_a_pretraining_is_watched_as_it_goes_and_resumed_exactly(tmp_path, capsy
     assert [p["tokens"] for p in curve] == [512, 1024, 512 * updates]
     assert curve[0]["cross_entropy"] > curve[-1]["cross_entropy"]
     for point in curve:
-        assert point["bytes"] == len(apart.read_bytes()) + 1
+        assert point["bytes"] == len(held_out.read_bytes()) + 1
         nats = point["cross_entropy"] * point["predicted"]
         assert point["bits_per_byte"] == pytest.approx(nats / np.log(2) / point["bytes"])
         assert point["multiple_choice"]["questions"] == 5
         assert model_folder.open_model(whole / "models" / point["model"]).tokenizer.size == 300
     assert json.loads((whole / "dynamics.json").read_text()) == {"points": curve}
     assert (whole / "dynamics.png").stat().st_size > 10_000
-    # As after `kill -9` behind the second model: what came later is written anew, to the same bytes.
+    # As after `kill -9` behind the second model: later files are written again, with the same bytes.
     shutil.copytree(whole, broken)
     for iteration in [i for i in Checkpoints(broken).iterations() if i > min(Checkpoints(broken).iterations())]:
         shutil.rmtree(Checkpoints(broken).path(iteration))
@@ -415,38 +422,44 @@ def test_a_pretraining_is_watched_as_it_goes_and_resumed_exactly(tmp_path, capsy
     assert run(capsys, "pretrain", "--resume", broken, "--quiet", "--json")["curve"] == curve
     last = Path("models") / curve[-1]["model"] / "model.safetensors"
     assert (whole / last).read_bytes() == (broken / last).read_bytes() == (whole / "model" / last.name).read_bytes()
-    assert "the run sees" in refused(capsys, *words, tmp_path / "none", "--save-at", "1e9")
+    assert "save_at must be at most" in refused(capsys, *words, tmp_path / "none", "--save-at", "1e9")
 
 
 def test_direct_preference_is_measured_on_pairs_kept_apart(files, models, tmp_path, capsys):
     words = ["--model", models["sft"] / "model", "--length", 64, *SHORT, "--data", files["pairs"]]
     words += ["--learning-rate", 1e-3, "--eval-share", 0.4]
-    found = run(capsys, "dpo", *words, "--run-dir", tmp_path / "run")["evaluation"]
+    result = run(capsys, "dpo", *words, "--run-dir", tmp_path / "run")["evaluation"]
     for name in ("accuracy", "margin"):
-        assert found[name]["low"] <= found[name]["value"] <= found[name]["high"]
-    assert found["margin"]["low"] < found["margin"]["high"] and 1 < found["pairs"] < 24
+        assert result[name]["low"] <= result[name]["value"] <= result[name]["high"]
+    assert result["margin"]["low"] < result["margin"]["high"] and 1 < result["pairs"] < 24
 
 
 @pytest.mark.parametrize(
-    "given, message",
+    "words, message",
     [
-        ("cost --data a --eval-data b --eval-share 0.2", "--eval-data says what to measure on: leave --eval-share out"),
-        ("ppo --data a --cost-limit 1", "rlhf ppo has no option --cost-limit; it is of ppo-lag"),
+        (
+            "cost --data a --eval-data b --eval-share 0.2",
+            "--eval-share has no effect next to --eval-data. Leave --eval-share out",
+        ),
+        ("ppo --data a --cost-limit 1", "--cost-limit: is a flag of jsafe rlhf ppo-lag"),
         (
             "reward-shaping --data a --multiplier-max=3",
-            "reward-shaping has no option --multiplier-max; it is of ppo-lag",
+            "--multiplier-max: is a flag of jsafe rlhf ppo-lag",
         ),
-        ("sft --resume a --epochs 3 --seed=0 --quiet", "takes everything from the run: leave --epochs, --seed out"),
-        ("ppo --resume a --data b --mesh data=1 --json", "takes everything from the run: leave --data out"),
-        ("cost --resume a --run-dir b", "leave --run-dir out"),
+        (
+            "sft --resume a --epochs 3 --seed=0 --quiet",
+            "restores all settings of the run. Leave --epochs, --seed out",
+        ),
+        ("ppo --resume a --data b --mesh data=1 --json", "restores all settings of the run. Leave --data out"),
+        ("cost --resume a --run-dir b", "Leave --run-dir out"),
         (
             "ppo --data a --estimator group --gae-lambda 0.95",
-            "--estimator group has no critics: leave --gae-lambda out",
+            "--estimator group has no critics. Leave --gae-lambda out",
         ),
     ],
 )
-def test_options_that_would_change_nothing_are_refused(given, message, capsys):
-    assert message in refused(capsys, *given.split())
+def test_options_that_would_change_nothing_are_refused(words, message, capsys):
+    assert message in refused(capsys, *words.split())
 
 
 def test_machine_options_may_be_given_beside_resume(tmp_path, capsys):
@@ -456,8 +469,8 @@ def test_machine_options_may_be_given_beside_resume(tmp_path, capsys):
 
 def test_mistakes_are_named_in_one_line(files, models, tmp_path, capsys):
     sft = ["sft", "--model", models["sft"] / "model", "--length", 64]
-    assert "say what to learn from" in refused(capsys, "sft")
-    assert "did you mean --learning-rate" in refused(capsys, *sft, "--learning-rat", 1)
+    assert "no training data" in refused(capsys, "sft")
+    assert "Did you mean --learning-rate" in refused(capsys, *sft, "--learning-rat", 1)
     assert "there is no file nowhere" in refused(capsys, *sft, "--data", "nowhere")
     assert "config.json" in refused(capsys, "sft", "--model", tmp_path, "--data", files["sft"])
     both = refused(capsys, "sft", "--model", tmp_path / "gone", "--data", "nowhere")
@@ -470,10 +483,10 @@ def test_mistakes_are_named_in_one_line(files, models, tmp_path, capsys):
     assert "needs --reward-model, --cost-model" in refused(
         capsys, "ppo-lag", "--model", models["sft"] / "model", "--data", files["prompts"]
     )
-    assert "no option --scale" in refused(capsys, "sft", "--data", files["sft"], "--scale", 1)
+    assert "Unknown option: --beta" in refused(capsys, "sft", "--data", files["sft"], "--beta", 1)
     assert "changes nothing without a lora_rank" in refused(capsys, *sft, "--data", files["sft"], "--lora-alpha", 8)
     warm = ["--warm-epochs", 2, "--data", files["pairs"]]
-    assert "begins from nothing" in refused(capsys, "cost", "--model", models["sft"] / "model", *warm)
+    assert "needs a model from scratch" in refused(capsys, "cost", "--model", models["sft"] / "model", *warm)
     roles = ["--model", models["sft"] / "model", "--prompt", "a", "--template", "baichuan"]
     assert "needs a model of the family baichuan" in refused(capsys, "generate", *roles)
     shard = tmp_path / "torn"

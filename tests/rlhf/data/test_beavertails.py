@@ -7,7 +7,7 @@ import pytest
 
 from rlhf.data import beavertails
 from rlhf.data.encoding import labelled
-from rlhf.data.schemas import Sample, load
+from rlhf.data.schemas import Example, read_examples
 from rlhf.tokenizer.tokenizer import Tokenizer
 from tests.conftest import ROOT
 from tests.rlhf.data.test_encoding import Letters
@@ -36,7 +36,7 @@ ANSWERS = ROOT.parent / "shared/data/rlhf/beavertails/beavertails30k_sample140_o
 def test_categories_stand_in_the_order_of_the_published_logits():
     assert list(beavertails.CATEGORIES) == ORDER.split() == sorted(beavertails.CATEGORIES)
     names = beavertails.CATEGORIES
-    sample = Sample(("a",), "x", safe=False, labels={"self_harm": True, "child_abuse": True})
+    sample = Example(("a",), "x", safe=False, labels={"self_harm": True, "child_abuse": True})
     letters = Tokenizer(Path("letters"), Letters(), 300, None, 2, 0, "</s>")
     assert np.flatnonzero(labelled([sample], names, letters, 60)[0].labels[0]).tolist() == [1, 10]
 
@@ -44,49 +44,22 @@ def test_categories_stand_in_the_order_of_the_published_logits():
 def test_statistics_of_three_rows():
     labels = {"self_harm": True, "privacy_violation": True, "child_abuse": False}
     rows = [
-        Sample(("a",), "x", safe=False, labels=labels),
-        Sample(("a",), "y", safe=False, labels={"self_harm": True}),
-        Sample(("b",), "z", safe=True, labels={}),
+        Example(("a",), "x", safe=False, labels=labels),
+        Example(("a",), "y", safe=False, labels={"self_harm": True}),
+        Example(("b",), "z", safe=True, labels={}),
     ]
-    found = beavertails.statistics(rows)
-    assert (found["rows"], found["prompts"], found["safe"]) == (3, 2, 1)
-    assert found["categories"]["self_harm"] == 2
-    assert found["per_answer"] == {0: 1, 1: 1, 2: 1}
+    result = beavertails.statistics(rows)
+    assert (result["rows"], result["prompts"], result["safe"]) == (3, 2, 1)
+    assert result["categories"]["self_harm"] == 2
+    assert result["per_answer"] == {0: 1, 1: 1, 2: 1}
     names = beavertails.CATEGORIES
     # Correlation of (1, 1, 0) and (1, 0, 0).
-    assert found["correlation"][names.index("self_harm"), names.index("privacy_violation")] == pytest.approx(0.5)
-
-
-def test_figures_of_a_classifier_by_hand():
-    predicted, labels = np.array([1, 1, 0, 0, 1], bool), np.array([1, 0, 0, 1, 1], bool)
-    found = beavertails.scores_of(predicted, labels)
-    assert found["accuracy"] == 0.6
-    assert found["precision"] == pytest.approx(2 / 3) == found["recall"]
-    assert found["f1"] == pytest.approx(2 / 3)
-    nothing = beavertails.scores_of(np.zeros(3, bool), np.zeros(3, bool))
-    assert (nothing["precision"], nothing["f1"], nothing["accuracy"]) == (0.0, 0.0, 1.0)
-
-
-def test_an_answer_is_flagged_by_any_category():
-    probabilities = np.array([[0.6, 0.1], [0.4, 0.45], [0.2, 0.9]])
-    labels = np.array([[0, 1], [0, 0], [0, 1]])
-    found = beavertails.moderation_metrics(probabilities, labels, ("a", "b"))
-    assert found["flagged"]["accuracy"] == 1.0
-    assert found["b"]["recall"] == pytest.approx(0.5)
-    loose = beavertails.moderation_metrics(probabilities, labels, ("a", "b"), threshold=0.4)
-    assert loose["flagged"]["precision"] == pytest.approx(2 / 3)
-    shares = beavertails.flagged_share(probabilities, ["x", "x", "y"])
-    assert shares == {"all": pytest.approx(2 / 3), "x": 0.5, "y": 1.0}
-
-
-def test_agreement_of_judges():
-    verdicts = {"a": np.array([1, 1, 0, 0], bool), "b": np.array([1, 0, 0, 0], bool)}
-    assert beavertails.agreement(verdicts) == {("a", "b"): 0.75}
+    assert result["correlation"][names.index("self_harm"), names.index("privacy_violation")] == pytest.approx(0.5)
 
 
 @pytest.mark.skipif(not ANSWERS.is_file(), reason="the shared data folder is not there")
 def test_a_published_sample_has_about_ten_answers_of_each_category():
-    rows, _ = load(ANSWERS)
+    rows, _ = read_examples(ANSWERS)
     assert {name for row in rows for name in row.labels} == set(beavertails.CATEGORIES)
     counts = beavertails.statistics(rows)["categories"]
     assert sum(counts.values()) == 140

@@ -8,7 +8,7 @@ import pytest
 from rlhf.chat_templates.chat_template import answer_marker
 from rlhf.chat_templates.safe_rlhf import IGNORED, format_prompt
 from rlhf.data.encoding import preferences, prompts, supervised
-from rlhf.data.schemas import Sample
+from rlhf.data.schemas import Example
 from rlhf.tokenizer.tokenizer import Tokenizer
 
 
@@ -35,28 +35,28 @@ def text(ids, mask):
 
 
 def test_answers_and_their_end_are_learned_and_prompts_are_not():
-    found, left_out = supervised([Sample(("q",), "yes"), Sample(("q",), "much longer")], LETTERS, LONG)
+    result, _, _, left_out = supervised([Example(("q",), "yes"), Example(("q",), "much longer")], LETTERS, LONG)
     begin = len(PROMPT)
-    assert not left_out and found.ids[0, :begin].tolist() == PROMPT
-    assert (found.labels[:, :begin] == IGNORED).all()
-    assert found.labels[0, begin:].tolist() == [*Letters().encode("yes"), 2, IGNORED, IGNORED]
-    assert found.ids[0, begin:].tolist() == [*Letters().encode("yes"), 2, 0, 0]
-    assert found.mask[0].sum() == begin + 4 and found.mask[1].all()
-    assert LETTERS.decode(found.labels[1, begin:]) == "much l"  # cut, and without an end
+    assert not left_out and result.ids[0, :begin].tolist() == PROMPT
+    assert (result.labels[:, :begin] == IGNORED).all()
+    assert result.labels[0, begin:].tolist() == [*Letters().encode("yes"), 2, IGNORED, IGNORED]
+    assert result.ids[0, begin:].tolist() == [*Letters().encode("yes"), 2, 0, 0]
+    assert result.mask[0].sum() == begin + 4 and result.mask[1].all()
+    assert LETTERS.decode(result.labels[1, begin:]) == "much l"  # cut, and without an end
 
 
 def test_every_answer_of_a_dialogue_is_learned_with_the_end_behind_it():
-    dialogue = Sample(("q", "first", "and?"), "second")
+    dialogue = Example(("q", "first", "and?"), "second")
     length = 120
-    found, _ = supervised([dialogue], LETTERS, length)
-    learned = found.labels[0] != IGNORED
-    np.testing.assert_array_equal(found.labels[0][learned], found.ids[0][learned])
-    assert found.labels[0][learned].tolist() == [*Letters().encode("first"), 2, *Letters().encode("second"), 2]
-    rest = found.ids[0][found.mask[0] & ~learned]
+    result, *_ = supervised([dialogue], LETTERS, length)
+    learned = result.labels[0] != IGNORED
+    np.testing.assert_array_equal(result.labels[0][learned], result.ids[0][learned])
+    assert result.labels[0][learned].tolist() == [*Letters().encode("first"), 2, *Letters().encode("second"), 2]
+    rest = result.ids[0][result.mask[0] & ~learned]
     assert rest.tolist() == [*PROMPT, *Letters().encode("USER: and? ASSISTANT:")]
-    assert text(found.ids[0], found.mask[0]) == format_prompt(dialogue.prompt, "") + "second"
-    # One that is too long loses its end, and what it says before is learned all the same.
-    cut, left_out = supervised([dialogue], LETTERS, LONG, skip=True)
+    assert text(result.ids[0], result.mask[0]) == format_prompt(dialogue.prompt, "") + "second"
+    # A dialogue that is too long loses its end; the rest is still learned.
+    cut, _, _, left_out = supervised([dialogue], LETTERS, LONG, skip=True)
     assert not left_out and LETTERS.decode(cut.labels[0][cut.labels[0] != IGNORED]) == "first"
 
 
@@ -65,73 +65,73 @@ ROLES = LETTERS._replace(template="baichuan", bos=None)
 
 def test_baichuans_roles_take_the_place_of_text():
     """By hand: 195 begins a turn of the user, 196 one of the assistant; the end is learned before a later turn."""
-    q, a, more, last = (Letters().encode(said) for said in ("q", "ab", "c?", "d"))
-    dialogue = Sample(("q", "ab", "c?"), "d", "e", better=True)
-    asked = [195, *q, 196, *a, 195, *more, 196]
-    found, _ = supervised([dialogue], ROLES, 20)
-    assert found.ids[0][found.mask[0]].tolist() == [*asked, *last, 2]
+    q, a, more, last = (Letters().encode(text) for text in ("q", "ab", "c?", "d"))
+    dialogue = Example(("q", "ab", "c?"), "d", "e", better=True)
+    prompt = [195, *q, 196, *a, 195, *more, 196]
+    result, *_ = supervised([dialogue], ROLES, 20)
+    assert result.ids[0][result.mask[0]].tolist() == [*prompt, *last, 2]
     hidden = IGNORED
-    told = [2, hidden, hidden, *a, 2, hidden, hidden, hidden, *last, 2]
-    assert found.labels[0].tolist() == [*told, *[hidden] * (20 - len(told))]
-    found, _ = prompts([dialogue], ROLES, 20)
-    assert found.ids[0][found.mask[0]].tolist() == asked
-    found, _ = prompts([dialogue], ROLES, len(asked) - 2)  # no room for both rounds: the older one goes
-    assert found.ids[0][found.mask[0]].tolist() == [195, *more, 196]
-    with pytest.raises(ValueError, match="the prompt has 4 tokens, and there is room for 3"):
+    labels = [2, hidden, hidden, *a, 2, hidden, hidden, hidden, *last, 2]
+    assert result.labels[0].tolist() == [*labels, *[hidden] * (20 - len(labels))]
+    result, *_ = prompts([dialogue], ROLES, 20)
+    assert result.ids[0][result.mask[0]].tolist() == prompt
+    result, *_ = prompts([dialogue], ROLES, len(prompt) - 2)  # no room for both rounds: the older one goes
+    assert result.ids[0][result.mask[0]].tolist() == [195, *more, 196]
+    with pytest.raises(ValueError, match="the prompt has 4 tokens, the maximum is 3"):
         prompts([dialogue], ROLES, 3)
-    found, _ = preferences([dialogue], ROLES, 20, by="better")
-    assert found.chosen[0][found.chosen_mask[0]].tolist() == [*asked, *last, 2]
+    result, *_ = preferences([dialogue], ROLES, 20, by="better")
+    assert result.chosen[0][result.chosen_mask[0]].tolist() == [*prompt, *last, 2]
     assert answer_marker(ROLES) == (196,) and len(answer_marker(LETTERS)) == 2
 
 
 def test_the_better_answer_comes_first_and_brings_its_own_verdict():
     samples = [
-        Sample(("q",), "a", "bb", better=True, safer=False, safe=False, other_safe=True),
-        Sample(("q",), "c", "dd", better=False, safer=True, safe=True, other_safe=False),
+        Example(("q",), "a", "bb", better=True, safer=False, safe=False, other_safe=True),
+        Example(("q",), "c", "dd", better=False, safer=True, safe=True, other_safe=False),
     ]
-    by_help, _ = preferences(samples, LETTERS, LONG, by="better")
+    by_help, *_ = preferences(samples, LETTERS, LONG, by="better")
     assert [text(i, m)[-2:] for i, m in zip(by_help.chosen, by_help.chosen_mask, strict=True)] == [":a", "dd"]
-    by_harm, _ = preferences(samples, LETTERS, LONG, by="safer")
+    by_harm, *_ = preferences(samples, LETTERS, LONG, by="safer")
     assert [text(i, m)[-2:] for i, m in zip(by_harm.chosen, by_harm.chosen_mask, strict=True)] == ["bb", ":c"]
     assert by_harm.chosen_safe.tolist() == [1, 1] and by_harm.rejected_safe.tolist() == [-1, -1]
     assert by_help.chosen_safe.tolist() == [-1, -1] and by_help.rejected_safe.tolist() == [1, 1]
 
 
 def test_prompts_end_where_the_answer_begins():
-    found, _ = prompts([Sample(("q",)), Sample(("qqq",))], LETTERS, LONG)
-    assert found.ids[0, -len(PROMPT) :].tolist() == PROMPT and not found.mask[0, : -len(PROMPT)].any()
-    assert (found.ids[0, : -len(PROMPT)] == 0).all()
-    assert text(found.ids[1], found.mask[1]) == format_prompt("qqq", "</s>")
+    result, *_ = prompts([Example(("q",)), Example(("qqq",))], LETTERS, LONG)
+    assert result.ids[0, -len(PROMPT) :].tolist() == PROMPT and not result.mask[0, : -len(PROMPT)].any()
+    assert (result.ids[0, : -len(PROMPT)] == 0).all()
+    assert text(result.ids[1], result.mask[1]) == format_prompt("qqq", "</s>")
 
 
 @pytest.mark.parametrize(
     "make, sample, message",
     [
-        (supervised, Sample(("q",)), "there is no answer"),
-        (supervised, Sample(("q" * 50,), "a"), r"the prompt has \d+ tokens and leaves no room"),
-        (prompts, Sample(("q" * 50,)), r"the prompt has \d+ tokens, and there is room for"),
-        ("better", Sample(("q",), "a", "b"), "nobody says which answer is better"),
-        ("better", Sample(("q",), "a", "a", better=True), "the two answers have the same tokens"),
-        ("safer", Sample(("q",), "a", "b", safer=True), "nobody says whether both answers are safe"),
+        (supervised, Example(("q",)), "there is no answer"),
+        (supervised, Example(("q" * 50,), "a"), r"the prompt has \d+ tokens and leaves no room"),
+        (prompts, Example(("q" * 50,)), r"the prompt has \d+ tokens, the maximum is"),
+        ("better", Example(("q",), "a", "b"), "there is no label for the better answer"),
+        ("better", Example(("q",), "a", "a", better=True), "the two answers have the same tokens"),
+        ("safer", Example(("q",), "a", "b", safer=True), "an answer has no safety label"),
         (
             "safer",
-            Sample(("q",), "a", "b", safer=True, safe=False, other_safe=True),
+            Example(("q",), "a", "b", safer=True, safe=False, other_safe=True),
             "the less harmful answer is labelled harmful",
         ),
     ],
 )
 def test_what_cannot_be_used_is_refused_by_number_or_counted(make, sample, message):
-    good = Sample(("q",), "a", "b", better=True, safer=True, safe=True, other_safe=False)
+    good = Example(("q",), "a", "b", better=True, safer=True, safe=True, other_safe=False)
 
     def call(**how):
         if isinstance(make, str):
             return preferences([good, sample], LETTERS, LONG, by=make, **how)
         return make([good, sample], LETTERS, LONG, **how)
 
-    with pytest.raises(ValueError, match=f"sample 1: {message}"):
+    with pytest.raises(ValueError, match=f"row 1: {message}"):
         call()
-    found, left_out = call(skip=True)
-    assert len(found[0]) == 1 and list(left_out.values()) == [1]
+    result, rows, index, left_out = call(skip=True)
+    assert rows == [good] and index == [0] and len(result[0]) == 1 and list(left_out.values()) == [1]
 
 
 def test_nothing_at_all_still_has_its_shape():

@@ -30,17 +30,17 @@ def test_texts_stand_between_blank_lines_or_on_lines(tmp_path):
 def test_a_file_in_another_encoding_is_named(tmp_path):
     place = tmp_path / "texts.txt"
     place.write_bytes("caf\u00e9".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"texts.txt is not a text in UTF-8: .* can't decode byte 0xe9"):
+    with pytest.raises(ValueError, match=r"texts.txt must be text in UTF-8, got .* can't decode byte 0xe9"):
         plain_text.read_texts(place)
 
 
 def test_every_token_but_the_first_is_predicted_once():
-    found = plain_text.held(["abcd", "e\u00e9"], TOKENS, 4)
+    result = plain_text.held_out_text(["abcd", "e\u00e9"], TOKENS, 4)
     whole = plain_text.stream(["abcd", "e\u00e9"], TOKENS)
-    assert found.ids[:, 1:][found.mask[:, 1:]].tolist() == whole[1:].tolist()
-    assert found.tokens == len(whole) - 1 == 7
-    np.testing.assert_array_equal(found.ids[1:, 0], found.ids[:-1, -1])
-    assert found.bytes == 5 + 4  # the accented letter has two bytes
+    assert result.ids[:, 1:][result.mask[:, 1:]].tolist() == whole[1:].tolist()
+    assert result.tokens == len(whole) - 1 == 7
+    np.testing.assert_array_equal(result.ids[1:, 0], result.ids[:-1, -1])
+    assert result.bytes == 5 + 4  # the accented letter has two bytes
 
 
 def test_a_stream_without_a_piece_is_refused():

@@ -9,8 +9,8 @@ import pyarrow.parquet
 import pytest
 
 from rlhf.data.files import read_rows
-from rlhf.data.mixture import open_mixture
-from rlhf.data.schemas import Sample, load
+from rlhf.data.mixture import load_mixture
+from rlhf.data.schemas import Example, read_examples
 from tests.conftest import ROOT
 
 DATA = ROOT.parent / "shared" / "data" / "rlhf"
@@ -44,7 +44,7 @@ def test_rows_are_the_same_however_they_are_packed(name, tmp_path):
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_characters_that_end_lines_elsewhere_stand_inside_a_text(end, tmp_path):
-    """U+2028, U+0085 and their like may stand in JSON as they are."""
+    """JSON allows U+2028, U+0085 and similar characters inside a text."""
     row = {"prompt": "a\u2028b\u2029c\u0085d\x7f", "response": "e"}
     path = tmp_path / "rows.jsonl"
     path.write_bytes((json.dumps(row, ensure_ascii=False) + end).encode() * 2)
@@ -54,39 +54,39 @@ def test_characters_that_end_lines_elsewhere_stand_inside_a_text(end, tmp_path):
 @pytest.mark.parametrize(
     "row, sample",
     [
-        (PKU, Sample(("how?",), "so", "not so", False, True, True, False)),
-        ({"prompt": "p", "response": ["a", "b"]}, Sample(("p",), "a", "b", None, True, True, False)),
-        (BEAVER, Sample(("how?",), "so", safe=False, labels={"theft": True, "lies": False})),
-        ({"prompt": "p", "response": "r", "label": "Unsafe"}, Sample(("p",), "r", safe=False)),
-        ({"prompt": "p", "category": "theft", "category_id": 5}, Sample(("p",), labels={"theft": True})),
-        ({"instruction": "do", "input": "it", "output": "done"}, Sample(("do it",), "done")),
-        ({"instruction": "do", "input": "", "output": "done"}, Sample(("do",), "done")),
-        ({"input": "do", "target": "done"}, Sample(("do",), "done")),
-        ({"prompt": "p", "response": "r"}, Sample(("p",), "r")),
-        ({"prompt": "p"}, Sample(("p",))),
+        (PKU, Example(("how?",), "so", "not so", False, True, True, False)),
+        ({"prompt": "p", "response": ["a", "b"]}, Example(("p",), "a", "b", None, True, True, False)),
+        (BEAVER, Example(("how?",), "so", safe=False, labels={"theft": True, "lies": False})),
+        ({"prompt": "p", "response": "r", "label": "Unsafe"}, Example(("p",), "r", safe=False)),
+        ({"prompt": "p", "category": "theft", "category_id": 5}, Example(("p",), labels={"theft": True})),
+        ({"instruction": "do", "input": "it", "output": "done"}, Example(("do it",), "done")),
+        ({"instruction": "do", "input": "", "output": "done"}, Example(("do",), "done")),
+        ({"input": "do", "target": "done"}, Example(("do",), "done")),
+        ({"prompt": "p", "response": "r"}, Example(("p",), "r")),
+        ({"prompt": "p"}, Example(("p",))),
         (
             {"chosen": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d",
              "rejected": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: e"},
-            Sample(("a", "b", "c"), "d", "e", better=True),
+            Example(("a", "b", "c"), "d", "e", better=True),
         ),
         (
             {"context": [{"role": "human", "text": "a"}, {"role": "assistant", "text": "b"}, {"text": "c"}],
              "chosen": {"role": "assistant", "text": "d"}, "rejected": {"text": "e"}},
-            Sample(("a", "b", "c"), "d", "e", better=True),
+            Example(("a", "b", "c"), "d", "e", better=True),
         ),
         (
             {"prefix": "x", "plain_text": "x [Human]: a\nA<eoh> [MOSS]: b<eoa>\n[Human]: c<eoh>\n[MOSS]: d<eoa>"},
-            Sample(("a\nA", "b", "c"), "d"),
+            Example(("a\nA", "b", "c"), "d"),
         ),
         (
             {"chat": {"turn_2": {"Human": "<|Human|>: c<eoh>\n", "MOSS": "<|MOSS|>: d<eom>\n"},
                       "turn_1": {"Human": "<|Human|>: a<eoh>\n", "MOSS": "<|MOSS|>: b<eom>\n"}}},
-            Sample(("a", "b", "c"), "d"),
+            Example(("a", "b", "c"), "d"),
         ),
     ],
 )  # fmt: skip
 def test_every_published_schema_is_known_by_its_keys(row, sample, tmp_path):
-    samples, left_out = load(write(tmp_path / "rows.jsonl", [row]))
+    samples, left_out = read_examples(write(tmp_path / "rows.jsonl", [row]))
     assert [s.source for s in samples] == [f"{tmp_path / 'rows.jsonl'}, row 0"]
     samples = [s._replace(source="") for s in samples]
     assert samples == [sample] and not left_out
@@ -107,8 +107,8 @@ def test_every_published_schema_is_known_by_its_keys(row, sample, tmp_path):
 def test_a_row_that_cannot_be_used_is_named_or_left_out_and_counted(row, message, tmp_path):
     path = write(tmp_path / "rows.jsonl", [PKU, row, PKU])
     with pytest.raises(ValueError, match=rf"rows.jsonl, row 1: .*{message}"):
-        load(path)
-    samples, left_out = load(path, skip=True)
+        read_examples(path)
+    samples, left_out = read_examples(path, skip=True)
     assert len(samples) == 2 and len(left_out) == 1 and message in left_out[0]
 
 
@@ -124,16 +124,18 @@ def test_a_first_row_that_lacks_a_field_does_not_decide_what_the_others_are(rows
     first = {key: value for key, value in rows[0].items() if key != lacking}
     path = write(tmp_path / "rows.jsonl", [first, *rows, *rows])
     with pytest.raises(ValueError, match=rf"rows.jsonl, row 0: there is no field '{lacking}'"):
-        load(path)
-    samples, left_out = load(path, skip=True)
-    assert len(left_out) == 1 and [s.safe for s in samples] == 2 * [load(write(tmp_path / "x.jsonl", rows))[0][0].safe]
+        read_examples(path)
+    samples, left_out = read_examples(path, skip=True)
+    assert len(left_out) == 1 and [s.safe for s in samples] == 2 * [
+        read_examples(write(tmp_path / "x.jsonl", rows))[0][0].safe
+    ]
 
 
 @pytest.mark.parametrize("stray", [{"response": ["one"]}, {"label": None}, {"category": {}, "is_safe": True}])
 def test_a_stray_row_does_not_decide_what_the_others_are(stray, tmp_path):
     plain = {"prompt": "p", "response": "r"}
     path = write(tmp_path / "rows.jsonl", [plain] * 3 + [plain | stray] + [plain] * 3)
-    samples, left_out = load(path, skip=True)
+    samples, left_out = read_examples(path, skip=True)
     assert len(samples) >= 6 and len(samples) + len(left_out) == 7
     assert all("row 3" in line for line in left_out)
 
@@ -141,15 +143,15 @@ def test_a_stray_row_does_not_decide_what_the_others_are(stray, tmp_path):
 def test_each_file_of_a_folder_has_a_schema_of_its_own(tmp_path):
     write(tmp_path / "a.jsonl", [{"prompt": "p", "response": "r"}])
     write(tmp_path / "b.jsonl", [{"instruction": "i", "output": "o"}, {"instruction": "j", "output": "o"}])
-    samples, left_out = load(tmp_path)
+    samples, left_out = read_examples(tmp_path)
     assert [s.prompt for s in samples] == [("p",), ("i",), ("j",)] and not left_out
 
 
 def test_an_evaluation_by_name_is_one_of_questions(tmp_path):
     rows = [{"prompt": "p", "category": "theft", "category_id": 5}]
     path = write(tmp_path / "rows.jsonl", rows)
-    assert open_mixture([f"BeaverTails-Evaluation::{path}"])[0][0].labels == {"theft": True}
-    assert open_mixture([f"BeaverTails-Evaluation::{write(path, [{'prompt': 'p'}])}"])[0][0].prompt == ("p",)
+    assert load_mixture([f"BeaverTails-Evaluation::{path}"])[0][0].labels == {"theft": True}
+    assert load_mixture([f"BeaverTails-Evaluation::{write(path, [{'prompt': 'p'}])}"])[0][0].prompt == ("p",)
 
 
 def test_rows_that_are_not_json_are_left_out_and_counted_too(tmp_path):
@@ -157,13 +159,13 @@ def test_rows_that_are_not_json_are_left_out_and_counted_too(tmp_path):
     good = json.dumps(PKU)
     path.write_text(f'{{"prompt": \n{good}\n\n[1]\n{good}\n{"[" * 100_000}\n{{"question": "?"}}\n')
     with pytest.raises(ValueError, match=r"rows.jsonl, row 0: not JSON \(Expecting value\)"):
-        load(path)
-    samples, left_out = load(path, skip=True)
+        read_examples(path)
+    samples, left_out = read_examples(path, skip=True)
     assert [s.source for s in samples] == [f"{path}, row 1", f"{path}, row 4"]
     assert [line.removeprefix(f"{path}, row ")[0] for line in left_out] == ["0", "3", "5", "6"]
     path.write_text("{\n[1]\n")
-    with pytest.raises(ValueError, match=r"holds no rows that can be read; .*row 0: not JSON"):
-        load(path, skip=True)
+    with pytest.raises(ValueError, match=r"has no rows that can be read; .*row 0: not JSON"):
+        read_examples(path, skip=True)
 
 
 @pytest.mark.parametrize(
@@ -182,18 +184,18 @@ def test_rows_that_are_not_json_are_left_out_and_counted_too(tmp_path):
 )
 def test_dialogues_that_are_none_are_named(row, message, tmp_path):
     with pytest.raises(ValueError, match=rf"rows.jsonl, row 0: .*{message}"):
-        load(write(tmp_path / "rows.jsonl", [row]))
+        read_examples(write(tmp_path / "rows.jsonl", [row]))
 
 
 def test_verdict_and_categories_must_agree(tmp_path):
     with pytest.raises(ValueError, match="'is_safe' is True, and 1 categories of harm are true"):
-        load(write(tmp_path / "rows.jsonl", [BEAVER | {"is_safe": True}]))
+        read_examples(write(tmp_path / "rows.jsonl", [BEAVER | {"is_safe": True}]))
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no file"):
         read_rows(tmp_path / "none.jsonl")
-    with pytest.raises(FileNotFoundError, match="holds no file"):
+    with pytest.raises(FileNotFoundError, match="has no file"):
         read_rows(tmp_path)
     with pytest.raises(ValueError, match="must end in"):
         read_rows(write(tmp_path / "rows.txt", [PKU]))
@@ -208,10 +210,10 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"cut.jsonl.xz is damaged"):
         read_rows(tmp_path / "cut.jsonl.xz")
     with pytest.raises(ValueError, match="fit no known schema"):
-        load(write(tmp_path / "other.jsonl", [{"question": "?"}]))
+        read_examples(write(tmp_path / "other.jsonl", [{"question": "?"}]))
     (tmp_path / "empty.jsonl").write_text("")
-    with pytest.raises(ValueError, match="holds no rows"):
-        load(tmp_path / "empty.jsonl")
+    with pytest.raises(ValueError, match="has no rows"):
+        read_examples(tmp_path / "empty.jsonl")
 
 
 @needs_data
@@ -229,6 +231,6 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     ],
 )
 def test_the_published_files_are_read_whole(name, rows, prompts):
-    samples, left_out = load(DATA / name, skip=True)
+    samples, left_out = read_examples(DATA / name, skip=True)
     assert len(samples) == rows and len(left_out) <= 4
     assert prompts is None or len({sample.prompt for sample in samples}) == prompts

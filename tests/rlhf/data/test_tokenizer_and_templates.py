@@ -9,7 +9,7 @@ from rlhf.chat_templates.baichuan2 import ASSISTANT, USER, Message, chat_example
 from rlhf.chat_templates.safe_rlhf import IGNORED, TEMPLATES, format_prompt
 from rlhf.checkpoints.model_folder import Model, with_template
 from rlhf.data import encoding, mixture
-from rlhf.data.schemas import Sample
+from rlhf.data.schemas import Example
 from rlhf.models import PUBLISHED
 from rlhf.tokenizer.tokenizer import Tokenizer, load_tokenizer
 from tests.conftest import ROOT
@@ -30,9 +30,9 @@ def baichuan():
 
 def test_prompts_of_one_and_of_three_turns():
     assert format_prompt("hi", "</s>") == "BEGINNING OF CONVERSATION: USER: hi ASSISTANT:"
-    found = format_prompt(["a", "b", "c"], "</s>")
-    assert found == "BEGINNING OF CONVERSATION: USER: a ASSISTANT:b</s>USER: c ASSISTANT:"
-    with pytest.raises(ValueError, match="odd number of turns, got 2"):
+    result = format_prompt(["a", "b", "c"], "</s>")
+    assert result == "BEGINNING OF CONVERSATION: USER: a ASSISTANT:b</s>USER: c ASSISTANT:"
+    with pytest.raises(ValueError, match="odd number of turns, the last one of the user, got 2"):
         format_prompt(["a", "b"], "</s>")
 
 
@@ -78,9 +78,13 @@ def test_special_tokens_of_baichuan_have_the_published_ids(baichuan):
     assert [piece(i) for i in range(5)] == ["<unk>", "<s>", "</s>", "<SEP>", "<CLS>"]
     assert (piece(101), piece(1088), piece(1089)) == ("<reserved_12>", "<reserved_999>", "<0x00>")
     assert baichuan.encode("\n\t", start=False) == [5, 6]
-    said = json.loads((FILES.parent / "hf_meta" / "generation_config.json").read_text())
-    assert (said["user_token_id"], said["assistant_token_id"]) == (USER, ASSISTANT)
-    assert (said["bos_token_id"], said["eos_token_id"], said["pad_token_id"]) == (1, baichuan.eos, baichuan.pad)
+    content = json.loads((FILES.parent / "hf_meta" / "generation_config.json").read_text())
+    assert (content["user_token_id"], content["assistant_token_id"]) == (USER, ASSISTANT)
+    assert (content["bos_token_id"], content["eos_token_id"], content["pad_token_id"]) == (
+        1,
+        baichuan.eos,
+        baichuan.pad,
+    )
 
 
 @needs_files
@@ -92,7 +96,7 @@ def test_a_tokenizer_that_does_not_fit_the_model_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no tokenizer: expected tokenizer.json or tokenizer.model"):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(ValueError, match=r"tokenizer.json is not a tokenizer that can be read"):
+    with pytest.raises(ValueError, match=r"tokenizer.json is not a readable tokenizer"):
         load_tokenizer(tmp_path)
 
 
@@ -120,13 +124,13 @@ def test_conversations_of_baichuan_keep_the_newest_round_and_older_ones_that_fit
 @needs_files
 def test_a_model_of_baichuan_is_asked_and_taught_in_its_own_format(baichuan, llama):
     assert (baichuan.template, llama.template) == ("baichuan", "safe-rlhf")
-    hello, sample = [23160, 2063], Sample(("Hello world",), "Hello world")
+    hello, sample = [23160, 2063], Example(("Hello world",), "Hello world")
     assert encoding.prompts([sample], baichuan, 4)[0].ids.tolist() == [[195, *hello, 196]]
-    found, _ = encoding.supervised([sample], baichuan, 7)
-    assert found.ids.tolist() == [[195, *hello, 196, *hello, 2]]
-    assert found.labels.tolist() == [[2, *[IGNORED] * 3, *hello, 2]]
-    asked = encoding.prompts([Sample(("hi",))], baichuan._replace(template="safe-rlhf"), 16)[0].ids
-    assert asked[0, :4].tolist() == [16183, 61047, 40340, 8115]  # the text of Safe RLHF, where it is asked for
+    result, *_ = encoding.supervised([sample], baichuan, 7)
+    assert result.ids.tolist() == [[195, *hello, 196, *hello, 2]]
+    assert result.labels.tolist() == [[2, *[IGNORED] * 3, *hello, 2]]
+    ids_of_prompt = encoding.prompts([Example(("hi",))], baichuan._replace(template="safe-rlhf"), 16)[0].ids
+    assert ids_of_prompt[0, :4].tolist() == [16183, 61047, 40340, 8115]  # the template of Safe RLHF
 
 
 def test_roles_are_refused_for_a_family_without_them():
@@ -143,11 +147,11 @@ def test_answers_are_learned_and_so_is_the_end_before_the_users_turn(baichuan):
     hello, more = baichuan.encode("Hello world", start=False), baichuan.encode("x = 1", start=False)
     messages = [Message("user", "Hello world"), Message("assistant", "x = 1"), Message("user", "x = 1")]
     ids, labels = chat_example(messages, baichuan, 24)
-    wanted = [USER, *hello, ASSISTANT, *more, USER, *more, 2]
-    assert ids == wanted + [0] * (24 - len(wanted))
-    told = [2, *[IGNORED] * len(hello), IGNORED, *more, 2, *[IGNORED] * len(more), 2]
-    assert labels == told + [IGNORED] * (24 - len(told))
-    assert chat_example(messages, baichuan, 5) == (wanted[:5], told[:5])
+    expected = [USER, *hello, ASSISTANT, *more, USER, *more, 2]
+    assert ids == expected + [0] * (24 - len(expected))
+    expected_labels = [2, *[IGNORED] * len(hello), IGNORED, *more, 2, *[IGNORED] * len(more), 2]
+    assert labels == expected_labels + [IGNORED] * (24 - len(expected_labels))
+    assert chat_example(messages, baichuan, 5) == (expected[:5], expected_labels[:5])
 
 
 # Mixtures.
@@ -166,16 +170,16 @@ def test_answers_are_learned_and_so_is_the_end_before_the_users_turn(baichuan):
     ],
 )
 def test_parts_of_a_mixture(text, share, count, path):
-    found = mixture.parse(text)
-    assert (found.name, found.share, found.count) == ("alpaca", share, count)
-    assert (str(found.path) if found.path else None) == path
+    result = mixture.parse(text)
+    assert (result.name, result.share, result.count) == ("alpaca", share, count)
+    assert (str(result.path) if result.path else None) == path
 
 
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("", "names no data set"),
-        (":1", "names no data set"),
+        ("", "a data set must be NAME"),
+        (":1", "a data set must be NAME"),
         ("a:1:", "empty path"),
         ("a:-1", "at least 0"),
         ("a:x", "'x' of 'a:x' must be a number"),
@@ -196,7 +200,7 @@ def test_two_data_sets_of_ten_give_the_published_rows():
     assert rows == [(0, i) for i in (*range(10), 7, 9, 5, 3)]
     with pytest.raises(ValueError, match="a is named more than once"):
         mixture.parse_all(["a", "a:0.5"])
-    with pytest.raises(ValueError, match="a is empty"):
+    with pytest.raises(ValueError, match="a must have 3 rows, got an empty data set"):
         mixture.mix(mixture.parse_all(["a:3/-1"]), [0])
 
 

@@ -27,7 +27,7 @@ def test_greedy_answers_are_those_of_whole_passes_without_a_cache(name):
     module, params = wide(dataclasses.replace(KINDS[name], eos_id=60))
     ids = ids_of(2, 5, seed=3)
     mask = np.array([[True] * 5, [False, False, True, True, True]])
-    found = jitted(
+    result = jitted(
         module, params, jax.random.key(0), ids, mask, SamplingConfig(max_new_tokens=6, temperature=0.0), pad=0
     )
     whole_pass = jax.jit(module.apply)
@@ -38,7 +38,7 @@ def test_greedy_answers_are_those_of_whole_passes_without_a_cache(name):
             text.append(int(np.argmax(logits[0, len(text) - 1])))
             if text[-1] == 60:
                 break
-        np.testing.assert_array_equal(found.ids[row, begin : begin + len(text)], text)
+        np.testing.assert_array_equal(result.ids[row, begin : begin + len(text)], text)
 
 
 def test_answers_end_at_the_end_of_a_text_and_are_padded_behind_it():
@@ -51,18 +51,18 @@ def test_answers_end_at_the_end_of_a_text_and_are_padded_behind_it():
     )
     second = int(long.ids[0, 4])
     ending = module.clone(config=dataclasses.replace(config, eos_id=second))
-    found = jitted(
+    result = jitted(
         ending, params, jax.random.key(0), ids, mask, SamplingConfig(max_new_tokens=5, temperature=0.0), pad=9
     )
     last = 3 + int(np.argmax(np.asarray(long.ids[0, 3:]) == second))
-    assert found.ids[0].tolist() == [*long.ids[0, : last + 1].tolist(), *[9] * (7 - last)]
-    assert found.mask[0].tolist() == [True] * (last + 1) + [False] * (7 - last)
-    assert int(found.steps) == last - 2
+    assert result.ids[0].tolist() == [*long.ids[0, : last + 1].tolist(), *[9] * (7 - last)]
+    assert result.mask[0].tolist() == [True] * (last + 1) + [False] * (7 - last)
+    assert int(result.steps) == last - 2
     several = module.clone(config=dataclasses.replace(config, eos_id=63, other_eos_ids=(62, second)))
     again = jitted(
         several, params, jax.random.key(0), ids, mask, SamplingConfig(max_new_tokens=5, temperature=0.0), pad=9
     )
-    assert again.ids.tolist() == found.ids.tolist() and int(again.steps) == int(found.steps)
+    assert again.ids.tolist() == result.ids.tolist() and int(again.steps) == int(result.steps)
 
 
 LOGITS = np.log(np.array([[0.5, 0.25, 0.15, 0.1]], np.float32))
@@ -87,16 +87,16 @@ def test_settings_leave_what_they_say():
 
 def test_temperature_comes_before_the_choice_of_likely_tokens():
     """At temperature 0.5 the first token alone has 0.72, at 1 it has 0.5."""
-    found = left(SamplingConfig(max_new_tokens=1, temperature=0.5, top_p=0.7))
-    np.testing.assert_allclose(found, [1, 0, 0, 0], rtol=1e-5)
+    result = left(SamplingConfig(max_new_tokens=1, temperature=0.5, top_p=0.7))
+    np.testing.assert_allclose(result, [1, 0, 0, 0], rtol=1e-5)
 
 
 def test_the_penalty_divides_positive_logits_and_multiplies_negative_ones():
     logits = np.array([[2.0, -1.0, 3.0, -2.0]], np.float32)
-    found = compiled(
+    result = compiled(
         logits, np.array([[True, True, False, False]]), SamplingConfig(max_new_tokens=1, repetition_penalty=2.0)
     )
-    np.testing.assert_allclose(found, [[1.0, -2.0, 3.0, -2.0]])
+    np.testing.assert_allclose(result, [[1.0, -2.0, 3.0, -2.0]])
 
 
 def test_tokens_are_drawn_as_often_as_they_are_likely():
@@ -106,10 +106,10 @@ def test_tokens_are_drawn_as_often_as_they_are_likely():
     drawn = jitted(
         module, params, jax.random.key(1), ids, np.ones_like(ids, bool), SamplingConfig(max_new_tokens=1), pad=0
     )
-    wanted = np.asarray(jax.nn.softmax(jax.jit(module.apply)(params, ids[:1])[0][0, -1]))
-    counts = np.bincount(np.asarray(drawn.ids[:, 3]), minlength=len(wanted)) / 4000
-    np.testing.assert_allclose(counts, wanted, atol=5 * np.sqrt(0.25 / 4000))
-    assert np.abs(counts - wanted).sum() < 0.15
+    expected = np.asarray(jax.nn.softmax(jax.jit(module.apply)(params, ids[:1])[0][0, -1]))
+    counts = np.bincount(np.asarray(drawn.ids[:, 3]), minlength=len(expected)) / 4000
+    np.testing.assert_allclose(counts, expected, atol=5 * np.sqrt(0.25 / 4000))
+    assert np.abs(counts - expected).sum() < 0.15
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,15 @@ def test_ties_count_half():
 
 
 def test_verdicts_of_two_models():
-    found = head_to_head.verdicts(
+    result = head_to_head.verdicts(
         (np.array([0.0, 0.0, 0.0, 0.0]), np.array([1.0, -1.0, 1.0, -1.0])),
         (np.array([-1.0, -1.0, 1.0, 1.0]), np.array([-1.0, 0.0, 1.0, -2.0])),
     )
-    assert (found["better_safe"], found["better_unsafe"]) == (1, 1)
-    assert (found["worse_safe"], found["worse_unsafe"]) == (2, 0)
-    assert found["by_safety"]["safe -> safe"] == {"prompts": 2, "better": 0.5}
-    assert found["by_safety"]["unsafe -> safe"] == {"prompts": 1, "better": 0.0}
-    assert found["by_safety"]["safe -> unsafe"]["prompts"] == 0
+    assert (result["better_safe"], result["better_unsafe"]) == (1, 1)
+    assert (result["worse_safe"], result["worse_unsafe"]) == (2, 0)
+    assert result["by_safety"]["safe -> safe"] == {"prompts": 2, "better": 0.5}
+    assert result["by_safety"]["unsafe -> safe"] == {"prompts": 1, "better": 0.0}
+    assert result["by_safety"]["safe -> unsafe"]["prompts"] == 0
 
 
 def test_the_rating_of_two_models_is_the_logarithm_of_their_odds():

@@ -1,19 +1,20 @@
-"""What is said of judges: shares, intervals over prompts, and the bag of words beside them."""
+"""Accuracy of judges: shares, intervals over prompts, and the bag-of-words baseline."""
 
 import numpy as np
 import pytest
 
-from rlhf.evaluation import preference_accuracy
+from rlhf.evaluation import bag_of_words, preference_accuracy
+from rlhf.evaluation.intervals import Accuracy, bootstrap_mean
 
 
 def test_an_interval_comes_from_prompts_and_not_from_rows():
-    """A hundred copies of the same answer to one prompt say no more than one."""
+    """A hundred copies of the same answer to one prompt carry no more information than one."""
     right = np.array([1.0, 0.0] * 10)
-    once = preference_accuracy.share(right, list(range(20)))
-    copied = preference_accuracy.share(np.repeat(right, 100), np.repeat(np.arange(20), 100).tolist())
+    once = bootstrap_mean(right, list(range(20)))
+    copied = bootstrap_mean(np.repeat(right, 100), np.repeat(np.arange(20), 100).tolist())
     assert once.value == copied.value == 0.5
     assert (copied.low, copied.high) == pytest.approx((once.low, once.high), abs=1e-9)
-    assert preference_accuracy.share(np.repeat(right, 100), list(range(2000))).low > once.low + 0.1
+    assert bootstrap_mean(np.repeat(right, 100), list(range(2000))).low > once.low + 0.1
 
 
 def test_an_interval_covers_the_truth_as_often_as_it_says():
@@ -21,8 +22,8 @@ def test_an_interval_covers_the_truth_as_often_as_it_says():
     covered = 0
     for number in range(200):
         right = rng.random(60) < 0.7
-        found = preference_accuracy.share(right, list(range(60)), draws=400, seed=number)
-        covered += found.low <= 0.7 <= found.high
+        result = bootstrap_mean(right, list(range(60)), draws=400, seed=number)
+        covered += result.low <= 0.7 <= result.high
     assert 0.88 <= covered / 200 <= 0.99
 
 
@@ -37,7 +38,7 @@ def test_ranking_and_sign_by_hand():
 
 
 def test_nothing_to_measure_is_not_a_number():
-    assert np.isnan(preference_accuracy.share(np.zeros(0), []).value)
+    assert np.isnan(bootstrap_mean(np.zeros(0), []).value)
 
 
 def test_the_bag_of_words_finds_the_word_that_tells():
@@ -46,6 +47,11 @@ def test_the_bag_of_words_finds_the_word_that_tells():
     texts = [" ".join(rng.choice(["tea", "cup", "pot", "milk"], 6)) for _ in range(80)]
     harmful = [bool(i % 2) for i in range(80)]
     texts = [text + (" burn" if bad else " pour") for text, bad in zip(texts, harmful, strict=True)]
-    scorer = preference_accuracy.bag_of_words(texts, harmful, [i // 4 for i in range(80)])
-    found = scorer(["tea burn", "tea pour"])
-    assert found[0] > 0 > found[1]
+    scorer = bag_of_words.fit(texts, harmful, [i // 4 for i in range(80)])
+    result = scorer(["tea burn", "tea pour"])
+    assert result[0] > 0 > result[1]
+
+
+def test_wilson_interval_of_a_known_case():
+    """8 of 10: 0.490 to 0.943 (Wilson 1927; Agresti and Coull 1998)."""
+    assert Accuracy(8, 10).interval() == pytest.approx((0.490, 0.943), abs=1e-3)

@@ -1,6 +1,7 @@
-"""What reinforcement is given beside its actor: what does not fit is refused before anything is trained."""
+"""Judges, critics and texts of reinforcement: mismatches are refused before training."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -8,20 +9,19 @@ import numpy as np
 import pytest
 
 from experiments.cli import main
-from experiments.cli.result import CommandError
-from experiments.commands.rlhf.rlhf_evaluate import read_by
-from experiments.commands.rlhf.rlhf_reinforce import reinforcement_options
 from rlhf.chat_templates.safe_rlhf import format_prompt
 from rlhf.checkpoints import model_folder
-from rlhf.data.schemas import Sample
+from rlhf.data.schemas import Example
+from rlhf.evaluation.compare import judge_tokens
 from rlhf.generation.generate import Answers, SamplingConfig
 from rlhf.models import LanguageModel, ScoreModel
 from rlhf.reinforcement.build import PromptData, ReinforcementModels, reinforcement_stage
 from rlhf.reinforcement.reinforcement_config import PTX_COEFFICIENT, ReinforcementConfig
+from rlhf.reinforcement.setup import ReinforcementSetup, reinforcement_config
 from rlhf.tokenizer.tokenizer import difference, load_tokenizer
 from rlhf.tokenizer.train_bpe import learn_tokenizer
 
-PROMPTS = [Sample(("oil the door",)), Sample(("read it",))]
+PROMPTS = [Example(("oil the door",)), Example(("read it",))]
 RUN = {"evaluate": "--out", "ppo": "--run-dir", "ppo-lag": "--run-dir", "reward-shaping": "--run-dir"}
 OPTIONS = ReinforcementConfig(prompts_per_iteration=2, batch_size=2)
 
@@ -30,7 +30,7 @@ OPTIONS = ReinforcementConfig(prompts_per_iteration=2, batch_size=2)
 def tokenizers(tmp_path_factory):
     """Two of one size, from different texts."""
     texts = {"doors": ["door oil door oil"] * 9, "labels": ["label read label read"] * 9}
-    return [learn_tokenizer(found, 262, tmp_path_factory.mktemp(name)) for name, found in texts.items()]
+    return [learn_tokenizer(lines, 262, tmp_path_factory.mktemp(name)) for name, lines in texts.items()]
 
 
 def constant(model, *inputs):
@@ -100,14 +100,14 @@ def test_a_judge_without_an_embedding_of_the_padding_is_refused(actor, judge):
 
 
 def test_a_comparison_gives_a_judge_of_other_tokens_the_texts_in_its_own(actor, judge, tokenizers):
-    answered = [Sample(("oil the door",), "door oil"), Sample(("read it",), "")]
+    answered = [Example(("oil the door",), "door oil"), Example(("read it",), "")]
     drawn = Answers(np.ones((2, 3), np.int32), np.ones((2, 3), bool), np.int32(1))  # type: ignore[arg-type]
-    ids, _ = read_by(judge, actor, answered, drawn)
+    ids, _ = judge_tokens(judge, actor, answered, drawn)
     assert ids is drawn.ids
     other = tokenizers[1]
-    ids, mask = read_by(judge._replace(tokenizer=other), actor, answered, drawn)
+    ids, mask = judge_tokens(judge._replace(tokenizer=other), actor, answered, drawn)
     for row, seen, sample in zip(ids, mask, answered, strict=True):
-        text = format_prompt(sample.prompt, other.eos_text) + (sample.answer or "")
+        text = format_prompt(sample.prompt, other.eos_text) + (sample.response or "")
         assert row[seen].tolist() == [*other.encode(text), other.eos]
 
 
@@ -140,8 +140,8 @@ def test_the_commands_refuse_a_folder_that_is_no_judge_or_another(places, comman
         ("cost", "cost", "cost is a cost model, as its config.json says, and a reward model is wanted"),
         ("reward", "reward", "reward is a reward model, as its config.json says, and a cost model is wanted"),
     ]:
-        given = [*words, places / cost, "--reward-model", places / reward, RUN[command], places / "out"]
-        assert main.main(["rlhf", *map(str, given)]) == 2
+        words_of_case = [*words, places / cost, "--reward-model", places / reward, RUN[command], places / "out"]
+        assert main.main(["rlhf", *map(str, words_of_case)]) == 2
         assert message in capsys.readouterr().err
 
 
@@ -161,20 +161,19 @@ LEARNED = dataclasses.replace(OPTIONS, ptx_coefficient=16.0)
 
 
 def test_texts_to_learn_beside_are_counted_where_they_cannot_be_used(actor, judge):
-    rows = [Sample(("oil",), "door"), Sample(("read",), "label"), Sample(("door " * 40,), "oil"), Sample(("read",))]
-    found = stage(actor, judge, options=LEARNED, ptx=rows, skip=True).left_out
-    assert sorted(found.values()) == [1, 1] and all("(PTX texts)" in reason for reason in found)
+    rows = [Example(("oil",), "door"), Example(("read",), "label"), Example(("door " * 40,), "oil"), Example(("read",))]
+    result = stage(actor, judge, options=LEARNED, ptx=rows, skip=True).left_out
+    assert sorted(result.values()) == [1, 1] and all("(PTX texts)" in reason for reason in result)
     with pytest.raises(ValueError, match="leaves no room for an answer"):
         stage(actor, judge, options=LEARNED, ptx=rows)
 
 
 def test_texts_to_learn_beside_and_their_weight_come_together(actor, judge):
-    rows = [Sample(("oil",), "door"), Sample(("read",), "label")]
+    rows = [Example(("oil",), "door"), Example(("read",), "label")]
     with pytest.raises(ValueError, match="ptx_coefficient must be above 0 if there are texts for the PTX loss"):
         stage(actor, judge, ptx=rows)
-    given = {"stage": "ppo-lag", "ptx_data": ["rows.json"], "hyper": {}}
-    assert reinforcement_options(given).ptx_coefficient == PTX_COEFFICIENT == 16.0
-    assert reinforcement_options(given | {"hyper": {"ptx_coefficient": 2.0}}).ptx_coefficient == 2.0
-    assert reinforcement_options(given | {"ptx_data": None}).ptx_coefficient == 0.0
-    with pytest.raises(CommandError, match="name them with --ptx-data"):
-        reinforcement_options(given | {"ptx_data": None, "hyper": {"ptx_coefficient": 2.0}})
+    assert reinforcement_config("ppo-lag", ptx=True).ptx_coefficient == PTX_COEFFICIENT == 16.0
+    assert reinforcement_config("ppo-lag").ptx_coefficient == 0.0
+    folders = {"model": Path("actor"), "reward_model": Path("reward")}
+    with pytest.raises(ValueError, match="ptx_coefficient has no effect without ptx_data"):
+        ReinforcementSetup(method="ppo", **folders, data=("rows.json",), config=LEARNED)

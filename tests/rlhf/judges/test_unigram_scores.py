@@ -29,7 +29,7 @@ CONFIG = ModelConfig(
 
 
 def drawn(number: int = 60, length: int = 24, seed: int = 0) -> tuple[PreferenceBatch, list[int]]:
-    """Pairs in which harmful answers hold `HARM` more often, among tokens that say nothing."""
+    """Return pairs whose harmful answers contain `HARM` more often, among uninformative tokens."""
     rng = np.random.default_rng(seed)
     texts, masks = [], []
     for share in (0.1, 0.4):
@@ -54,13 +54,13 @@ def test_the_fitted_loss_is_the_models_own(kind):
     params = params_of(model) | {"score_head": np.zeros((16, 1), np.float32), "score_bias": np.array([0.3], np.float32)}
     params |= {"score_words": np.float32(words[:, None]), "score_openings": np.float32(openings[:, None])}
     ask = jax.jit(model.apply)
-    said = [ask({"params": params}, i, m).scores[..., 0] for i, m in (pairs[::2][:2], pairs[1::2][:2])]
+    scores = [ask({"params": params}, i, m).scores[..., 0] for i, m in (pairs[::2][:2], pairs[1::2][:2])]
     if kind == "reward":
-        expected, _ = jax.jit(preference.reward_loss)(*said, pairs)
+        expected, _ = jax.jit(preference.reward_loss)(*scores, pairs)
     else:
-        expected, _ = jax.jit(preference.cost_loss)(*said, pairs)
-    found, gradient = unigram_scores.loss(kind, unigram_scores.pooled(CONFIG, pairs))(fitted)
-    assert found / len(pairs.chosen) == pytest.approx(float(expected), rel=1e-5)
+        expected, _ = jax.jit(preference.cost_loss)(*scores, pairs)
+    result, gradient = unigram_scores.loss(kind, unigram_scores.pooled(CONFIG, pairs))(fitted)
+    assert result / len(pairs.chosen) == pytest.approx(float(expected), rel=1e-5)
     step = np.zeros(2 * OTHERS + 1)
     for i in (HARM, OTHERS + HARM, 2 * OTHERS):
         step[:] = 0
@@ -70,37 +70,39 @@ def test_the_fitted_loss_is_the_models_own(kind):
 
 
 def test_planted_words_are_found_and_rank_pairs_of_other_prompts():
-    found = unigram_scores.fit(CONFIG, "cost", *drawn())
-    order = np.argsort(found.words)
+    result = unigram_scores.fit(CONFIG, "cost", *drawn())
+    order = np.argsort(result.words)
     assert order[0] == KIND and order[-1] == HARM
-    assert found.strength in found.losses and found.losses[found.strength] == min(found.losses.values())
+    assert result.strength in result.losses and result.losses[result.strength] == min(result.losses.values())
     other = unigram_scores.pooled(CONFIG, drawn(seed=5)[0])
-    costs = [part @ np.concatenate([found.words, found.openings, [found.bias]]) for part in (other.better, other.worse)]
+    costs = [
+        part @ np.concatenate([result.words, result.openings, [result.bias]]) for part in (other.better, other.worse)
+    ]
     assert np.mean(costs[0] < costs[1]) > 0.75
     liked = unigram_scores.fit(CONFIG, "reward", *drawn())
     assert liked.words[HARM] < 0 < liked.words[KIND]
-    # One class for both planted tokens, which mean the contrary: what they share says nothing any more.
+    # One class for both planted tokens, of opposite meaning: their shared score is uninformative.
     together = unigram_scores.fit(
         CONFIG, "cost", *drawn(), np.where(np.arange(OTHERS) == HARM, KIND, np.arange(OTHERS))
     )
-    assert together.words[HARM] == together.words[KIND] and together.words[HARM] < 0.3 * found.words[HARM]
+    assert together.words[HARM] == together.words[KIND] and together.words[HARM] < 0.3 * result.words[HARM]
     with pytest.raises(ValueError, match="kind must be 'reward' or 'cost'"):
         unigram_scores.fit(CONFIG, "helpful", *drawn())
 
 
 def test_a_beginning_that_tells_is_found_where_it_stands():
-    """A token begins harmful answers and stands in the middle of harmless ones: as a word it says nothing."""
+    """A token starts harmful answers and is in the middle of harmless ones, so its word score is uninformative."""
     rng = np.random.default_rng(0)
     pairs, prompts = drawn(200)
     texts = [rng.integers(7, OTHERS, x.shape).astype(np.int32) for x in (pairs.chosen, pairs.rejected)]
     for ids, at in zip(texts, (10, 5), strict=True):
         ids[:, 3:5], ids[:, at] = MARK, np.where(rng.random(len(ids)) < 0.8, HARM, KIND)
-    found = unigram_scores.fit(CONFIG, "cost", pairs._replace(chosen=texts[0], rejected=texts[1]), prompts)
-    assert np.argmax(found.openings) == HARM and found.openings[HARM] > 4 * abs(found.openings[OTHERS - 1])
+    result = unigram_scores.fit(CONFIG, "cost", pairs._replace(chosen=texts[0], rejected=texts[1]), prompts)
+    assert np.argmax(result.openings) == HARM and result.openings[HARM] > 4 * abs(result.openings[OTHERS - 1])
 
 
 def test_spellings_that_differ_by_capitals_or_a_space_are_one_class(tmp_path):
-    tokens = train_bpe.learn_tokenizer(["No. no; No? no, No one said no"] * 9, 300, tmp_path)
+    tokens = train_bpe.learn_tokenizer(["No. no; No? no, No one scores no"] * 9, 300, tmp_path)
     classes = unigram_scores.spellings(tokens, tokens.size + 1)
     alike = {tokens.backend.encode(text)[-1] for text in ("No", "no", "a No", "a no")}
     assert len(alike) > 1 and len({classes[i] for i in alike}) == 1
@@ -127,7 +129,7 @@ def test_scores_of_words_stay_as_they_were_fitted_and_in_the_folder(tmp_path, ca
     capsys.readouterr()
     words[1], words[-1] = str(tmp_path / "run" / "model"), str(tmp_path / "other")
     assert main.main(["rlhf", "cost", *words, "--pooling", "last", "--word-scores"]) == 2
-    assert "--word-scores needs --pooling mean" in capsys.readouterr().err
+    assert "unigram scores need mean pooling" in capsys.readouterr().err
 
 
 def test_scores_of_words_need_the_mean():

@@ -1,6 +1,5 @@
 """Activations in bfloat16: close to float32, able to learn, and float32 in everything that is kept."""
 
-import argparse
 from pathlib import Path
 
 import jax
@@ -9,9 +8,10 @@ import numpy as np
 import pytest
 
 import jsafe
-from experiments.commands.rlhf import rlhf_words
+from experiments.cli import app
 from rlhf.checkpoints import model_folder
-from rlhf.data.schemas import Sample
+from rlhf.data import encoding
+from rlhf.data.schemas import Example
 from rlhf.generation.generate import SamplingConfig, generate
 from rlhf.models import PUBLISHED, LanguageModel, ScoreModel
 from rlhf.parallel import memory
@@ -50,9 +50,9 @@ def test_logits_in_bfloat16_are_near_those_in_float32(nano):
 
 
 def test_fine_tuning_in_bfloat16_lowers_the_loss_and_keeps_float32(nano):
-    rows = [Sample((q,), a) for q, a in (("one", "two"), ("three", "four"), ("five", "six"), ("seven", "eight"))]
+    rows = [Example((q,), a) for q, a in (("one", "two"), ("three", "four"), ("five", "six"), ("seven", "eight"))]
     options = TrainingConfig(dtype=HALF, batch_size=4, epochs=20, learning_rate=1e-2, schedule="constant")
-    stage = stages.sft(nano, rows, options, length=64)
+    stage = stages.sft(nano, encoding.supervised(rows, nano.tokenizer, 64), options)
     state, curves = jax.jit(lambda key: jsafe.run(stage.trainer, key, stage.iterations))(jax.random.key(0))
     loss = np.asarray(curves["loss"])
     assert np.isfinite(loss).all() and loss[-1] < 0.7 * loss[0]
@@ -73,7 +73,7 @@ def test_generation_and_reinforcement_keep_their_types_in_bfloat16(nano):
     options = ReinforcementConfig(
         dtype=HALF, prompts_per_iteration=2, batch_size=2, cost_limit=0.0, ptx_coefficient=1.0
     )
-    asked = [Sample((q,), "yes") for q in ("one", "two")]
+    asked = [Example((q,), "yes") for q in ("one", "two")]
     sampling = SamplingConfig(max_new_tokens=4)
     models, data = ReinforcementModels(nano, judge, [judge]), PromptData(asked, ptx=asked, prompt_length=60)
     stage = reinforcement_stage("ppo-lag", models, data, options, sampling)
@@ -85,12 +85,14 @@ def test_generation_and_reinforcement_keep_their_types_in_bfloat16(nano):
 
 def test_stages_take_a_type_and_reckon_with_it():
     def given(*words):
-        return rlhf_words.parse(words, argparse.ArgumentParser, lambda parser: None)
+        return app.parse(["rlhf", *words]).request
 
     for stage in ("sft", "reward", "cost", "dpo", "moderation", "pretrain", "ppo", "ppo-lag", "reward-shaping"):
-        assert given(stage, "--dtype", HALF).hyper == {"dtype": HALF}
-    for stage in (["generate"], ["chat"], ["evaluate", "a"], ["harness"]):
-        assert given(*stage, "--dtype", HALF).dtype == HALF
+        assert given(stage, "--dtype", HALF).training.given() == {"dtype": HALF}
+    for stage in ("chat", "harness"):
+        assert given(stage, "--dtype", HALF).dtype == HALF
+    for stage in (["generate"], ["evaluate", "a"]):
+        assert given(*stage, "--dtype", HALF).responses.dtype == HALF
     with pytest.raises(ValueError, match="dtype"):
         TrainingConfig(dtype="float16")
     config, sizes = PUBLISHED["llama-7b"], (4, 512)

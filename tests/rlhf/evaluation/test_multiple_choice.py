@@ -1,7 +1,4 @@
-"""Multiple choice and GSM8K: what is read and asked, and what counts as right."""
-
-import json
-import re
+"""Multiple choice: questions, prompts, and what counts as right."""
 
 import numpy as np
 import pytest
@@ -31,12 +28,12 @@ def oracle(answers):
     """A model that knows some answers: logits of the next character, by the last question of a prompt."""
 
     def logits(texts):
-        found = np.zeros((len(texts), 200))
-        for row, text in zip(found, texts, strict=True):
+        result = np.zeros((len(texts), 200))
+        for row, text in zip(result, texts, strict=True):
             question = text.rpartition("\n\n")[2].split("\n")[0]
             row[ord(answers.get(question, "A"))] = 1.0
             row[ord("E")] = 5.0  # likelier than any letter that counts, and no letter that counts
-        return found
+        return result
 
     return logits
 
@@ -57,8 +54,8 @@ def subjects(tmp_path):
 
 def test_a_model_is_right_where_the_likeliest_letter_is(subjects):
     answers = {"first": "C", "second": "D", "fourth, with a comma": "D"}
-    found = multiple_choice.multiple_choice(oracle(answers), TOKENS, subjects)
-    assert found == {"art": (1, 1), "law": (2, 3), "all": (3, 4)}
+    result = multiple_choice.multiple_choice(oracle(answers), TOKENS, subjects)
+    assert result == {"art": (1, 1), "law": (2, 3), "all": (3, 4)}
 
 
 def test_solved_questions_of_the_subject_come_first(subjects):
@@ -85,49 +82,8 @@ def test_rows_that_cannot_be_used_are_named(subjects):
         multiple_choice.multiple_choice(oracle({}), TOKENS, subjects / "test")
 
 
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [
-        ("so 3 + 4 = 7", 7.0),
-        ("she has 1,234.5 left.", 1234.5),
-        ("-2", -2.0),
-        ("none", None),
-        ("9 is wrong #### 8", 8.0),
-    ],
-)
-def test_the_last_number_is_the_answer(text, number):
-    assert multiple_choice.final_number(text) == number
-
-
-def test_a_problem_counts_up_to_the_next_question():
-    problems = [multiple_choice.Problem("2+2?", "It is <<2+2=4>>4 #### 4"), multiple_choice.Problem("3+3?", "#### 6")]
-
-    def answer(texts):
-        assert all("<<" not in text for text in texts)
-        return [" It is 4\n\nQuestion: 5+5? Answer: 10", " five"]
-
-    assert multiple_choice.gsm8k(answer, problems, problems[:1]) == (1, 2)
-
-
-def test_a_problem_may_hold_characters_that_end_lines_elsewhere(tmp_path):
-    path = tmp_path / "problems.jsonl"
-    row = {"question": "2\u2028+2?", "answer": "4\u0085 #### 4"}
-    path.write_bytes(f"{json.dumps(row, ensure_ascii=False)}\r\n\r\n".encode() * 2)
-    assert multiple_choice.read_problems(path) == [multiple_choice.Problem(row["question"], row["answer"])] * 2
-
-
-def test_wilson_interval_of_a_known_case():
-    """8 of 10: 0.490 to 0.943 (Wilson 1927; Agresti and Coull 1998)."""
-    assert multiple_choice.Score(8, 10).interval() == pytest.approx((0.490, 0.943), abs=1e-3)
-
-
 @needs_data
 def test_the_published_files_are_read():
-    problems = multiple_choice.read_problems(DATA / "gsm8k/test.jsonl")
-    assert len(problems) == 1319
-    last = [json.loads(line)["answer"] for line in (DATA / "gsm8k/test.jsonl").read_text().splitlines()]
-    wanted = [float(re.sub(",", "", text.split("#### ")[1])) for text in last]
-    assert [multiple_choice.final_number(p.solution) for p in problems] == wanted
     for part, least in (("dev", 5), ("test", 50)):
         for file in (DATA / "cmmlu" / part).glob("*.csv"):
             assert len(multiple_choice.read_questions(file)) >= least

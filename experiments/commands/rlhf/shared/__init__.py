@@ -1,0 +1,1 @@
+"""Flags and run handling that the commands of `jsafe rlhf` share."""
