@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 
-import jax
 import mujoco
 import numpy as np
 import pytest
 
 import envs_mjx
-from envs_mjx.physics.state_transfer import PhysicsStates, physics_states, put
+from envs_mjx.physics.state_transfer import PhysicsStates
 from experiments.benchmarks.bare_mujoco import HELD, SEGMENT, BareLoop
 from experiments.cli import main
 from experiments.commands import bench
@@ -21,25 +20,6 @@ from experiments.commands.throughput import describe, measure
 @pytest.fixture(scope="module")
 def env() -> envs_mjx.Navigation:
     return envs_mjx.make("SafetyPointButton1-v0", physics="mujoco")
-
-
-@pytest.fixture(scope="module")
-def start(env: envs_mjx.Navigation):
-    return jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), 3))
-
-
-def test_mujoco_stands_where_the_environment_stands(env: envs_mjx.Navigation, start):
-    states = physics_states(env, start.data)
-    data = mujoco.MjData(env.mj_model)
-    for index in range(3):
-        put(data, states, index)
-        mujoco.mj_forward(env.mj_model, data)
-        scene = env.scene(jax.tree.map(lambda leaf, index=index: leaf[index], start))
-        expected = [item["position"] for item in scene if item["kind"] == "button"]
-        found = [data.body(f"button{number}").xpos[:2] for number in range(len(expected))]
-        assert len(expected) == 4 and np.allclose(found, expected, atol=1e-5)
-        agent = next(item["position"] for item in scene if item["kind"] == "agent")
-        assert np.allclose(data.body("agent").xpos[:2], agent, atol=1e-5)
 
 
 def test_bare_loop_steps_every_thread_through_its_states(monkeypatch: pytest.MonkeyPatch):
