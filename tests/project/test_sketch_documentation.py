@@ -1,4 +1,4 @@
-"""The Python of docs/sketch.md runs as it stands there."""
+"""The Python of docs/sketch.md runs unchanged."""
 
 import re
 from pathlib import Path
@@ -13,4 +13,4 @@ def test_the_example_trains_and_draws():
     names: dict = {}
     exec(code, names)
     assert names["following"].mean.shape[0] == 64
-    assert len(names["found"]) == 20 and all(np.isfinite(drawing).all() for drawing in names["found"])
+    assert len(names["drawings"]) == 20 and all(np.isfinite(drawing).all() for drawing in names["drawings"])
