@@ -189,9 +189,9 @@ def test_a_wrong_declaration_is_refused_before_anything_runs(declared, tmp_path,
     path = tmp_path / "wrong.toml"
     path.write_text(text.replace(*change, 1))
     where = tmp_path / "run"
-    record = words(path, where)
-    record[record.index(f"data={tmp_path}")] = f"data={declared.parent}"
-    assert message in refused(capsys, *line)
+    command = words(path, where)
+    command[command.index(f"data={tmp_path}")] = f"data={declared.parent}"
+    assert message in refused(capsys, *command)
     assert not where.exists() or not [p for p in where.iterdir() if p.is_dir()]
 
 
