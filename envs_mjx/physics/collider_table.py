@@ -1,9 +1,12 @@
-"""Installation of `box_contacts.c`, the box-box collider of the recordings, in releases of MuJoCo after 3.3.7.
+"""Installation of `recorded_colliders`, the colliders of the recordings, in releases of MuJoCo after 3.3.7.
 
-MuJoCo looks up colliders in an exported table, `mjCOLLISIONFUNC`. Since release 3.4 its box-box entry places other
-points, and steps in which boxes touch left the recordings. The C file is compiled at first use with the system's
-compiler, against the headers of the installed release, and cached. Only models that contain `MARK` use it; other models
-of the same process keep MuJoCo's own collider.
+MuJoCo looks up colliders in an exported table, `mjCOLLISIONFUNC`. Later releases place other points between two boxes
+(since 3.4) and between cylinders and other shapes, and steps in which these touch leave the recordings. The C files are
+compiled at first use with the system's compiler, against the headers of the installed release, and cached. Only models
+that contain `MARK` use them; other models of the same process keep MuJoCo's own colliders.
+
+Two more changes of later releases are undone for marked models: the bias term of welds (3.7), in `install.c`, and the
+earlier end of the solver (`set_tolerance`).
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import shutil
 import subprocess
 import tempfile
 import warnings
+from importlib import metadata
 from pathlib import Path
 
 import mujoco
@@ -24,46 +28,56 @@ import mujoco
 from jsafe import runtime
 
 MARK = '<custom><numeric name="colliders_of_337" data="1"/></custom>'
-"""MJCF element of a model whose boxes touch as in the recordings."""
+"""MJCF element of a model whose boxes and cylinders touch as in the recordings."""
+
+TOLERANCE = 1e-12
+"""Tolerance of the solver in later releases. At the default of 1e-8 they stop earlier than 3.3.7: a velocity after one
+control step was off by up to 0.08. At 1e-12 it is off by 2e-4, as in 3.3.7."""
 
 FLAGS = ("-O2", "-shared", "-fPIC", "-ffp-contract=off")
 """Compiler flags; without contraction, results do not depend on the processor."""
 
-_SOURCE = Path(__file__).with_name("box_contacts.c")
+_SOURCES = Path(__file__).with_name("recorded_colliders")
 
 
 def is_native() -> bool:
-    """Whether the installed MuJoCo has the box-box collider of the recordings itself."""
+    """Whether the installed MuJoCo has the colliders of the recordings itself."""
     return mujoco.mj_version() <= 337  # 3.8 and later count 3008000
 
 
 @functools.cache
 def install() -> bool:
-    """Make marked models collide boxes as the recordings do, once for each process.
+    """Make marked models collide as the recordings do, once for each process.
 
     Returns:
-        Whether they do. Without a C compiler they use MuJoCo's own collider, and a warning says so.
+        Whether they do. Without a C compiler they use MuJoCo's own colliders, after a warning.
     """
     if is_native():
         return True
     try:
         library = ctypes.CDLL(str(compile_source()))
         engine = ctypes.CDLL(str(_engine_library()))
-        table = ctypes.addressof(ctypes.c_void_p.in_dll(engine, "mjCOLLISIONFUNC"))
+        symbols = [ctypes.c_void_p.in_dll(engine, name) for name in ("mjCOLLISIONFUNC", "mjcb_control")]
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         detail = getattr(error, "stderr", None) or error
         warnings.warn(
-            f"boxes touch as in MuJoCo {mujoco.__version__}, not as in the recordings of the reference: the collider "
-            f"{_SOURCE.name} cannot be built or loaded ({detail}). Install a C compiler or mujoco==3.3.7 to get them.",
+            f"boxes and cylinders touch as in MuJoCo {mujoco.__version__}, not as in the recordings of the reference: "
+            f"{_SOURCES.name} cannot be built or loaded ({detail}). Install a C compiler or mujoco==3.3.7.",
             stacklevel=2,
         )
         return False
-    library.install(ctypes.c_void_p(table))
+    library.install(*(ctypes.c_void_p(ctypes.addressof(symbol)) for symbol in symbols))
     return True
 
 
+def set_tolerance(model: mujoco.MjModel) -> None:
+    """Let the solver of a model, in MuJoCo C, converge as it did in the recordings."""
+    if not is_native():
+        model.opt.tolerance = TOLERANCE
+
+
 def compile_source(folder: Path | None = None) -> Path:
-    """Compile `box_contacts.c` for the installed MuJoCo.
+    """Compile `recorded_colliders` for the installed MuJoCo.
 
     Args:
         folder: where the library is kept; by default a subfolder of the user's cache.
@@ -75,24 +89,29 @@ def compile_source(folder: Path | None = None) -> Path:
         OSError: without a compiler.
         subprocess.CalledProcessError: when the compiler fails.
     """
-    text = _SOURCE.read_bytes() + " ".join((mujoco.__version__, platform.machine(), *FLAGS)).encode()
+    sources = sorted(_SOURCES.glob("*.c"))
+    text = b"".join(file.read_bytes() for file in (*sources, *sorted(_SOURCES.glob("*.h"))))
+    text += " ".join((mujoco.__version__, platform.machine(), *FLAGS)).encode()
     folder = folder or _writable(runtime.default_cache_dir() / "colliders")
-    library = folder / f"box_contacts-{hashlib.sha256(text).hexdigest()[:16]}.so"
+    library = folder / f"recorded-{hashlib.sha256(text).hexdigest()[:16]}.so"
     if not library.exists():
         compiler = next(filter(None, map(shutil.which, (os.environ.get("CC", ""), "cc", "gcc", "clang"))), None)
         if compiler is None:
             raise OSError("no C compiler found: cc, gcc, clang or $CC")
         include = Path(mujoco.__file__).parent / "include"
         unfinished = folder / f"{library.name}.{os.getpid()}"
-        command = [compiler, *FLAGS, f"-I{include}", str(_SOURCE), "-o", str(unfinished), "-lm"]
+        command = [compiler, *FLAGS, f"-I{include}", *map(str, sources), "-o", str(unfinished), "-lm"]
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
         os.replace(unfinished, library)  # another process may do the same at the same time
     return library
 
 
-def describe() -> str:
-    """Engine of marked models, for the record of a run: its release and whose box collider it uses."""
-    return f"MuJoCo {mujoco.__version__}, box contacts of {'3.3.7' if install() else mujoco.__version__}"
+def describe(backend: str = "mujoco") -> str:
+    """Engine behind a physics backend, for the record of a run: its release and that of its colliders."""
+    if backend == "mujoco":
+        return f"MuJoCo {mujoco.__version__}, colliders of {'3.3.7' if install() else mujoco.__version__}"
+    release = metadata.version("mujoco-mjx")
+    return f"MJX {release}, colliders of 3.3.7" if backend == "mjx" else f"MuJoCo Warp in MJX {release}"
 
 
 def _engine_library() -> Path:

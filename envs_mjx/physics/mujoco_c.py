@@ -25,6 +25,7 @@ import mujoco
 import numpy as np
 from mujoco import rollout
 
+from envs_mjx.physics import collider_table
 from envs_mjx.physics.backend import ModelSource, PhysicsModel, Sensed
 
 _CONTROL = int(
@@ -60,7 +61,8 @@ class _Pool:
     """A thread pool with its data and buffers; used by one callback at a time."""
 
     def __init__(self, compiled: PhysicsModel, threads: int):
-        m = self.model = compiled.model
+        m = self.model = copy.copy(compiled.model)
+        collider_table.set_tolerance(m)
         self.blind = copy.copy(m)
         self.blind.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_SENSOR)
         self.threads = threads

@@ -112,6 +112,7 @@ def _start(request: TrainRequest) -> Result:
     if request.env is None:
         raise CommandError(f"jsafe train needs an environment: jsafe train {request.algorithm} ENV (see jsafe envs)")
     import jsafe
+    from envs_mjx.physics import collider_table
 
     name = resolve(request.algorithm)
     preset = preset_of(name, request.preset)
@@ -131,6 +132,7 @@ def _start(request: TrainRequest) -> Result:
         "budget_steps": total_steps,
         "checkpoint_every": request.checkpoint_every,
         "environment": {"id": request.env, "physics": env.backend, "overrides": overrides},
+        "engine": collider_table.describe(env.backend),
     }
     writable_folder(folder)
     note(f"{name} on {request.env} ({env.backend}), writing to {folder}; compiling ...")

@@ -93,6 +93,7 @@ def test_training_leaves_rows_checkpoints_and_its_conditions(trained: Path):
     assert facts["trainer"]["algorithm"] == "ppo_lag" and facts["trainer"]["config"]["cost_limit"] == 3.0
     assert facts["environment"]["overrides"] == {"episode_length": 10} and facts["hardware"]["cores"] >= 1
     assert "--cost-limit 3" in facts["command"]
+    assert facts["engine"].startswith("MuJoCo ") and facts["versions"]["mujoco"] in facts["engine"]
 
 
 def test_eval_reports_each_seed_and_all_of_them(trained: Path, capsys: pytest.CaptureFixture[str]):

@@ -19,6 +19,7 @@ os.environ.setdefault("NPROC", "16")  # see "Two deadlocks" in docs/architecture
 
 import numpy as np  # noqa: E402
 
+from envs_mjx.physics import collider_table  # noqa: E402
 from tests.conftest import golden_root  # noqa: E402
 from tests.parity import replay  # noqa: E402
 
@@ -70,7 +71,9 @@ def main() -> int:
     for path in files:
         by_id[replay.env_id(path)].append(path)
     precisions = (True, False) if args.backend == "mujoco" else (False,)
+    engine = collider_table.describe(args.backend)
     if not args.json:
+        print(f"engine: {engine}")
         print(f"{'environment':22s} {'backend':14s} {'steps':>6s} " + " ".join(f"{h:>13s}" for h in HEADINGS.values()))
     for env_id, paths in by_id.items():
         for x64 in precisions:
@@ -82,7 +85,8 @@ def main() -> int:
             name = f"{args.backend} {'f64' if x64 else 'f32'}" + (" fast" if args.profile == "fast" else "")
             if args.json:
                 seconds = time.perf_counter() - began
-                print(json.dumps({"id": env_id, "backend": name, **row, "seconds": round(seconds, 1)}), flush=True)
+                facts = {"id": env_id, "engine": engine, "backend": name}
+                print(json.dumps(facts | row | {"seconds": round(seconds, 1)}), flush=True)
             else:
                 cells = " ".join(
                     f"{int(row[c]):13d}" if c in ("cost", "events") else f"{row[c]:13.1e}" for c in HEADINGS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -12,6 +14,7 @@ from mujoco.mjx._src import collision_driver, solver
 
 from envs_mjx.navigation.levels import configs
 from envs_mjx.navigation.world import World
+from envs_mjx.physics import collider_table
 from envs_mjx.physics.mjx import solver as faithful
 from envs_mjx.physics.mjx.mjx_backend import make
 
@@ -20,6 +23,8 @@ PUSHED = "push_box"
 
 def _steps_of_a_push_in_c(model):
     """States (qpos, qvel, ctrl, mocap_pos) in which the robot touches the box, and the velocities one step later."""
+    model = copy.copy(model)
+    collider_table.set_tolerance(model)
     data, rng = mujoco.MjData(model), np.random.default_rng(0)
     box = model.body(PUSHED).id
     joint = model.jnt_qposadr[model.body_jntadr[box]]

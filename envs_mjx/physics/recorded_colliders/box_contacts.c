@@ -1,32 +1,14 @@
-// Contacts of boxes with boxes as MuJoCo 3.3.7 reports them, for the table of colliders of later releases.
+// Contacts of boxes with boxes as MuJoCo 3.3.7 reports them.
 //
 // The same algorithm as envs_mjx/physics/mjx/collision/box.py, which documents it, in double precision and in the same
-// order. envs_mjx/physics/collider_table.py compiles and installs this file. Only models that carry the mark take part;
-// every other model gets the collider that was in the table before.
+// order.
 
-#include <math.h>
-#include <string.h>
+#include "contacts.h"
 
-#include <mujoco/mujoco.h>
-
-#if mjVERSION_HEADER >= 3009000
-typedef mjPreContact Contact;  // since 3.9
-#else
-typedef mjContact Contact;
-#endif
-
-#define MARK "colliders_of_337"  // name of a numeric element
-#define EPSILON 2.220446049250313e-16
 #define KEEP 1.01       // points further outside a box than this, relative to its size, are removed
 #define UPRIGHT 0.5     // edges of the incident box steeper than this (cosine with a normal) do not bound its face
 #define ROUNDING 1e-12  // a product of edges must have less overlap than the best face by this part of it
 #define CANDIDATES 16   // eight cuts of the outlines, four corners of each face
-
-typedef struct {
-  const double* pos;   // [3]
-  const double* mat;   // [3 * 3], axes in columns
-  const double* size;  // [3] half-lengths
-} Box;
 
 typedef struct {        // axis of least overlap
   double overlap;       // negative where the boxes are apart
@@ -50,34 +32,11 @@ typedef struct {
   int valid;
 } Point;
 
-static mjfCollision original;
-
 // From a box to its faces +x, +y, +z, -x, -y, -z; the handedness decides the order of the corners.
 static const double TURNS[6][3][3] = {
     {{0, 0, -1}, {0, 1, 0}, {1, 0, 0}}, {{1, 0, 0}, {0, 0, -1}, {0, 1, 0}}, {{1, 0, 0}, {0, 1, 0}, {0, 0, 1}},
     {{0, 0, 1}, {0, 1, 0}, {-1, 0, 0}}, {{1, 0, 0}, {0, 0, 1}, {0, -1, 0}}, {{-1, 0, 0}, {0, 1, 0}, {0, 0, -1}},
 };
-
-static double dot(const double a[3], const double b[3]) { return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]; }
-
-static double square(double x) { return x * x; }
-
-static double clip(double x, double low, double high) { return x < low ? low : x > high ? high : x; }
-
-// out = transposed(mat) v
-static void to_local(double out[3], const double* mat, const double v[3]) {
-  for (int i = 0; i < 3; i++) out[i] = mat[i] * v[0] + mat[3 + i] * v[1] + mat[6 + i] * v[2];
-}
-
-// out = transposed(a) b
-static void relative(double out[3][3], const double* a, const double* b) {
-  for (int i = 0; i < 3; i++)
-    for (int j = 0; j < 3; j++) out[i][j] = a[i] * b[j] + a[3 + i] * b[3 + j] + a[6 + i] * b[6 + j];
-}
-
-static void subtract(double out[3], const double a[3], const double b[3]) {
-  for (int i = 0; i < 3; i++) out[i] = a[i] - b[i];
-}
 
 static int largest(const double v[3]) {
   int best = 0;
@@ -87,7 +46,7 @@ static int largest(const double v[3]) {
 }
 
 // Best of the nine products of edges: its overlap, which one, and its unit vector away from the first box.
-static double least_edges(Box first, Box second, double turn[3][3], const double apart[3], int* which, double axis[3]) {
+static double least_edges(Shape first, Shape second, double turn[3][3], const double apart[3], int* which, double axis[3]) {
   double least = INFINITY;
   for (int i = 0; i < 3; i++)
     for (int j = 0; j < 3; j++) {
@@ -112,7 +71,7 @@ static double least_edges(Box first, Box second, double turn[3][3], const double
   return least;
 }
 
-static Axis least_overlap(Box first, Box second) {
+static Axis least_overlap(Shape first, Shape second) {
   double turn[3][3], between[3], apart[3], towards[6], faces[6], product[3] = {0, 0, 0}, reach = 0;
   int face = 0, edges_of = 0;
   relative(turn, first.mat, second.mat);
@@ -145,7 +104,7 @@ static Axis least_overlap(Box first, Box second) {
 }
 
 // The reference face and, in its frame, the face of the other box that is most opposed to the normal.
-static Faces meet(const Axis* axis, Box base, Box other, const double to_face[3][3], double height) {
+static Faces meet(const Axis* axis, Shape base, Shape other, const double to_face[3][3], double height) {
   Faces faces;
   double turn[3][3], along[3], between[3], centre[3], sorted[3];
   relative(turn, base.mat, other.mat);
@@ -275,7 +234,7 @@ static void find_candidates(const Faces* f, int is_edges, Point out[CANDIDATES])
 }
 
 // Whether a point is well outside one box and not well inside the other.
-static int outside(const double in_base[3], const double in_other[3], Box base, Box other) {
+static int outside(const double in_base[3], const double in_other[3], Shape base, Shape other) {
   int far_1 = 0, far_2 = 0, in_1 = 1, in_2 = 1;
   for (int i = 0; i < 3; i++) {
     far_1 = far_1 || fabs(in_base[i]) > base.size[i] * KEEP;
@@ -295,10 +254,10 @@ static int repeated(double local[CANDIDATES][3], const Point points[CANDIDATES],
   return 0;
 }
 
-static int collide(Box first, Box second, Contact* contacts) {
+int box_box_contacts(Shape first, Shape second, Contact* contacts) {
   Axis axis = least_overlap(first, second);
   if (axis.overlap < 0) return 0;
-  Box base = axis.second ? second : first, other = axis.second ? first : second;
+  Shape base = axis.second ? second : first, other = axis.second ? first : second;
   int out = largest(axis.direction), count = 0;
   const double(*to_face)[3] = TURNS[out + 3 * (axis.direction[out] < 0)];
   double height = base.size[out], local[CANDIDATES][3], world[CANDIDATES][3], normal[3], reach = 0;
@@ -321,56 +280,7 @@ static int collide(Box first, Box second, Contact* contacts) {
   }
   for (int i = 0; i < CANDIDATES; i++) {
     if (!points[i].valid || repeated(local, points, i, 16 * EPSILON * reach)) continue;
-    Contact* contact = contacts + count++;
-    contact->dist = points[i].dist;
-    memcpy(contact->pos, world[i], sizeof(world[i]));
-#if mjVERSION_HEADER >= 3009000
-    memcpy(contact->normal, normal, sizeof(normal));
-    memset(contact->tangent, 0, sizeof(contact->tangent));
-#else
-    memset(contact->frame, 0, sizeof(contact->frame));
-    memcpy(contact->frame, normal, sizeof(normal));
-#endif
-  }
-  return count;
-}
-
-// Whether a model takes part.
-static int is_marked(const mjModel* m) {
-  for (int i = 0; i < m->nnumeric; i++)
-    if (!strcmp(m->names + m->name_numericadr[i], MARK)) return 1;
-  return 0;
-}
-
-static int box_box(const mjModel* m, mjData* d, Contact* contacts, int g1, int g2, mjtNum margin) {
-  if (margin != 0 || !is_marked(m)) return original(m, d, contacts, g1, g2, margin);
-  Box first = {d->geom_xpos + 3 * g1, d->geom_xmat + 9 * g1, m->geom_size + 3 * g1};
-  Box second = {d->geom_xpos + 3 * g2, d->geom_xmat + 9 * g2, m->geom_size + 3 * g2};
-  return collide(first, second, contacts);
-}
-
-// Put the collider into the table; `table` is the address of mjCOLLISIONFUNC.
-void install(mjfCollision table[mjNGEOMTYPES][mjNGEOMTYPES]) {
-  mjfCollision ours = (mjfCollision)box_box;  // the cast drops a const that releases before 3.8 have
-  if (table[mjGEOM_BOX][mjGEOM_BOX] == ours) return;
-  original = table[mjGEOM_BOX][mjGEOM_BOX];
-  table[mjGEOM_BOX][mjGEOM_BOX] = ours;
-}
-
-// Contacts of two boxes without a model, for tests: `pair` is pos [2][3], mat [2][9], size [2][3]; `out` is rows of
-// distance, position and normal.
-int contacts_of(const double* pair, double out[CANDIDATES][7]) {
-  Contact contacts[CANDIDATES];
-  Box first = {pair, pair + 6, pair + 24}, second = {pair + 3, pair + 15, pair + 27};
-  int count = collide(first, second, contacts);
-  for (int i = 0; i < count; i++) {
-    out[i][0] = contacts[i].dist;
-    memcpy(out[i] + 1, contacts[i].pos, 3 * sizeof(double));
-#if mjVERSION_HEADER >= 3009000
-    memcpy(out[i] + 4, contacts[i].normal, 3 * sizeof(double));
-#else
-    memcpy(out[i] + 4, contacts[i].frame, 3 * sizeof(double));
-#endif
+    set_contact(contacts + count++, points[i].dist, world[i], normal);
   }
   return count;
 }
