@@ -1,7 +1,7 @@
-"""Drawings as images, inside a program: exact for what is looked at, soft for what is learned through.
+"""Rendering of drawings (traceable): an exact mode for images, and a soft mode with gradients.
 
-A pixel's ink follows from its distance to the nearest line. The exact mode reproduces Quick, Draw!'s bitmaps, which are
-cairo's, within a few per cent of a pixel's range; the soft mode is differentiable with respect to every point.
+The ink of a pixel depends on its distance to the nearest line. The exact mode reproduces Quick, Draw!'s bitmaps, which
+cairo rendered, within a few per cent of the pixel range. The soft mode is differentiable with respect to every point.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from sketch.data.simplify import SIDE
 from sketch.data.strokes import Drawings, real_rows
 
 BOX = 256.0
-"""Side of the square that simplified drawings lie in."""
+"""Side of the square box of simplified drawings."""
 
 FAR = 1e9
-"""Squared distance to nothing, in pixels."""
+"""Squared distance, in pixels, of a pixel without any line."""
 
 TINY = 1e-9
-"""Squared length below which a line is a point, in pixels."""
+"""Squared length, in pixels, below which a line is a point."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Canvas:
-    """How a drawing is put on a square image; the defaults are those of the published bitmaps.
+    """Square image; the defaults are those of the published bitmaps.
 
     Attributes:
         side: pixels of one side.
-        line_width: in units of the drawing, whose longest side is 255.
-        padding: around the drawing, in the same units.
-        samples: sub-samples per pixel and axis of the exact mode.
+        line_width: line width in units of the drawing, whose longest side is 255.
+        padding: border around the drawing, in the same units.
+        samples: sub-samples of the exact mode per pixel and axis.
     """
 
     side: int = 28
@@ -44,10 +44,10 @@ class Canvas:
     samples: int = 4
 
     def __post_init__(self) -> None:
-        """Check the numbers.
+        """Validate the values.
 
         Raises:
-            ValueError: a size is not positive.
+            ValueError: if a size is not positive.
         """
         for name in ("side", "line_width", "samples"):
             if getattr(self, name) <= 0:
@@ -57,27 +57,27 @@ class Canvas:
 
     @property
     def margin(self) -> float:
-        """Free border, in units of the drawing."""
+        """Blank border, in units of the drawing."""
         return self.padding + self.line_width / 2
 
     @property
     def scale(self) -> float:
-        """Pixels of a unit of the drawing."""
+        """Pixels per unit of the drawing."""
         return self.side / (BOX + 2 * self.margin)
 
 
 CANVAS = Canvas()
-"""That of the published bitmaps."""
+"""Canvas of the published bitmaps."""
 
 
 class Segments(NamedTuple):
-    """The lines that lead to the points of drawings, in pixels.
+    """Line segments of drawings, in pixels, one for each point.
 
     Attributes:
-        start: `[..., N, 2]`, the point before.
-        end: `[..., N, 2]`, the point.
-        drawn: `[..., N]`, False where the pen was up or the drawing is over.
-        begins: `[..., N]`, True where a stroke begins.
+        start: `[..., N, 2]`, previous point.
+        end: `[..., N, 2]`, point.
+        drawn: `[..., N]`, False if the pen was up or the drawing has ended.
+        begins: `[..., N]`, True if a stroke starts.
         length: `[...]` int32, rows of the drawing.
     """
 
@@ -89,16 +89,16 @@ class Segments(NamedTuple):
 
 
 def published_places(drawings: Drawings) -> Float[Array, "batch time 2"]:
-    """Positions in the box for simplified drawings as they are published: centred by their greatest coordinates."""
+    """Positions in the box of published simplified drawings, centred by their largest coordinates."""
     places = jnp.cumsum(drawings.rows[..., :2], axis=1)
     real = real_rows(drawings)[..., None]
     return places + (BOX - jnp.max(jnp.where(real, places, -jnp.inf), axis=1, keepdims=True)) / 2
 
 
 def fitted_places(drawings: Drawings) -> Float[Array, "batch time 2"]:
-    """Positions in the box for drawings of any size: the longest side becomes 255, then they are centred.
+    """Positions in the box of drawings of any size, centred, with longest side 255.
 
-    A drawing without extent is a point at the centre, as is one without rows.
+    A drawing without extent or without rows is a point at the centre.
     """
     places = jnp.cumsum(drawings.rows[..., :2], axis=1)
     real = real_rows(drawings)[..., None]
@@ -112,9 +112,9 @@ def fitted_places(drawings: Drawings) -> Float[Array, "batch time 2"]:
 
 
 def framed(drawings: Drawings) -> Drawings:
-    """The drawings as the box holds them: longest side 255, offsets from the centre of the box on.
+    """Frame drawings: fit them into the box, with longest side 255 and offsets from the centre of the box.
 
-    What is drawn while the whole is not known yet can be placed, for the first offset says where it begins.
+    The first offset gives the start position, so an unfinished drawing can be placed on the canvas.
     """
     places = fitted_places(drawings) - BOX / 2
     offsets = jnp.diff(places, axis=1, prepend=0.0)
@@ -123,17 +123,17 @@ def framed(drawings: Drawings) -> Drawings:
 
 
 def framed_places(drawings: Drawings) -> Float[Array, "batch time 2"]:
-    """Positions in the box for drawings that are framed."""
+    """Positions in the box of framed drawings."""
     return jnp.cumsum(drawings.rows[..., :2], axis=1) + BOX / 2
 
 
 def segments(drawings: Drawings, canvas: Canvas, places: jax.Array | None = None) -> Segments:
-    """The lines of each drawing in pixels, with an axis of drawings in front.
+    """Return the line segments of each drawing in pixels, with a leading axis of drawings.
 
     Args:
-        drawings: whose pen states and lengths count.
+        drawings: drawings with pen states and lengths.
         canvas: the image.
-        places: `[B, N, 2]` positions in the box, 0 to 256; `fitted_places` by default.
+        places: `[B, N, 2]` positions in the box, 0 to 256 (default: `fitted_places`).
     """
     places = fitted_places(drawings) if places is None else places
     pixels = (places + canvas.margin) * canvas.scale
@@ -146,13 +146,13 @@ def segments(drawings: Drawings, canvas: Canvas, places: jax.Array | None = None
 def exact(
     drawings: Drawings, canvas: Canvas = CANVAS, *, places: jax.Array | None = None, at_once: int = 1
 ) -> Float[Array, "batch side side"]:
-    """Ink of each pixel, 0 to 1: one stroke is laid over another as cairo does. It has no gradient.
+    """Render the ink of each pixel, 0 to 1, with strokes composited like cairo does; it has no gradient.
 
     Args:
         drawings: the batch.
         canvas: the image.
         places: see `segments`.
-        at_once: drawings that are worked on together. One stays in the cache of a CPU; accelerators want more.
+        at_once: drawings that are rendered together; 1 fits the cache of a CPU, accelerators need more.
     """
 
     def one(lines: Segments) -> jax.Array:
@@ -162,7 +162,7 @@ def exact(
             return bare, nearer(distance, line, canvas)
 
         bare, distance = _along(
-            add, (jnp.ones((canvas.side, canvas.side), lines.start.dtype), nothing(canvas, lines)), lines
+            add, (jnp.ones((canvas.side, canvas.side), lines.start.dtype), blank_distances(canvas, lines)), lines
         )
         return 1.0 - bare * (1.0 - ink(distance, canvas))
 
@@ -172,7 +172,7 @@ def exact(
 def stroke_images(
     drawings: Drawings, strokes: int, canvas: Canvas = CANVAS, *, places: jax.Array | None = None, at_once: int = 1
 ) -> Float[Array, "batch strokes side side"]:
-    """Ink of each stroke alone; those beyond the wanted number are left out, missing ones are blank.
+    """Render each stroke alone; strokes beyond the given number are dropped, missing ones are blank.
 
     `1 - cumprod(1 - images, axis=1)` are the canvases after each stroke.
     """
@@ -184,7 +184,7 @@ def stroke_images(
             return images.at[number].set(ink(distance, canvas), mode="drop"), number, distance
 
         blank = jnp.zeros((strokes, canvas.side, canvas.side), lines.start.dtype)
-        return _along(add, (blank, jnp.int32(-1), nothing(canvas, lines)), lines)[0]
+        return _along(add, (blank, jnp.int32(-1), blank_distances(canvas, lines)), lines)[0]
 
     return _each(one, segments(drawings, canvas, places), at_once)
 
@@ -194,7 +194,7 @@ def _each(paint: Callable[[Segments], jax.Array], lines: Segments, at_once: int)
 
 
 def _along(add: Callable[[Any, Segments], Any], start: Any, lines: Segments) -> Any:
-    """Take the lines of one drawing in turn, as far as it goes."""
+    """Fold a function over the line segments of one drawing."""
 
     def step(number: jax.Array, carry: Any) -> Any:
         return add(carry, jax.tree.map(lambda leaf: leaf[number] if leaf.ndim else leaf, lines))
@@ -202,19 +202,19 @@ def _along(add: Callable[[Any, Segments], Any], start: Any, lines: Segments) -> 
     return jax.lax.fori_loop(0, lines.length, step, start)
 
 
-def nothing(canvas: Canvas, lines: Segments) -> jax.Array:
-    """Squared distances of all sub-samples to a stroke without lines, `[samples, samples, side, side]`."""
+def blank_distances(canvas: Canvas, lines: Segments) -> jax.Array:
+    """Squared distances `[samples, samples, side, side]` of all sub-samples to a stroke without lines."""
     return jnp.full((canvas.samples, canvas.samples, canvas.side, canvas.side), FAR, lines.start.dtype)
 
 
 def nearer(distance: jax.Array, line: Segments, canvas: Canvas) -> jax.Array:
-    """Squared distances to a stroke to which a line is added, or to the stroke that begins here."""
-    found = jnp.where(line.drawn, _distance(line, canvas), FAR)
-    return jnp.minimum(jnp.where(line.begins, FAR, distance), found)
+    """Update squared distances to a stroke by one more line; a stroke that starts here resets them."""
+    to_line = jnp.where(line.drawn, _distance(line, canvas), FAR)
+    return jnp.minimum(jnp.where(line.begins, FAR, distance), to_line)
 
 
 def _distance(line: Segments, canvas: Canvas) -> jax.Array:
-    """Squared distances of all sub-samples to one line, `[samples, samples, side, side]`."""
+    """Squared distances `[samples, samples, side, side]` of all sub-samples to one line."""
     offset = (jnp.arange(canvas.samples, dtype=line.start.dtype) + 0.5) / canvas.samples
     fine = offset[:, None] + jnp.arange(canvas.side, dtype=offset.dtype)
     x, y = fine[None, :, None, :] - line.start[0], fine[:, None, :, None] - line.start[1]
@@ -225,7 +225,7 @@ def _distance(line: Segments, canvas: Canvas) -> jax.Array:
 
 
 def ink(distance: jax.Array, canvas: Canvas) -> jax.Array:
-    """Coverage of each pixel `[side, side]` by the lines at these squared distances of its sub-samples."""
+    """Coverage of each pixel `[side, side]`, from the squared distances of its sub-samples to the lines."""
     half = canvas.line_width * canvas.scale / 2
     cover = jnp.clip(0.5 + (half - jnp.sqrt(distance)) * canvas.samples, 0.0, 1.0)
     return jnp.mean(cover, axis=(0, 1))
@@ -239,20 +239,20 @@ def soft(
     places: jax.Array | None = None,
     at_once: int = 1,
 ) -> Float[Array, "batch side side"]:
-    """Ink of each pixel as a smooth function of the points: `sigmoid((w / 2 - distance) / softness)`.
+    """Render the ink of each pixel as a smooth function of the points, `sigmoid((w / 2 - distance) / softness)`.
 
     Pen states and lengths have no gradient.
 
     Args:
         drawings: the batch.
         canvas: the image; sub-samples are not used.
-        softness: in pixels; the smaller, the nearer to the exact mode and the shorter the reach of the gradient.
-        places: see `segments`; the gradient goes through them too.
+        softness: transition width in pixels; smaller values are closer to the exact mode and shorten the gradient.
+        places: see `segments`; they have a gradient too.
     """
     lines = segments(drawings, canvas, places)
     half = canvas.line_width * canvas.scale / 2
-    # The search has no gradient; the distance to what it found has that of the least of all distances, and nothing but
-    # the number of the nearest line is kept for it.
+    # The search has no gradient. The distance to the nearest line has the gradient of the minimum, and only the index
+    # of that line is stored for the backward pass.
     nearest = _each(lambda one: _nearest(one, canvas), jax.lax.stop_gradient(lines), at_once)
 
     def one(lines: Segments, nearest: jax.Array) -> jax.Array:
@@ -261,7 +261,7 @@ def soft(
         place = jnp.stack(jnp.broadcast_arrays(pixel[None, :], pixel[:, None]), axis=-1) - start
         along = jnp.sum(place * across, axis=-1) / jnp.maximum(jnp.sum(across**2, axis=-1), TINY)
         away = place - jnp.clip(along, 0.0, 1.0)[..., None] * across
-        # The root has no slope at 0: a pixel's centre exactly on a line is taken as a hair away.
+        # The square root has no gradient at 0, so pixel centres on a line get a tiny distance.
         distance = jnp.sqrt(jnp.sum(away**2, axis=-1) + 1e-12)
         return jnp.where(lines.drawn[nearest], jax.nn.sigmoid((half - distance) / softness), 0.0)
 
@@ -269,16 +269,13 @@ def soft(
 
 
 def _nearest(lines: Segments, canvas: Canvas) -> jax.Array:
-    """Number of the line nearest to the centre of each pixel, `[side, side]` int32; 0 where there is none.
-
-    Line 0 is never drawn.
-    """
+    """Index `[side, side]` of the line nearest to each pixel centre; 0, which is never drawn, if there is none."""
     centres = dataclasses.replace(canvas, samples=1)
 
     def add(carry: Any, line: Segments) -> Any:
         number, least, best = carry
-        found = jnp.where(line.drawn, _distance(line, centres)[0, 0], FAR)
-        return number + 1, jnp.minimum(least, found), jnp.where(found < least, number, best)
+        distance = jnp.where(line.drawn, _distance(line, centres)[0, 0], FAR)
+        return number + 1, jnp.minimum(least, distance), jnp.where(distance < least, number, best)
 
-    start = jnp.int32(0), nothing(centres, lines)[0, 0], jnp.zeros((canvas.side, canvas.side), jnp.int32)
+    start = jnp.int32(0), blank_distances(centres, lines)[0, 0], jnp.zeros((canvas.side, canvas.side), jnp.int32)
     return _along(add, start, lines)[2]

@@ -1,4 +1,4 @@
-"""Drawings from files: Quick, Draw!'s ndjson, Sketch-RNN's npz, and npz files of vectors without pickles."""
+"""Files of drawings: Quick, Draw!'s ndjson, Sketch-RNN's npz, and npz files of vectors without pickles."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from sketch.data.simplify import simplify
 from sketch.data.strokes import from_polylines, has_line
 
 FARTHEST = 1e6
-"""Longest offset that is read; canvases have a few hundred to a few thousand pixels."""
+"""Longest accepted offset; canvases have a few hundred to a few thousand pixels."""
 
 MAX_POINTS = 1000
-"""Longest drawing that is read; the longest simplified ones have about 500 points."""
+"""Points of the longest accepted drawing; the longest simplified ones have about 500 points."""
 
 SPLITS = ("train", "valid", "test")
 
 
 class Drawing(NamedTuple):
-    """One drawing and what is known of it.
+    """One drawing and its metadata.
 
     Attributes:
         strokes: `[n, 3]` stroke-3.
-        split: one of `SPLITS`, empty where the file does not say.
-        label: what was to be drawn, empty where the file does not say.
-        key_id: Quick, Draw!'s number of the drawing, None where the file does not say.
-        recognized: whether the game recognised it, None where the file does not say.
-        source: file and row it came from.
+        split: one of `SPLITS`; empty if unknown.
+        label: class; empty if unknown.
+        key_id: Quick, Draw!'s number of the drawing; None if unknown.
+        recognized: True if the game recognised it; None if unknown.
+        source: file and row.
     """
 
     strokes: np.ndarray
@@ -47,7 +47,7 @@ class Drawing(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """A drawing that has not been looked at; `read` gives stroke-3 or raises a ValueError."""
+    """A drawing that is not read yet; `read` returns stroke-3 or raises a ValueError."""
 
     number: str
     read: Callable[[], Any]
@@ -57,23 +57,23 @@ class _Row(NamedTuple):
 def load(
     path: Path, *, allow_pickle: bool = False, skip: bool = False, max_points: int = MAX_POINTS, label: str = ""
 ) -> tuple[list[Drawing], list[str]]:
-    """Every drawing of a file.
+    """Read the drawings of a file.
 
-    Raw ndjson (with times) goes through the published simplification.
+    Raw ndjson (with times) is simplified as published.
 
     Args:
         path: ends in `.npz` or `.ndjson`.
-        allow_pickle: unpickle the object arrays of Sketch-RNN's npz files, which can run any code.
-        skip: leave drawings out that cannot be used.
-        max_points: longest drawing.
-        label: what was to be drawn, where the file does not say.
+        allow_pickle: unpickle the object arrays of Sketch-RNN's npz files, which can run arbitrary code.
+        skip: drop unusable drawings.
+        max_points: points of the longest accepted drawing.
+        label: class of drawings without a label.
 
     Returns:
-        The drawings, and for each one left out the reason with file and row.
+        The drawings, and the reason with file and row for each dropped one.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or of another kind, or a drawing cannot be used; names file and row.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file is damaged or of another kind, or a drawing is unusable; names file and row.
     """
     path = Path(path)
     if not path.is_file():
@@ -81,29 +81,29 @@ def load(
     if path.suffix not in (".npz", ".ndjson"):
         raise ValueError(f"{path} must end in .npz or .ndjson")
     rows = _npz_rows(path, allow_pickle) if path.suffix == ".npz" else _ndjson_rows(path)
-    drawings, left_out = [], []
+    drawings, skipped = [], []
     for row in rows:
         source = f"{path}, {row.number}"
         try:
-            strokes = checked(row.read(), max_points)
+            strokes = check_strokes(row.read(), max_points)
         except ValueError as error:
             message = f"{source}: {error}"
             if not skip:
                 raise ValueError(message) from None
-            left_out.append(message)
+            skipped.append(message)
             continue
         drawings.append(Drawing(strokes, source=source, **{"label": label, **row.known}))
     if not drawings:
-        raise ValueError(f"{path} holds no drawings that can be used ({len(left_out)} left out)")
-    return drawings, left_out
+        raise ValueError(f"{path} has no usable drawings ({len(skipped)} skipped)")
+    return drawings, skipped
 
 
-def checked(strokes: Any, max_points: int = MAX_POINTS) -> np.ndarray:
-    """stroke-3 that can be used.
+def check_strokes(strokes: Any, max_points: int = MAX_POINTS) -> np.ndarray:
+    """Validate stroke-3 and convert it to float32.
 
     Raises:
-        ValueError: it has another shape, no point or only one, too many, no line, or numbers that are not finite or
-            far off any canvas.
+        ValueError: if it has another shape, fewer than two points, too many points or no line, or a number is not
+            finite or outside of any canvas.
     """
     strokes = np.asarray(strokes)
     if strokes.size == 0:
@@ -115,27 +115,27 @@ def checked(strokes: Any, max_points: int = MAX_POINTS) -> np.ndarray:
     if len(strokes) < 2:
         raise ValueError("the drawing is a single point")
     if len(strokes) > max_points:
-        raise ValueError(f"the drawing has {len(strokes)} points, at most {max_points} are allowed")
+        raise ValueError(f"the drawing must have at most {max_points} points, got {len(strokes)}")
     bad = np.flatnonzero(~np.isfinite(strokes).all(axis=1))
     if len(bad):
-        raise ValueError(f"point {bad[0]} is not finite: {strokes[bad[0]].tolist()}")
+        raise ValueError(f"point {bad[0]} must be finite, got {strokes[bad[0]].tolist()}")
     lift = strokes[:, 2]
     bad = np.flatnonzero((lift != 0) & (lift != 1))
     if len(bad):
-        raise ValueError(f"point {bad[0]} has pen lift {lift[bad[0]]}, expected 0 or 1")
+        raise ValueError(f"the pen lift of point {bad[0]} must be 0 or 1, got {lift[bad[0]]}")
     far = np.flatnonzero(np.abs(strokes[:, :2]).max(axis=1) > FARTHEST)
     if len(far):
         raise ValueError(
-            f"point {far[0]} is {strokes[far[0], :2].tolist()} away from the one before, at most {FARTHEST:g}"
+            f"the offset of point {far[0]} must be at most {FARTHEST:g}, got {strokes[far[0], :2].tolist()}"
         )
     if not has_line(strokes):
-        raise ValueError("the drawing has no line: the pen is lifted behind every point")
+        raise ValueError("the drawing has no line: the pen is lifted after every point")
     return strokes.astype(np.float32)
 
 
 def _ndjson_rows(path: Path) -> Iterator[_Row]:
     try:
-        # Not splitlines: a text in JSON may hold characters that end lines elsewhere.
+        # Not splitlines: JSON strings may contain other line separators.
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
@@ -145,13 +145,13 @@ def _ndjson_rows(path: Path) -> Iterator[_Row]:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            # The fault of one row, which may be skipped: a line cut short, endless digits, lists in lists without end.
+            # The error of one row, which may be skipped: a truncated line, too many digits, or too deep nesting.
             record = error
         yield _Row(f"row {number}", partial(_from_record, record), _known(record))
 
 
 def _known(record: Any) -> dict[str, Any]:
-    """What a record says of its drawing; what it does not say is left to the caller."""
+    """Metadata of a record; unknown fields are left out."""
     known: dict[str, Any] = {}
     if not isinstance(record, dict):
         return known
@@ -167,7 +167,7 @@ def _known(record: Any) -> dict[str, Any]:
 
 
 def _from_record(record: Any) -> np.ndarray:
-    """stroke-3 of a line of Quick, Draw!'s ndjson; strokes are [x, y] when simplified, [x, y, time] when raw."""
+    """Convert a line of Quick, Draw!'s ndjson to stroke-3; strokes are [x, y] if simplified, [x, y, time] if raw."""
     if isinstance(record, Exception):
         raise ValueError(f"not JSON ({getattr(record, 'msg', record)})")
     if not isinstance(record, dict) or not isinstance(record.get("drawing"), list):
@@ -180,13 +180,13 @@ def _from_record(record: Any) -> np.ndarray:
         try:
             line = np.array(stroke[:2], np.float64).T
         except (TypeError, ValueError, OverflowError):
-            raise ValueError(f"stroke {number} must have as many numbers x as y") from None
+            raise ValueError(f"stroke {number} must have the same number of x and y") from None
         if line.size and line.ndim != 2:
             raise ValueError(f"stroke {number} must have lists of numbers x and y")
         if not np.isfinite(line).all():
-            raise ValueError(f"stroke {number} has positions that are not finite")
+            raise ValueError(f"stroke {number} must have finite positions")
         if line.size and np.abs(line).max() > FARTHEST:
-            raise ValueError(f"stroke {number} has positions beyond {FARTHEST:g}")
+            raise ValueError(f"stroke {number} must have positions up to {FARTHEST:g}")
         lines.append(line)
     lines = [line for line in lines if line.size]
     if not lines:
@@ -201,38 +201,38 @@ def _npz_rows(path: Path, allow_pickle: bool) -> Iterator[_Row]:
     elif set(SPLITS) & set(arrays):
         for split in SPLITS:
             if split in arrays and arrays[split].dtype == np.uint8:
-                raise ValueError(f"{path} holds images under {split!r}, and drawings as vectors are wanted")
+                raise ValueError(f"{path}: {split!r} must hold vectors, got images")
             if split in arrays and not arrays[split].ndim:
                 raise ValueError(f"{path}: {split!r} must be a list of drawings")
             for number, strokes in enumerate(arrays.get(split, ())):
                 yield _Row(f"{split} row {number}", partial(np.asarray, strokes), {"split": split})
     else:
         raise ValueError(
-            f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}; expected 'points' and 'offsets', or "
-            f"Sketch-RNN's {', '.join(map(repr, SPLITS))}"
+            f"{path} must hold 'points' and 'offsets', or Sketch-RNN's {', '.join(map(repr, SPLITS))}, "
+            f"got {', '.join(sorted(arrays)) or 'nothing'}"
         )
 
 
 def read_npz(path: Path, *, allow_pickle: bool = False) -> dict[str, np.ndarray]:
-    """The arrays of an npz file.
+    """Read the arrays of an npz file.
 
     Raises:
-        ValueError: it is damaged, or holds pickled objects and these are not allowed.
+        ValueError: if it is damaged, or holds pickled objects that are not allowed.
     """
-    found = {}
+    arrays = {}
     try:
         if not zipfile.is_zipfile(path):
             raise ValueError(f"{path} is damaged or not an npz file: it is no zip archive")
         with np.load(path, allow_pickle=allow_pickle, encoding="latin1") as file:
             for name in file.files:
                 try:
-                    found[name] = file[name]
+                    arrays[name] = file[name]
                 except ValueError as error:
                     if allow_pickle or "allow_pickle" not in str(error):
                         raise
                     raise ValueError(
-                        f"{path}: array {name!r} holds pickled objects, and unpickling can run any code. "
-                        "If you trust the file, say so with allow_pickle"
+                        f"{path}: array {name!r} holds pickled objects, and unpickling can run arbitrary code. "
+                        "If you trust the file, allow it with allow_pickle (--allow-pickle)"
                     ) from None
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError) as error:
         raise ValueError(f"{path} is damaged or not an npz file: {error}") from error
@@ -240,11 +240,11 @@ def read_npz(path: Path, *, allow_pickle: bool = False) -> dict[str, np.ndarray]
         if str(error).startswith(str(path)):
             raise
         raise ValueError(f"{path} is damaged or not an npz file: {error}") from error
-    return found
+    return arrays
 
 
 def _vector_rows(path: Path, arrays: Mapping[str, np.ndarray]) -> Iterator[_Row]:
-    """Rows of all drawings under each other in `points`, drawing i between `offsets[i]` and `offsets[i + 1]`."""
+    """Drawings of concatenated `points`; drawing i has the rows from `offsets[i]` to `offsets[i + 1]`."""
     points, offsets = arrays["points"], arrays["offsets"]
     if points.ndim != 2 or points.shape[1] != 3:
         raise ValueError(f"{path}: 'points' must be [n, 3], got {list(points.shape)}")
@@ -252,7 +252,7 @@ def _vector_rows(path: Path, arrays: Mapping[str, np.ndarray]) -> Iterator[_Row]
         raise ValueError(f"{path}: 'offsets' must be a list of whole numbers, got {offsets.dtype} {offsets.shape}")
     offsets = offsets.astype(np.int64)
     if offsets[0] != 0 or offsets[-1] != len(points) or (np.diff(offsets) < 0).any():
-        raise ValueError(f"{path}: 'offsets' must rise from 0 to the {len(points)} rows of 'points'")
+        raise ValueError(f"{path}: 'offsets' must increase from 0 to {len(points)}, the number of points")
     count = len(offsets) - 1
     for name in ("key_id", "recognized", "split", "label"):
         if name in arrays and arrays[name].shape != (count,):
@@ -271,32 +271,32 @@ def _vector_rows(path: Path, arrays: Mapping[str, np.ndarray]) -> Iterator[_Row]
                 continue
             chosen = int(arrays[name][number])
             if not 0 <= chosen < len(names):
-                raise ValueError(f"{path}, row {number}: its {name} is {chosen}, of {len(names)} that there are")
+                raise ValueError(f"{path}, row {number}: {name} must be 0 to {len(names) - 1}, got {chosen}")
             known[key] = str(names[chosen])
         yield _Row(f"row {number}", partial(np.asarray, part), known)
 
 
 def without_duplicates(drawings: Iterable[Drawing], known: Iterable[Drawing] = ()) -> list[Drawing]:
-    """Drawings whose `key_id` has not come before, neither among `known`; those without a number all stay."""
+    """Drop drawings whose `key_id` is a repetition or is among `known`; drawings without one are all retained."""
     seen = {drawing.key_id for drawing in known}
-    found = []
+    unique = []
     for drawing in drawings:
         if drawing.key_id is None or drawing.key_id not in seen:
-            found.append(drawing)
+            unique.append(drawing)
             seen.add(drawing.key_id)
-    return found
+    return unique
 
 
 def assign_splits(drawings: Sequence[Drawing], *, valid: float = 0.1, test: float = 0.0) -> list[Drawing]:
-    """Give drawings without a split one, from their own content: the same whatever else is loaded beside them.
+    """Assign a split to drawings without one, by a hash of their content and independent of other drawings.
 
     Args:
-        drawings: those with a split keep it.
-        valid: share of the validation set.
-        test: share of the test set.
+        drawings: drawings; an existing split is retained.
+        valid: fraction of the validation set.
+        test: fraction of the test set.
 
     Raises:
-        ValueError: the shares are negative or leave nothing to train on.
+        ValueError: if a fraction is negative, or no training set remains.
     """
     if min(valid, test) < 0.0 or valid + test >= 1.0:
         raise ValueError(f"valid and test must not be negative and sum to less than 1, got {valid} and {test}")
@@ -310,5 +310,5 @@ def assign_splits(drawings: Sequence[Drawing], *, valid: float = 0.1, test: floa
 
 
 def of_split(drawings: Iterable[Drawing], split: str) -> list[np.ndarray]:
-    """stroke-3 of the drawings of one split."""
+    """Return stroke-3 of the drawings of one split."""
     return [drawing.strokes for drawing in drawings if drawing.split == split]

@@ -1,7 +1,7 @@
-"""Drawings that the program makes itself: cats and other simple things, as varied as a careless hand would draw them.
+"""Procedural drawings: cats and other simple things, with the variation of a careless hand.
 
-Drawing i of a seed is the same however many are made. All go through the published simplification, so that they are
-like Quick, Draw!'s: 0 to 255, rounded, y downwards.
+Drawing i of a seed does not depend on the number of drawings. All drawings are simplified as published, so they have
+the form of Quick, Draw!'s: 0 to 255, rounded, y downwards.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Random = np.random.Generator
 def _circle(
     rng: Random, x: float, y: float, width: float, height: float, part: tuple[float, float] = (0.0, 1.0)
 ) -> np.ndarray:
-    """An ellipse, or a part of one, begun anywhere if it is whole; angles in turns, clockwise from the right."""
+    """An ellipse or a part of one; whole ellipses start anywhere. Angles are in turns, clockwise from the right."""
     first, last = part
     whole = last - first >= 1.0
     if whole:
@@ -32,7 +32,7 @@ def _circle(
 
 
 def _line(*places: tuple[float, float]) -> np.ndarray:
-    """A polyline with points between its corners, for the hand to shake."""
+    """A polyline with extra points between its corners, for the noise of the hand."""
     corners = np.asarray(places, float)
     t = np.linspace(0, len(corners) - 1, 6 * (len(corners) - 1) + 1)
     return np.stack([np.interp(t, np.arange(len(corners)), corners[:, axis]) for axis in (0, 1)], axis=1)
@@ -46,8 +46,8 @@ def _cat(rng: Random) -> Polylines:
         inner, outer = side * 0.2 * wide, side * 0.85 * wide
         foot = -np.sqrt(1 - 0.2**2) * high, -np.sqrt(1 - 0.85**2) * high
         lines.append(_line((inner, foot[0]), (0.65 * side * wide, -high - ear * 0.7), (outer, foot[1])))
-    apart, size = rng.uniform(0.3, 0.45), rng.uniform(0.07, 0.16)
-    lines += [_circle(rng, side * apart, -0.2, size, size * rng.uniform(0.8, 1.6)) for side in (-1, 1)]
+    spacing, size = rng.uniform(0.3, 0.45), rng.uniform(0.07, 0.16)
+    lines += [_circle(rng, side * spacing, -0.2, size, size * rng.uniform(0.8, 1.6)) for side in (-1, 1)]
     nose = rng.uniform(0.08, 0.14)
     lines.append(_line((-nose, 0.1), (nose, 0.1), (0, 0.1 + nose), (-nose, 0.1)))
     if rng.uniform() < 0.8:
@@ -101,8 +101,8 @@ def _flower(rng: Random) -> Polylines:
 
 def _face(rng: Random) -> Polylines:
     lines = [_circle(rng, 0, 0, rng.uniform(0.8, 1.0), 1.0)]
-    apart, size = rng.uniform(0.3, 0.4), rng.uniform(0.06, 0.13)
-    lines += [_circle(rng, side * apart, -0.25, size, size) for side in (-1, 1)]
+    spacing, size = rng.uniform(0.3, 0.4), rng.uniform(0.06, 0.13)
+    lines += [_circle(rng, side * spacing, -0.25, size, size) for side in (-1, 1)]
     if rng.uniform() < 0.6:
         lines.append(_line((0, -0.1), (-0.1, 0.2), (0.08, 0.2)))
     lines.append(_circle(rng, 0, 0.25, rng.uniform(0.35, 0.55), rng.uniform(0.2, 0.35), part=(0.02, 0.48)))
@@ -122,11 +122,11 @@ def _sun(rng: Random) -> Polylines:
 CLASSES: dict[str, Callable[[Random], Polylines]] = {
     "cat": _cat, "face": _face, "fish": _fish, "flower": _flower, "house": _house, "sun": _sun,
 }  # fmt: skip
-"""What can be drawn."""
+"""Classes of procedural drawings."""
 
 
 def _by_hand(rng: Random, lines: Polylines) -> Polylines:
-    """The lines as a hand draws them: leaning, stretched, each a little off its place and never straight."""
+    """Lean and stretch the whole drawing, then shift and bend each line."""
     lean, squeeze = rng.normal(0, 0.08), rng.normal(0, 0.08, 2)
     shape = np.array([[1 + squeeze[0], lean], [-lean, 1 + squeeze[1]]])
     drawn = []
@@ -140,15 +140,15 @@ def _by_hand(rng: Random, lines: Polylines) -> Polylines:
 
 
 def drawing(name: str, index: int, seed: int = 0) -> np.ndarray:
-    """One drawing, stroke-3.
+    """Return one drawing as stroke-3.
 
     Args:
-        name: of `CLASSES`.
-        index: which.
-        seed: of all of them.
+        name: one of `CLASSES`.
+        index: number of the drawing.
+        seed: seed of all drawings.
 
     Raises:
-        ValueError: there is no such class; the message has the nearest.
+        ValueError: if the class is unknown; the message has the nearest one.
     """
     if name not in CLASSES:
         raise ValueError(f"there are no drawings of {name!r}{nearest(name, CLASSES)} (classes: {', '.join(CLASSES)})")
@@ -157,5 +157,5 @@ def drawing(name: str, index: int, seed: int = 0) -> np.ndarray:
 
 
 def drawings(name: str, count: int, seed: int = 0, first: int = 0) -> list[np.ndarray]:
-    """Drawings `first` to `first + count` of a class and a seed."""
+    """Return the drawings `first` to `first + count` of a class and a seed."""
     return [drawing(name, index, seed) for index in range(first, first + count)]

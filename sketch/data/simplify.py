@@ -1,4 +1,4 @@
-"""From the pen positions of a tablet to the drawings that Quick, Draw! publishes as simplified."""
+"""The published simplification of Quick, Draw!: from raw pen positions to simplified drawings."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ SIDE = 255.0
 """Longest side of a simplified drawing."""
 
 EPSILON = 2.0
-"""Distance up to which points count as lying on a line, in units of the simplified drawing."""
+"""Largest distance of a dropped point from the simplified line, in units of the simplified drawing."""
 
 
 def fit_to_box(lines: Sequence[np.ndarray], side: float = SIDE) -> Polylines:
-    """Move a drawing to the origin and scale its longest side; one that has no extent is only moved.
+    """Move a drawing to the origin and scale its longest side; a drawing without extent is only moved.
 
     Args:
         lines: `[n, 2]` positions of each stroke.
-        side: wanted length.
+        side: length of the longest side after scaling.
     """
     points = np.concatenate([np.asarray(line, np.float64) for line in lines])
     low = points.min(axis=0)
@@ -30,19 +30,19 @@ def fit_to_box(lines: Sequence[np.ndarray], side: float = SIDE) -> Polylines:
 
 
 def resample(line: np.ndarray, spacing: float = 1.0) -> np.ndarray:
-    """Points at equal distances along a polyline `[n, 2]`, and its last point."""
+    """Resample a polyline `[n, 2]` at equal distances, and append its last point."""
     steps = np.hypot(*np.diff(line, axis=0).T)
     travelled = np.concatenate([[0.0], np.cumsum(steps)])
-    wanted = np.arange(0.0, travelled[-1] + 1e-9, spacing)
-    if travelled[-1] - wanted[-1] > 1e-9:
-        wanted = np.append(wanted, travelled[-1])
-    return np.stack([np.interp(wanted, travelled, line[:, axis]) for axis in (0, 1)], axis=1)
+    positions = np.arange(0.0, travelled[-1] + 1e-9, spacing)
+    if travelled[-1] - positions[-1] > 1e-9:
+        positions = np.append(positions, travelled[-1])
+    return np.stack([np.interp(positions, travelled, line[:, axis]) for axis in (0, 1)], axis=1)
 
 
 def ramer_douglas_peucker(line: np.ndarray, epsilon: float = EPSILON) -> np.ndarray:
-    """The points of `[n, 2]` that are further than `epsilon` from the line through the kept points around them.
+    """Drop points of `[n, 2]` closer than `epsilon` to the line through the retained points around them.
 
-    Distances are to the line without ends, as in the published data; to the point itself where both ends are equal.
+    Distances are to the infinite line, as in the published data, or to the point itself if both ends coincide.
     Source: Douglas and Peucker (1973).
     """
     kept = np.zeros(len(line), bool)
@@ -64,7 +64,7 @@ def ramer_douglas_peucker(line: np.ndarray, epsilon: float = EPSILON) -> np.ndar
 
 
 def simplify(lines: Sequence[np.ndarray]) -> Polylines:
-    """The published chain: fit into the box, resample at one unit, drop points on lines, round.
+    """Apply the published chain: fit into the box, resample at one unit, drop points on lines, round.
 
     Args:
         lines: `[n, 2]` positions of each stroke, in any unit.

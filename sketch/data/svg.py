@@ -1,7 +1,6 @@
-"""Strokes from SVG files: paths, polylines and lines as stroke-3, curves as many short lines.
+"""Strokes of SVG files: paths, polylines and lines as stroke-3, curves as short lines.
 
-Only what the pen does is read: colours, widths and the viewBox are not. Entities are refused, and nothing outside the
-file is ever looked at.
+Only the geometry is read, without colours, widths and the viewBox. Entities are refused, and no other file is opened.
 """
 
 from __future__ import annotations
@@ -15,61 +14,81 @@ from xml.parsers import expat
 
 import numpy as np
 
-from sketch.data.strokes import Polylines, from_polylines
+from sketch.data.drawing_files import check_strokes
+from sketch.data.simplify import ramer_douglas_peucker
+from sketch.data.strokes import Polylines, from_polylines, to_polylines
 
 FLATNESS = 0.002
-"""Largest distance of a curve from the lines that stand for it, as a share of the length of its control polygon."""
+"""Largest distance of a curve from its lines, as a fraction of the length of its control polygon."""
 
 MAX_BYTES = 5_000_000
-"""Largest file that is read."""
+"""Size of the largest accepted file."""
 
 FAR = 1e9
-"""Positions beyond this are refused: single precision could not tell them apart."""
+"""Largest accepted position, for the sake of single precision."""
 
 NAMESPACE = "http://www.w3.org/2000/svg"
 
 GROUPS = ("svg", "g", "a", "switch")
-"""Elements whose content is drawn."""
+"""Elements whose children are drawn."""
 
 SILENT = (
     "defs", "symbol", "clipPath", "mask", "pattern", "marker", "linearGradient", "radialGradient", "filter", "style",
     "script", "title", "desc", "metadata", "view",
 )  # fmt: skip
-"""Elements that draw nothing where they stand; their content is left out."""
+"""Elements that draw nothing; their children are ignored."""
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _TOKEN = re.compile(rf"\s*,?\s*([A-Za-z]|{_NUMBER})")
 _TRANSFORM = re.compile(r"[\s,]*([A-Za-z]+)\s*\(([^()]*)\)")
 
 ARGUMENTS = {"M": 2, "L": 2, "H": 1, "V": 1, "C": 6, "S": 4, "Q": 4, "T": 2, "Z": 0}
-"""Commands of a path and how many numbers each takes."""
+"""Number of arguments of each path command."""
 
 
 def read(path: Path) -> np.ndarray:
-    """The drawing of an SVG file.
+    """Read the drawing of an SVG file.
 
     Args:
         path: the file.
 
     Returns:
-        `[n, 3]` stroke-3 in the units of the file, transforms applied, y downwards; strokes in the file's order.
-        `sketch.data.simplify.simplify` of its polylines makes it like those that Quick, Draw! publishes.
+        `[n, 3]` stroke-3 in the units of the file, transforms applied, y downwards; strokes in the order of the
+        file. `sketch.data.simplify.simplify` converts its polylines to the form that Quick, Draw! publishes.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not SVG, is larger than `MAX_BYTES`, declares entities, holds no strokes, or something that is
-            no stroke; names the file and the element.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if it is not SVG, is larger than `MAX_BYTES`, declares entities, has no strokes, or has an element
+            that is not a stroke; names the file and the element.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{path} has {path.stat().st_size} bytes, at most {MAX_BYTES} are read")
+        raise ValueError(f"{path} must have at most {MAX_BYTES} bytes, got {path.stat().st_size}")
     return parse(path.read_bytes(), str(path))
 
 
+def read_simplified(path: Path, scale: float, max_points: int) -> np.ndarray:
+    """Read the drawing of an SVG file with as few points as published drawings have.
+
+    Args:
+        path: the file.
+        scale: factor on positions, applied before the simplification.
+        max_points: largest number of points that is accepted.
+
+    Raises:
+        ValueError: if the file or the drawing is unusable; names the file.
+    """
+    lines = [line * scale for line in to_polylines(read(path))]
+    try:
+        return check_strokes(from_polylines([ramer_douglas_peucker(line) for line in lines]), max_points)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
 def parse(text: bytes | str, source: str = "the SVG text") -> np.ndarray:
-    """The same from the content of a file; `source` is what errors call it."""
+    """Parse the content of an SVG file; `source` is its name in error messages."""
     reader = _Reader(source)
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.StartElementHandler, parser.EndElementHandler = reader.start, reader.end
@@ -80,12 +99,12 @@ def parse(text: bytes | str, source: str = "the SVG text") -> np.ndarray:
     except (expat.ExpatError, LookupError) as error:
         raise ValueError(f"{source} is not SVG: {error}") from None
     if not reader.lines:
-        raise ValueError(f"{source} holds no strokes")
+        raise ValueError(f"{source} has no strokes")
     return from_polylines(reader.lines)
 
 
 class _Reader:
-    """Takes the elements of a file in turn and keeps the strokes."""
+    """Collects the strokes of the elements of a file."""
 
     def __init__(self, source: str):
         self.source, self.matrices, self.skipped = source, [np.eye(3)], 0
@@ -93,11 +112,11 @@ class _Reader:
         self.line: Callable[[], int] = lambda: 0
 
     def refuse_entity(self, name: str, *_: object) -> None:
-        """Entities can grow without bound and can name other files; drawings need none."""
-        raise ValueError(f"{self.source}, line {self.line()}: declares the entity {name!r}; entities are not read")
+        """Refuse entities, which can grow without bound and can name other files."""
+        raise ValueError(f"{self.source}, line {self.line()}: entities are not supported, got {name!r}")
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
-        """An element begins."""
+        """Handle the start of an element."""
         space, _, name = tag.rpartition(" ")
         hidden = attributes.get("display") == "none"
         if self.skipped or space not in ("", NAMESPACE) or name in SILENT or hidden:
@@ -144,16 +163,16 @@ def shape(name: str, attributes: Mapping[str, str], matrix: np.ndarray) -> Polyl
         return [_moved(matrix, np.concatenate([points, points[:1]]) if name == "polygon" else points)]
     if name == "rect" and attributes.get("stroke", "none") == "none":
         return []  # a filled background
-    raise ValueError("is no stroke; <path>, <polyline>, <polygon> and <line> are read")
+    raise ValueError("is not a stroke; supported are <path>, <polyline>, <polygon> and <line>")
 
 
 def transform(text: str) -> np.ndarray:
-    """The matrix `[3, 3]` of a `transform` attribute: matrix, translate, scale, rotate, skewX, skewY.
+    """Return the matrix `[3, 3]` of a `transform`: matrix, translate, scale, rotate, skewX, skewY.
 
     Raises:
-        ValueError: it is none of these, or has another number of arguments.
+        ValueError: if the transform is another one, or has another number of arguments.
     """
-    found, place = np.eye(3), 0
+    product, place = np.eye(3), 0
     text = text.strip()
     while place < len(text):
         match = _TRANSFORM.match(text, place)
@@ -163,12 +182,12 @@ def transform(text: str) -> np.ndarray:
         matrix = _matrix(kind, numbers)
         if matrix is None:
             raise ValueError(f"cannot read the transform {match[0].strip()!r}")
-        found = found @ matrix
-    return found
+        product = product @ matrix
+    return product
 
 
 def _matrix(kind: str, n: Sequence[float]) -> np.ndarray | None:
-    """One transform; None for an unknown one or a wrong number of arguments."""
+    """Return the matrix of one transform; None if it is unknown or has another number of arguments."""
 
     def of(a: float, b: float, c: float, d: float, e: float = 0.0, f: float = 0.0) -> np.ndarray:
         return np.array([[a, c, e], [b, d, f], [0, 0, 1]])
@@ -192,7 +211,7 @@ def _matrix(kind: str, n: Sequence[float]) -> np.ndarray | None:
 
 
 class _Command(NamedTuple):
-    """A command of a path in capitals, whether its numbers are relative, and the numbers."""
+    """A path command in upper case, with its arguments and True for relative ones."""
 
     letter: str
     relative: bool
@@ -200,18 +219,18 @@ class _Command(NamedTuple):
 
 
 def path_strokes(text: str, matrix: np.ndarray | None = None) -> Polylines:
-    """Strokes of the `d` attribute of a path: M L H V C S Q T Z, absolute and relative.
+    """Return the strokes of the `d` attribute of a path: M L H V C S Q T Z, absolute and relative.
 
-    A move that nothing follows is a stroke of one point where it is the whole path, and nothing where it is not.
+    A path that is a single move is a stroke of one point; other moves without a line are dropped.
 
     Args:
         text: the attribute.
-        matrix: `[3, 3]`, what moves the result.
+        matrix: `[3, 3]` transform of the result.
 
     Raises:
-        ValueError: another command (arcs are not read), or numbers that are missing or cannot be read.
+        ValueError: if there is another command (such as arcs), or a missing or invalid number.
     """
-    lines: list[list[np.ndarray]] = []  # of each stroke, its points in parts
+    lines: list[list[np.ndarray]] = []  # parts of each stroke
     here = first = control = np.zeros(2)
     before = ""
     for letter, relative, numbers in _commands(text):
@@ -223,7 +242,7 @@ def path_strokes(text: str, matrix: np.ndarray | None = None) -> Polylines:
             before = letter
             continue
         if before == "Z":
-            lines.append([here[None]])  # what follows a closed outline begins where that began
+            lines.append([here[None]])  # a closed outline returns to its start
         if letter == "Z":
             points = first[None]
         elif letter == "H":
@@ -256,8 +275,8 @@ def _commands(text: str) -> Iterator[_Command]:
         if tokens[place].isalpha():
             letter, place = tokens[place], place + 1
             if letter.upper() not in ARGUMENTS:
-                what = "arcs (A) are not read" if letter in "Aa" else f"unknown command {letter!r} in a path"
-                raise ValueError(what)
+                message = "arcs (A) are not supported" if letter in "Aa" else f"unknown command {letter!r} in a path"
+                raise ValueError(message)
         elif letter in "Zz":
             raise ValueError(f"a number without a command in a path: {tokens[place]!r}")
         count = ARGUMENTS[letter.upper()]
@@ -266,11 +285,11 @@ def _commands(text: str) -> Iterator[_Command]:
             raise ValueError(f"command {letter!r} of a path needs {count} numbers, got {' '.join(part) or 'none'}")
         yield _Command(letter.upper(), letter.islower(), tuple(map(_near, part)))
         place += count
-        letter = {"M": "L", "m": "l"}.get(letter, letter)  # more pairs after a move are lines
+        letter = {"M": "L", "m": "l"}.get(letter, letter)  # further pairs of a move are lines
 
 
 def flattened(points: np.ndarray, flatness: float = FLATNESS) -> np.ndarray:
-    """Points `[n, 2]` on a Bezier curve after its first one, close enough that lines between them stand for it.
+    """Return points `[n, 2]` of a Bezier curve behind its first one, so that lines between them approximate it.
 
     Args:
         points: `[3 or 4, 2]` control points, quadratic or cubic.
@@ -278,7 +297,7 @@ def flattened(points: np.ndarray, flatness: float = FLATNESS) -> np.ndarray:
     """
     degree = len(points) - 1
     length = np.hypot(*np.diff(points, axis=0).T).sum()
-    # A line over a stretch h of the parameter is at most h^2 / 8 times the second derivative away.
+    # The distance of a line over a parameter range h is at most h^2 / 8 times the second derivative.
     bend = degree * (degree - 1) * np.hypot(*np.diff(points, n=2, axis=0).T).max()
     count = max(math.ceil(math.sqrt(bend / (8 * flatness * length))), 1) if length > 0 else 1
     t = (np.arange(count) + 1.0)[:, None] / count
@@ -287,15 +306,15 @@ def flattened(points: np.ndarray, flatness: float = FLATNESS) -> np.ndarray:
 
 
 def _moved(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    found = points @ matrix[:2, :2].T + matrix[:2, 2]
-    if not (np.abs(found) <= FAR).all():
-        raise ValueError(f"a position is further than {FAR:g} from the origin")
-    return found
+    moved = points @ matrix[:2, :2].T + matrix[:2, 2]
+    if not (np.abs(moved) <= FAR).all():
+        raise ValueError(f"positions must be at most {FAR:g} from the origin")
+    return moved
 
 
 def _near(text: str) -> float:
     if not abs(float(text)) <= FAR:
-        raise ValueError(f"the number {text} is larger than {FAR:g}")
+        raise ValueError(f"a number must be at most {FAR:g}, got {text}")
     return float(text)
 
 
@@ -307,11 +326,11 @@ def _length(attributes: Mapping[str, str], key: str) -> float:
 
 
 def _numbers(text: str, name: str) -> list[float]:
-    found, place, text = [], 0, text.strip()
+    numbers, place, text = [], 0, text.strip()
     while place < len(text):
         match = _TOKEN.match(text, place)
         if not match or match[1].isalpha():
             raise ValueError(f"{name!r} must hold numbers, got {text[place : place + 20]!r}")
-        found.append(_near(match[1]))
+        numbers.append(_near(match[1]))
         place = match.end()
-    return found
+    return numbers

@@ -1,7 +1,7 @@
-"""How alike two sets of drawings are by their features, and how sure a share or a difference is. NumPy on the host.
+"""Distances between sets of drawings by their features, and confidence intervals. NumPy on the host.
 
-Sets are `[n, f]` arrays of features, one row for each drawing. What depends on how many rows there are says so: such
-numbers compare only where the sets are equally large.
+Sets are `[n, f]` arrays of features, one row for each drawing. The docstrings note which measures depend on the number
+of rows; such measures are comparable only for sets of one size.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jaxtyping import Float
 from scipy import stats
 
 CHUNK = 512
-"""Rows of a distance matrix that are in memory at once."""
+"""Rows of a distance matrix in memory."""
 
 
 class Interval(NamedTuple):
@@ -27,15 +27,15 @@ class Interval(NamedTuple):
 
 
 def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
-    """A share and its interval (Wilson 1927).
+    """Proportion with its confidence interval (Wilson 1927).
 
     Args:
         successes: 0 to `trials`.
-        trials: how many there were.
-        level: confidence, between 0 and 1.
+        trials: number of trials.
+        level: confidence level, between 0 and 1.
 
     Raises:
-        ValueError: there were no trials, more successes than trials, or a level outside 0 to 1.
+        ValueError: if there are no trials, more successes than trials, or a level outside of 0 to 1.
     """
     if not 0 <= successes <= trials or trials < 1:
         raise ValueError(f"successes must be within 0 and trials, and trials at least 1, got {successes} of {trials}")
@@ -44,17 +44,17 @@ def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
     centre = share + z**2 / (2 * trials)
     half = z * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
     low, high = ((centre + side * half) / (1 + z**2 / trials) for side in (-1, 1))
-    # At the ends the formula gives the share itself, but for rounding.
+    # At the ends the formula gives the proportion itself, up to rounding.
     return Interval(share, 0.0 if successes == 0 else low, 1.0 if successes == trials else high)
 
 
 def newcombe(first: tuple[int, int], second: tuple[int, int], level: float = 0.95) -> Interval:
-    """Difference of two independent shares and its interval (Newcombe 1998, method 10, without continuity correction).
+    """Difference of two independent proportions with its confidence interval (Newcombe 1998, method 10).
 
     Args:
         first: successes and trials.
-        second: the same of what is taken away.
-        level: confidence.
+        second: successes and trials of the subtracted proportion.
+        level: confidence level.
     """
     a, b = wilson(*first, level), wilson(*second, level)
     difference = a.value - b.value
@@ -68,41 +68,40 @@ def newcombe(first: tuple[int, int], second: tuple[int, int], level: float = 0.9
 def resampled_ratio(
     groups: Sequence[np.ndarray], totals: Sequence[np.ndarray] | None, draws: int, rng: np.random.Generator
 ) -> Float[np.ndarray, " draws"]:
-    """Bootstrap of a mean, or of a ratio of sums, on two levels: training seeds, then the drawings of each.
+    """Two-level bootstrap of a mean or of a ratio of sums, over training seeds and over the drawings of each seed.
 
-    Seeds are drawn with replacement, and from each seed that was drawn its drawings with replacement. Each seed counts
-    alike. A single group (one seed, or the humans) is resampled by its drawings alone, and the result then says nothing
-    of how seeds differ. With few seeds the spread between them comes out too small, by a factor of about
-    `(seeds - 1) / seeds` in the variance.
+    Seeds are resampled with replacement, then the drawings of each resampled seed. All seeds have the same weight. A
+    single group (one seed, or the humans) is resampled by its drawings alone, so the result does not include variation
+    between seeds. With few seeds, the variance between seeds is too small by a factor of about `(seeds - 1) / seeds`.
 
     Args:
         groups: `[n]` values of the drawings of each seed.
-        totals: `[n]` what they are shares of; None where each counts as one.
+        totals: `[n]` denominators; None if each drawing counts as one.
         draws: resamples.
         rng: source of randomness.
 
     Raises:
-        ValueError: there are no groups, or one is empty.
+        ValueError: if there are no groups, or one is empty.
     """
     if not len(groups) or min(map(len, groups)) == 0:
         raise ValueError("each training seed needs at least one drawing")
     chosen = rng.integers(len(groups), size=(draws, len(groups)))
-    found = np.zeros(chosen.shape)
+    means = np.zeros(chosen.shape)
     for number, values in enumerate(groups):
         where = chosen == number
         count, size = int(where.sum()), len(values)
         values = np.asarray(values, np.float64)
         if totals is None and np.isin(values, (0.0, 1.0)).all():
-            # The number of ones among draws with replacement is binomial; no need to draw them one by one.
-            found[where] = rng.binomial(size, values.mean(), count) / size
+            # The number of ones in a resample is binomial.
+            means[where] = rng.binomial(size, values.mean(), count) / size
             continue
         over = np.ones(size) if totals is None else np.asarray(totals[number], np.float64)
         ratios = np.empty(count)
         for part in _chunks(count):
             picked = rng.integers(size, size=(len(ratios[part]), size))
             ratios[part] = values[picked].sum(axis=1) / np.maximum(over[picked].sum(axis=1), 1e-300)
-        found[where] = ratios
-    return found.mean(axis=1)
+        means[where] = ratios
+    return means.mean(axis=1)
 
 
 def bootstrap(
@@ -113,18 +112,18 @@ def bootstrap(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """A mean over seeds, or a ratio of sums, with its percentile interval; arguments as in `resampled_ratio`."""
-    found = resampled_ratio(groups, totals, draws, np.random.default_rng(seed))
-    return Interval(_mean_ratio(groups, totals), *_percentiles(found, level))
+    """Mean over seeds, or ratio of sums, with its percentile interval; arguments as in `resampled_ratio`."""
+    resamples = resampled_ratio(groups, totals, draws, np.random.default_rng(seed))
+    return Interval(_mean_ratio(groups, totals), *_percentiles(resamples, level))
 
 
 class Difference(NamedTuple):
-    """A difference of two means, its interval, and how likely one as large is where there is none.
+    """Difference of two means, with its confidence interval and p value.
 
     Attributes:
-        value: first less second.
-        low: of the interval.
-        high: of the interval.
+        value: first minus second.
+        low: lower end of the interval.
+        high: upper end of the interval.
         p_value: two-sided, from the same resamples as the interval; at least `1 / (draws + 1)`.
     """
 
@@ -142,26 +141,26 @@ def bootstrap_difference(
     level: float = 0.95,
     seed: int = 0,
 ) -> Difference:
-    """Difference of two means over seeds and drawings; see `resampled_ratio` for the levels.
+    """Difference of two means over seeds and drawings; see `resampled_ratio`.
 
     Args:
         first: `[n]` values of each seed.
-        second: the same of what is taken away; the humans are one group.
+        second: `[n]` subtracted values of each seed; the humans are one group.
         draws: resamples.
-        level: of the interval.
-        seed: of the resampling.
+        level: confidence level.
+        seed: seed of the resampling.
     """
     rng = np.random.default_rng(seed)
-    found = resampled_ratio(first, None, draws, rng) - resampled_ratio(second, None, draws, rng)
-    tail = min(int((found <= 0).sum()), int((found >= 0).sum()))
+    resamples = resampled_ratio(first, None, draws, rng) - resampled_ratio(second, None, draws, rng)
+    tail = min(int((resamples <= 0).sum()), int((resamples >= 0).sum()))
     value = _mean_ratio(first, None) - _mean_ratio(second, None)
-    return Difference(value, *_percentiles(found, level), min(1.0, 2 * (tail + 1) / (draws + 1)))
+    return Difference(value, *_percentiles(resamples, level), min(1.0, 2 * (tail + 1) / (draws + 1)))
 
 
 def two_proportions(first: tuple[int, int], second: tuple[int, int]) -> float:
-    """Two-sided p value of the z test with the pooled share; 1 where neither share varies.
+    """Two-sided p value of the z test with the pooled proportion; 1 if neither proportion varies.
 
-    It takes every drawing as independent, also those of one training seed; `bootstrap_difference` does not.
+    It assumes independent drawings, also within one training seed; `bootstrap_difference` does not.
     """
     (a, n), (b, m) = first, second
     pooled = (a + b) / (n + m)
@@ -170,33 +169,33 @@ def two_proportions(first: tuple[int, int], second: tuple[int, int]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> Float[np.ndarray, " tests"]:
-    """p values corrected for how many there are (Holm 1979), in the order given.
+    """Correct p values for multiple tests (Holm 1979); the order is retained.
 
     Raises:
-        ValueError: one is outside 0 to 1.
+        ValueError: if one is outside of 0 to 1.
     """
     p = np.asarray(p_values, np.float64)
     if not ((p >= 0) & (p <= 1)).all():
         raise ValueError(f"p values must be within 0 and 1, got {p.tolist()}")
     order = np.argsort(p, kind="stable")
     steps = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
-    found = np.empty_like(p)
-    found[order] = steps
-    return found
+    corrected = np.empty_like(p)
+    corrected[order] = steps
+    return corrected
 
 
 class KolmogorovSmirnov(NamedTuple):
-    """Largest distance of two distribution functions, and its two-sided asymptotic p value."""
+    """Largest distance of two distribution functions, with its two-sided asymptotic p value."""
 
     statistic: float
     p_value: float
 
 
 def kolmogorov_smirnov(first: np.ndarray, second: np.ndarray) -> KolmogorovSmirnov:
-    """Compare two samples `[n]` and `[m]`; for counts, which have ties, the p value is larger than it need be.
+    """Compare two samples `[n]` and `[m]`; for counts, which have ties, the p value is conservative.
 
     Raises:
-        ValueError: a sample is empty.
+        ValueError: if a sample is empty.
     """
     first, second = np.sort(first), np.sort(second)
     if not len(first) or not len(second):
@@ -211,10 +210,10 @@ def kolmogorov_smirnov(first: np.ndarray, second: np.ndarray) -> KolmogorovSmirn
 def frechet_distance(first: Float[np.ndarray, "n f"], second: Float[np.ndarray, "m f"]) -> float:
     """Squared Fréchet distance of the normal distributions with the same moments (Heusel et al. 2017), the "FID".
 
-    It is biased upwards, the more so the fewer rows there are: compare it at equal numbers only.
+    It is biased upwards, more for fewer rows, so only sets of one size are comparable.
 
     Raises:
-        ValueError: fewer than two rows, or unlike widths.
+        ValueError: if a set has fewer than two rows, or the widths differ.
     """
     first, second = _sets(first, second, least=2)
     one, two = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (first, second))
@@ -232,7 +231,7 @@ def kernel_distance(first: Float[np.ndarray, "n f"], second: Float[np.ndarray, "
     Its expectation does not depend on the numbers of rows; it may be negative.
 
     Raises:
-        ValueError: fewer than two rows, or unlike widths.
+        ValueError: if a set has fewer than two rows, or the widths differ.
     """
     first, second = _sets(first, second, least=2)
 
@@ -247,13 +246,13 @@ def kernel_distance(first: Float[np.ndarray, "n f"], second: Float[np.ndarray, "
 
 
 class Coverage(NamedTuple):
-    """How two sets lie among one another; 1 is best but for `density`, whose expectation is 1 where they are alike.
+    """Overlap of two sets; 1 is best, except for `density`, whose expectation is 1 for equal distributions.
 
     Attributes:
-        precision: share of the generated that lie in the ball of a real one (Kynkäänniemi et al. 2019).
-        recall: share of the real that lie in the ball of a generated one.
-        density: balls of real ones that a generated one lies in, over k (Naeem et al. 2020).
-        coverage: share of the real whose ball holds a generated one.
+        precision: fraction of generated rows in the ball of a real row (Kynkäänniemi et al. 2019).
+        recall: fraction of real rows in the ball of a generated row.
+        density: number of balls of real rows around a generated row, divided by k (Naeem et al. 2020).
+        coverage: fraction of real rows whose ball contains a generated row.
     """
 
     precision: float
@@ -263,12 +262,12 @@ class Coverage(NamedTuple):
 
 
 def manifold_coverage(real: Float[np.ndarray, "n f"], generated: Float[np.ndarray, "m f"], k: int = 5) -> Coverage:
-    """Precision, recall, density and coverage, from balls that reach to the k-th nearest neighbour in the own set.
+    """Precision, recall, density and coverage, from balls up to the k-th nearest neighbour in the same set.
 
     All four depend on the numbers of rows.
 
     Raises:
-        ValueError: a set has no more than k rows, or unlike widths.
+        ValueError: if a set has at most k rows, or the widths differ.
     """
     real, generated = _sets(real, generated, least=k + 1)
     real_reach, generated_reach = _reach(real, k), _reach(generated, k)
@@ -286,10 +285,10 @@ def manifold_coverage(real: Float[np.ndarray, "n f"], generated: Float[np.ndarra
 def nearest_distance(
     points: Float[np.ndarray, "n f"], others: Float[np.ndarray, "m f"] | None = None
 ) -> Float[np.ndarray, " n"]:
-    """Distance of each row to the nearest of the others; by default to the nearest other row of the same set.
+    """Distance of each row to the nearest row of another set (default: of the same set, without itself).
 
     Raises:
-        ValueError: nothing to be near to, or unlike widths.
+        ValueError: if there is no other row, or the widths differ.
     """
     if others is None:
         points, _ = _sets(points, points, least=2)
@@ -300,13 +299,13 @@ def nearest_distance(
 
 def _reach(points: np.ndarray, k: int) -> np.ndarray:
     """Squared distance of each row to its k-th nearest neighbour in the same set."""
-    found = np.empty(len(points))
+    reach = np.empty(len(points))
     for part in _chunks(len(points)):
         distance = _squared(points[part], points)
         rows = np.arange(len(distance))
-        distance[rows, rows + part.start] = np.inf  # a point is no neighbour of itself
-        found[part] = np.partition(distance, k - 1, axis=1)[:, k - 1]
-    return found
+        distance[rows, rows + part.start] = np.inf  # a point is not its own neighbour
+        reach[part] = np.partition(distance, k - 1, axis=1)[:, k - 1]
+    return reach
 
 
 def _squared(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -316,7 +315,7 @@ def _squared(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _sets(first: np.ndarray, second: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:
-    """Both sets in double precision, in which cancellation does not matter."""
+    """Convert both sets to double precision, so that cancellation does not matter."""
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
         raise ValueError(f"sets must be [n, f] and [m, f], got {list(first.shape)} and {list(second.shape)}")
@@ -334,8 +333,8 @@ def _mean_ratio(groups: Sequence[np.ndarray], totals: Sequence[np.ndarray] | Non
     return float(np.mean([np.sum(a) / max(np.sum(b), 1e-300) for a, b in zip(groups, over, strict=True)]))
 
 
-def _percentiles(found: np.ndarray, level: float) -> tuple[float, float]:
-    low, high = np.quantile(found, _tails(level))
+def _percentiles(resamples: np.ndarray, level: float) -> tuple[float, float]:
+    low, high = np.quantile(resamples, _tails(level))
     return float(low), float(high)
 
 

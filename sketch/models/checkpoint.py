@@ -1,7 +1,8 @@
-"""Trained models of drawings as folders: `model.json` says what they are, `model.safetensors` has their numbers."""
+"""Folders of trained models: `model.json` describes the model, `model.safetensors` holds its parameters."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -12,17 +13,19 @@ import jax
 import numpy as np
 
 from jsafe.config import Hyper, nearest
-from sketch.judges import classifier
-from sketch.judges.classifier import TrainedJudge
-from sketch.models import discriminator, predictor, sketch_rnn
+from sketch.models import classifier, discriminator, predictor, sketch_rnn
+from sketch.models.classifier import TrainedClassifier
 from sketch.models.discriminator import TrainedDiscriminator
-from sketch.models.predictor import TrainedPredictor
-from sketch.training.stages import SketchRNN
+from sketch.models.guided_sketch_rnn import GuidedSketchRNN
+from sketch.models.predictor import TrainedPredictor, guidance_size
+from sketch.models.sketch_rnn import SketchRNN
 
 DESCRIPTION = "model.json"
 TENSORS = "model.safetensors"
-BETWEEN = "/"
-"""Between the keys of a tree in the name of a tensor."""
+PREDICTOR = "predictor"
+"""Folder of the predictor inside the folder of a guided model."""
+SEPARATOR = "/"
+"""Separator of tree keys in the name of a tensor."""
 
 M = TypeVar("M")
 
@@ -31,9 +34,8 @@ class Kind(NamedTuple):
     """A kind of trained model.
 
     Attributes:
-        model: NamedTuple with `params`, nested dicts of arrays; one field that is a `Hyper`; and fields that JSON can
-            hold.
-        init: `(model without params, key) -> params`; only shapes and types of what it gives are looked at.
+        model: NamedTuple or dataclass with `params` (nested dicts of arrays), one `Hyper` field, and JSON fields.
+        init: `(model without params, key) -> params`, of which only shapes and types are used.
     """
 
     model: type
@@ -44,34 +46,38 @@ KINDS: dict[str, Kind] = {
     "sketch_rnn": Kind(SketchRNN, lambda model, key: sketch_rnn.init(model.config, key)),
     "predictor": Kind(TrainedPredictor, lambda model, key: predictor.init(model.size, key)),
     "discriminator": Kind(TrainedDiscriminator, lambda model, key: discriminator.init(model.size, key)),
-    "judge": Kind(TrainedJudge, lambda model, key: classifier.init(model.size, len(model.classes), key)),
+    "judge": Kind(TrainedClassifier, lambda model, key: classifier.init(model.size, len(model.classes), key)),
 }
-"""What can be saved, by the names in `model.json`."""
+"""Kinds of models by their name in `model.json`."""
 
 
 def save(folder: Path | str, model: Any) -> None:
     """Write a trained model.
 
-    Files are written under other names first, so that neither is ever half a file; what tells that two files do not
-    belong together is the digest in the description.
+    Files are written under temporary names and renamed, so that no file is incomplete. The digest in the description
+    detects files that do not belong together.
 
     Args:
-        folder: made if it does not exist; a model in it is replaced.
-        model: one of `KINDS`.
+        folder: folder to create; a model in it is replaced.
+        model: one of `KINDS`, or a `GuidedSketchRNN`, whose predictor is written to a folder inside.
 
     Raises:
-        TypeError: another thing, or parameters that are not nested dicts of arrays.
-        ValueError: parameters of other shapes than the sizes say, or numbers that are not finite.
+        TypeError: if the model has another type, or its parameters are not nested dicts of arrays.
+        ValueError: if a parameter has another shape than the sizes imply, or is not finite.
     """
     from safetensors.numpy import save as packed
 
     folder = Path(folder)
+    if isinstance(model, GuidedSketchRNN):
+        if model.guided and model.predictor is not None:
+            save(folder / PREDICTOR, model.predictor)
+        model = model.model
     name = _name(type(model))
-    bare = model._replace(params=None)
+    bare = _replace_params(model, None)
     tensors = {key: np.asarray(leaf) for key, leaf in _leaves(model.params)}
     _check(tensors, bare, name, f"this {name}")
     content = packed({key: np.asarray(value, order="C") for key, value in tensors.items()})
-    fields = {key: _plain(value) for key, value in model._asdict().items() if key != "params"}
+    fields = {key: _plain(value) for key, value in _fields(model).items() if key != "params"}
     description = {"kind": name, **fields, "sha256": hashlib.sha256(content).hexdigest()}
     folder.mkdir(parents=True, exist_ok=True)
     for file, data in ((TENSORS, content), (DESCRIPTION, json.dumps(description, indent=1).encode() + b"\n")):
@@ -80,42 +86,124 @@ def save(folder: Path | str, model: Any) -> None:
 
 
 def open_model(folder: Path | str, kind: type[M] | None = None) -> M:
-    """Read a trained model, with its arrays on the host.
+    """Read a trained model, with its parameters on the host.
 
     Args:
-        folder: that `save` wrote.
-        kind: class of the model that is wanted, for example `SketchRNN`; None for any.
+        folder: folder that `save` wrote.
+        kind: class of the expected model, for example `SketchRNN`; None for any.
 
     Raises:
-        FileNotFoundError: there is no model, or one of its files is missing.
-        ValueError: the model is of another kind, a file is damaged, or a tensor is missing, too many, of another shape
-            than the sizes say, or not finite; the message names the file and the tensor.
+        FileNotFoundError: if the folder or one of its files is missing.
+        ValueError: if the model is of another kind, a file is damaged, or a tensor is missing, unexpected, not finite,
+            or of another shape than the sizes imply; the message names the file and the tensor.
     """
     folder = Path(folder)
-    wanted = None if kind is None else _name(kind)
+    target = None if kind is None else _name(kind)
     path = folder / DESCRIPTION
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} has no {DESCRIPTION}: expected the folder of a trained model of drawings")
-    found, bare, digest = _described(path)
-    if wanted not in (None, found):
-        raise ValueError(f"{folder} holds a {found}, and a {wanted} is wanted")
+        raise FileNotFoundError(f"{folder} has no {DESCRIPTION}; expected the folder of a trained model")
+    name, bare, digest = _read_description(path)
+    if target not in (None, name):
+        raise ValueError(f"{folder} must hold a {target}, got a {name}")
     path = folder / TENSORS
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} has no {TENSORS}, the numbers of its {found}")
+        raise FileNotFoundError(f"{folder} has no {TENSORS}, the parameters of its {name}")
     content = path.read_bytes()
-    tensors = _unpacked(path, content)
-    _check(tensors, bare, found, str(path))
+    tensors = _read_tensors(path, content)
+    _check(tensors, bare, name, str(path))
     if hashlib.sha256(content).hexdigest() != digest:
-        raise ValueError(f"{path} is not the file that {DESCRIPTION} was written with: it is damaged or was exchanged")
-    return cast(M, bare._replace(params=_tree(tensors)))
+        raise ValueError(
+            f"{path} does not match the digest in {DESCRIPTION}; it is damaged or belongs to another model"
+        )
+    return cast(M, _replace_params(bare, _tree(tensors)))
+
+
+def find_model(path: Path | str) -> Path:
+    """Return the folder of the model at a path, which is that folder or the folder of a training run.
+
+    Raises:
+        FileNotFoundError: if there is no model.
+    """
+    path = Path(path)
+    for folder in (path, path / "model"):
+        if (folder / DESCRIPTION).is_file():
+            return folder
+    if (path / "run.json").is_file():
+        raise FileNotFoundError(
+            f"the run at {path} has no model yet; resume it, or export a checkpoint with "
+            f"jsafe sketch export {path} --out DIR"
+        )
+    if not path.is_dir():
+        raise FileNotFoundError(f"there is no folder {path}")
+    raise FileNotFoundError(f"{path} must be the folder of a trained model or of a run, got another folder")
+
+
+def load_model(path: Path | str, kind: type[M] | None = None, label: str = "the model") -> M:
+    """Read a trained model from its folder or the folder of its run.
+
+    Args:
+        path: either folder.
+        kind: class of the expected model; None for any.
+        label: what the model is for, in error messages.
+
+    Raises:
+        FileNotFoundError: if there is no model.
+        ValueError: if the model is of another kind, or its files are damaged.
+    """
+    folder = find_model(path)
+    model = open_model(folder)
+    if kind is not None and not isinstance(model, kind):
+        expected, got = (_name(cls).replace("_", "-") for cls in (kind, type(model)))
+        raise ValueError(f"{label} must be a {expected}, got a {got} in {folder}")
+    return cast(M, model)
+
+
+def load_generator(path: Path | str, label: str = "the model", predictor: Path | str | None = None) -> GuidedSketchRNN:
+    """Read a generator, with a given predictor or the predictor that is stored with it.
+
+    Args:
+        path: folder of the generator or of its run.
+        label: what the generator is for, in error messages.
+        predictor: folder of a predictor or of its run.
+
+    Raises:
+        FileNotFoundError: if there is no such model.
+        ValueError: if the generator needs a predictor, or a predictor of another size.
+    """
+    model = load_model(path, SketchRNN, label)
+    stored, extra_inputs = find_model(path) / PREDICTOR, model.config.extra_inputs
+    trained = None
+    if predictor is not None:
+        trained = load_model(predictor, TrainedPredictor, "--predictor")
+    elif extra_inputs and stored.is_dir():
+        trained = load_model(stored, TrainedPredictor, "the predictor of a guided model")
+    if extra_inputs and trained is None:
+        raise ValueError(f"{path} is a guided model and needs its predictor; add --predictor DIR")
+    if extra_inputs and trained is not None and guidance_size(trained.size) != extra_inputs:
+        raise ValueError(
+            f"the predictor of {path} must give {extra_inputs} extra inputs, got {guidance_size(trained.size)}"
+        )
+    return GuidedSketchRNN(model, trained)
+
+
+def _fields(model: Any) -> dict[str, Any]:
+    if isinstance(model, TrainedClassifier):
+        return {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
+    return model._asdict()
+
+
+def _replace_params(model: Any, params: Any) -> Any:
+    if isinstance(model, TrainedClassifier):
+        return dataclasses.replace(model, params=params)
+    return model._replace(params=params)
 
 
 def _name(model: type) -> str:
     for name, kind in KINDS.items():
         if kind.model is model:
             return name
-    known = ", ".join(kind.model.__name__ for kind in KINDS.values())
-    raise TypeError(f"{model.__name__} is no trained model of drawings (kinds: {known})")
+    kinds = ", ".join(kind.model.__name__ for kind in KINDS.values())
+    raise TypeError(f"a trained model must be one of {kinds}, got {model.__name__}")
 
 
 def _plain(value: Any) -> Any:
@@ -124,26 +212,26 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _described(path: Path) -> tuple[str, Any, str]:
-    """Kind, model without parameters, and digest of the tensors' file."""
+def _read_description(path: Path) -> tuple[str, Any, str]:
+    """Read kind, model without parameters, and digest of the tensors."""
     from typeguard import TypeCheckError, check_type
 
     try:
         description = json.loads(path.read_bytes())
     except ValueError as error:  # not UTF-8, or not JSON
-        raise ValueError(f"{path} is not JSON, or it is damaged: {error}") from error
+        raise ValueError(f"{path} must be JSON, got a damaged file: {error}") from error
     if not isinstance(description, dict) or not isinstance(description.get("kind"), str):
-        raise ValueError(f"{path} does not say what kind of model it describes")
+        raise ValueError(f"{path} has no kind of model")
     name = description.pop("kind")
     if name not in KINDS:
-        raise ValueError(f"{path}: there is no kind {name!r}{nearest(name, KINDS)} (kinds: {', '.join(KINDS)})")
+        raise ValueError(f"{path}: unknown kind {name!r}{nearest(name, KINDS)} (kinds: {', '.join(KINDS)})")
     model = KINDS[name].model
     hints = {key: hint for key, hint in get_type_hints(model).items() if key != "params"}
     digest = description.pop("sha256", None)
     missing, more = sorted(hints.keys() - description.keys()), sorted(description.keys() - hints.keys())
     if missing or more or not isinstance(digest, str):
-        told = [*(f"lacks {key}" for key in missing), *(f"has an unknown {key}" for key in more)]
-        raise ValueError(f"{path} {' and '.join(told or ['lacks sha256'])}")
+        faults = [*(f"lacks {key}" for key in missing), *(f"has an unknown {key}" for key in more)]
+        raise ValueError(f"{path} {' and '.join(faults or ['lacks sha256'])}")
     fields: dict[str, Any] = {"params": None}
     for key, hint in hints.items():
         value = description[key]
@@ -157,50 +245,52 @@ def _described(path: Path) -> tuple[str, Any, str]:
     return name, model(**fields), digest
 
 
-def _unpacked(path: Path, content: bytes) -> dict[str, np.ndarray]:
+def _read_tensors(path: Path, content: bytes) -> dict[str, np.ndarray]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     try:
         return load(content)
-    except (SafetensorError, KeyError, ValueError) as error:  # the latter two: a type that NumPy does not have
-        raise ValueError(f"{path} is not a safetensors file, or it is damaged: {error}") from error
+    except (SafetensorError, KeyError, ValueError) as error:  # the latter two: a type unknown to NumPy
+        raise ValueError(f"{path} must be a safetensors file, got a damaged one: {error}") from error
 
 
 def _check(tensors: Mapping[str, np.ndarray], bare: Any, name: str, owner: str) -> None:
-    """Raise a ValueError unless these are the tensors that a model of these sizes has."""
-    wanted = dict(_leaves(jax.eval_shape(lambda key: KINDS[name].init(bare, key), jax.random.key(0))))
-    for key, leaf in wanted.items():
+    """Raise a ValueError unless the tensors fit the sizes of the model."""
+    target = dict(_leaves(jax.eval_shape(lambda key: KINDS[name].init(bare, key), jax.random.key(0))))
+    for key, leaf in target.items():
         if key not in tensors:
             raise ValueError(f"{owner} has no tensor {key}")
-        found = tensors[key]
-        if found.shape != leaf.shape or found.dtype != leaf.dtype:
+        tensor = tensors[key]
+        if tensor.shape != leaf.shape or tensor.dtype != leaf.dtype:
             raise ValueError(
-                f"{owner}: {key} is {found.dtype} {list(found.shape)}, "
-                f"and a {name} of these sizes has {leaf.dtype} {list(leaf.shape)}"
+                f"{owner}: {key} must be {leaf.dtype} {list(leaf.shape)} in a {name} of these sizes, "
+                f"got {tensor.dtype} {list(tensor.shape)}"
             )
-        if not np.isfinite(found).all():
-            raise ValueError(f"{owner}: {key} has numbers that are not finite")
-    if more := sorted(tensors.keys() - wanted.keys()):
-        raise ValueError(f"{owner} has a tensor {more[0]}, and a {name} of these sizes has none of this name")
+        if not np.isfinite(tensor).all():
+            raise ValueError(f"{owner}: {key} must be finite, got NaN or infinity")
+    if more := sorted(tensors.keys() - target.keys()):
+        raise ValueError(f"{owner} has an unexpected tensor {more[0]} for a {name} of these sizes")
 
 
 def _leaves(tree: Any, names: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
     if isinstance(tree, Mapping):
         for key, branch in tree.items():
-            if BETWEEN in key:
-                raise TypeError(f"{BETWEEN!r} in the name of a parameter: {key!r}")
+            if SEPARATOR in key:
+                raise TypeError(f"the name of a parameter must not contain {SEPARATOR!r}, got {key!r}")
             yield from _leaves(branch, (*names, key))
     elif hasattr(tree, "shape"):
-        yield BETWEEN.join(names), tree
+        yield SEPARATOR.join(names), tree
     else:
-        raise TypeError(f"params must be nested dicts of arrays, got {type(tree).__name__} at {BETWEEN.join(names)!r}")
+        raise TypeError(
+            f"params must be nested dicts of arrays, got {type(tree).__name__} at {SEPARATOR.join(names)!r}"
+        )
 
 
 def _tree(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name, tensor in tensors.items():
-        *path, last = name.split(BETWEEN)
+        *path, last = name.split(SEPARATOR)
         branch = tree
         for key in path:
             branch = branch.setdefault(key, {})

@@ -1,4 +1,4 @@
-"""Convolutions as matrix products: inside the loop of a compiled program XLA's own ones are slow on a CPU."""
+"""Convolutions as matrix products, which are faster than XLA's convolutions inside loops on a CPU."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def convolved(
     kernel: Float[Array, "rows columns channels features"],
     stride: int = 1,
 ) -> Float[Array, "batch newheight newwidth features"]:
-    """Images through a kernel, padded so that a stride of 1 keeps their size ("SAME").
+    """Convolve images with a kernel, with padding "SAME".
 
-    One product of the shifted images, channel beside channel, with the kernel. XLA gives convolutions of a CPU to a
-    fast library only outside of loops; a training step within a scan was 23 times as slow as this.
+    The shifted images, concatenated along their channels, are multiplied by the kernel. On a CPU, XLA uses a fast
+    library for convolutions only outside of loops; a training step within a scan was 23 times slower than this.
     """
     batch, *size, channels = images.shape
     rows, columns = kernel.shape[:2]
@@ -37,10 +37,10 @@ def convolved(
 
 
 def _for_linen(images: Any, kernel: Any, strides: Sequence[int], padding: Any, **rest: Any) -> jax.Array:
-    """What `flax.linen.Conv` calls; it is handed more than is used here."""
+    """Adapter for `flax.linen.Conv`, which passes further arguments."""
     plain = all(set(jax.tree.leaves(rest.get(name))) <= {1} for name in ("lhs_dilation", "rhs_dilation"))
     if padding != "SAME" or len(set(strides)) != 1 or not plain or rest.get("feature_group_count", 1) != 1:
-        raise ValueError("only plain convolutions with padding 'SAME' and one stride are made of matrix products")
+        raise ValueError("convolutions must have padding 'SAME', one stride, no dilation and one feature group")
     return convolved(images, kernel, strides[0])
 
 

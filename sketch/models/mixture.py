@@ -1,4 +1,4 @@
-"""What a decoder says of the next point: a mixture of correlated normals for the offset, and a state of the pen."""
+"""Output distribution of the decoder: a mixture of bivariate normals for the offset, and a categorical pen state."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 FLOOR = 1e-6
-"""Added to the density by the published code, so that no point costs more than 13.8."""
+"""Constant that the published code adds to the density, which bounds the loss of a point by 13.8."""
 
 
 class Mixture(NamedTuple):
-    """Distribution of the next row of stroke-5, in parameters without bounds.
+    """Distribution of the next row of stroke-5, in unbounded parameters.
 
     Attributes:
-        pen: `[..., 3]` logits of pen down, pen lifted after the point, drawing over.
+        pen: `[..., 3]` logits of pen down, pen lifted after the point, and end of the drawing.
         weight: `[..., M]` logits of the components.
         mean: `[..., M, 2]`.
         log_deviation: `[..., M, 2]`.
-        correlation: `[..., M]`, the correlation is its hyperbolic tangent.
+        correlation: `[..., M]` inverse hyperbolic tangent of the correlation.
     """
 
     pen: Float[Array, "*batch 3"]
@@ -31,21 +31,21 @@ class Mixture(NamedTuple):
 
 
 def output_size(components: int) -> int:
-    """Numbers that describe such a distribution."""
+    """Return the number of parameters of the distribution."""
     return 3 + 6 * components
 
 
 def from_output(y: Float[Array, "*batch outputs"]) -> Mixture:
-    """The distribution that an output layer describes: pen, then M each of pi, mu x, mu y, s x, s y, rho."""
+    """Split the output of a layer into parameters: pen, then M each of pi, mu x, mu y, s x, s y, rho."""
     weight, mean_x, mean_y, deviation_x, deviation_y, correlation = jnp.split(y[..., 3:], 6, axis=-1)
     mean, deviation = jnp.stack([mean_x, mean_y], -1), jnp.stack([deviation_x, deviation_y], -1)
     return Mixture(y[..., :3], weight, mean, deviation, correlation)
 
 
 def log_density(mixture: Mixture, offset: Float[Array, "*batch 2"]) -> Float[Array, "*batch"]:
-    """Logarithm of the density of an offset, the pen left aside.
+    """Log density of an offset, without the pen state.
 
-    Written so that neither a correlation near one nor a far point overflows: 1 - tanh^2 is sech^2.
+    The form with sech^2 = 1 - tanh^2 does not overflow for correlations near one or distant points.
     """
     u, v = jnp.moveaxis((offset[..., None, :] - mixture.mean) * jnp.exp(-mixture.log_deviation), -1, 0)
     size = jnp.abs(mixture.correlation)
@@ -61,34 +61,34 @@ def offset_loss(
     """Negative log density of an offset.
 
     Args:
-        mixture: of each point.
-        offset: of each point.
-        floor: added to the density; `FLOOR` as published, None for the plain logarithm.
+        mixture: distribution of each point.
+        offset: offset of each point.
+        floor: constant added to the density; `FLOOR` as published, None for none.
     """
-    found = log_density(mixture, offset)
-    return -(found if floor is None else jnp.logaddexp(found, jnp.log(floor)))
+    log = log_density(mixture, offset)
+    return -(log if floor is None else jnp.logaddexp(log, jnp.log(floor)))
 
 
 def pen_loss(mixture: Mixture, pen: Float[Array, "*batch 3"]) -> Float[Array, "*batch"]:
-    """Cross-entropy of the state of the pen, one-hot."""
+    """Cross-entropy of the one-hot pen state."""
     return -jnp.sum(pen * jax.nn.log_softmax(mixture.pen), axis=-1)
 
 
 def draw(
     key: jax.Array, mixture: Mixture, discrete: Float[Array, " batch"], deviation: Float[Array, " batch"]
 ) -> Float[Array, "batch 5"]:
-    """Rows of stroke-5.
+    """Sample rows of stroke-5.
 
     Args:
         key: typed PRNG key.
-        mixture: of a batch.
-        discrete: temperature of the choices of component and pen; 0 takes the likeliest.
+        mixture: distributions of a batch.
+        discrete: temperature of component and pen state; 0 is greedy.
         deviation: factor on the standard deviations; 0 gives the mean.
     """
     first, second, third = jax.random.split(key, 3)
 
     def choose(key: jax.Array, logits: jax.Array) -> jax.Array:
-        # Gumbel's trick with the noise scaled instead of the logits, so that a temperature of 0 is no special case.
+        # The Gumbel trick with scaled noise instead of scaled logits, so that temperature 0 needs no special case.
         return jnp.argmax(logits + discrete[:, None] * jax.random.gumbel(key, logits.shape), axis=-1)
 
     component = choose(first, mixture.weight)

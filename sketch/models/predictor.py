@@ -1,7 +1,7 @@
-"""A network that looks at a canvas and suggests the next stroke: where it begins and ends, and what it looks like.
+"""Predictor of the next stroke from the canvas: its start, its end and its ink.
 
-A variational autoencoder of the next stroke given the canvas (Sohn, Lee and Yan 2015): many strokes may come next, and
-a latent vector says which. Of the paper (Pang et al. 2020) only the idea is known; the sizes are this project's.
+A conditional variational autoencoder (Sohn, Lee and Yan 2015): a latent vector selects one of the strokes that may
+follow. Only the idea of the paper (Pang et al. 2020) is public; the sizes are this project's.
 """
 
 from __future__ import annotations
@@ -17,60 +17,48 @@ from jaxtyping import Array, Float
 
 from jsafe.config import Hyper, hyperparameters, option
 from sketch import raster
-from sketch.data import augment, next_stroke_data, strokes
-from sketch.data.next_stroke_data import Moment
-from sketch.data.strokes import Drawings
+from sketch.data.strokes import Drawings, stroke_count, stroke_numbers
+from sketch.models import next_stroke_data
 from sketch.models.matmul_conv import Conv
+from sketch.models.next_stroke_data import NextStroke
 from sketch.models.sketch_rnn import Latent
-from sketch.training.drawing_trainer import Judgement, Problem, TrainingOptions, descent_trainer
-from sketch.training.stages import Stage
 
 
 @hyperparameters
-class PredictorSize(Hyper):
+class PredictorConfig(Hyper):
     """Sizes of a predictor."""
 
-    side: int = option("pixels of the images it looks at, a multiple of 2 to the number of channels", default=64, low=4)
+    side: int = option("pixels of one side of the images; a multiple of 2 to the number of channels", default=64, low=4)
     channels: tuple[int, ...] = option(
-        "of its convolutions, each of which halves the image", default=(32, 64, 128, 256)
+        "channels of the convolutions; each convolution halves the image", default=(32, 64, 128, 256)
     )
-    features: int = option("numbers that say what is on the canvas", default=256, low=1)
-    latent_size: int = option("numbers that say which of the likely strokes comes", default=16, low=1)
-    embedding_size: int = option("numbers that a decoder is told", default=64, low=1)
-    strokes: int = option("strokes of a drawing that are looked at", default=32, low=1)
+    features: int = option("length of the canvas features", default=256, low=1)
+    latent_size: int = option("length of the latent vector", default=16, low=1)
+    embedding_size: int = option("length of the embedding that a guided decoder receives", default=64, low=1)
+    strokes: int = option("largest number of strokes of a drawing that are rendered", default=32, low=1)
 
     def __post_init__(self) -> None:
-        """Check each option, and that the image can be halved as often as there are convolutions."""
+        """Check each option, and that every convolution can halve the image."""
         super().__post_init__()
         if not self.channels or min(self.channels) < 1 or self.side % 2 ** len(self.channels):
             raise ValueError(f"side {self.side} must be a multiple of 2 to the number of channels {self.channels}")
 
 
-PREDICTOR_SMALL = PredictorSize(side=32, channels=(16, 32, 64, 128), features=128, embedding_size=32)
-"""A size for few drawings on a CPU."""
-
-
-@hyperparameters
-class PredictorOptions(TrainingOptions):
-    """Hyper-parameters of its training."""
-
-    ink_weight: float = option("weight of a pixel with ink beside one without", default=8.0, above=0)
-    kl_weight: float = option("of the divergence", default=0.1, low=0)
-    free_bits: float = option("divergence of an entry of the latent vector that costs nothing more", default=0.1, low=0)
-    flip: float = option("probability that left and right are swapped", default=0.5, low=0, high=1)
+PREDICTOR_SMALL = PredictorConfig(side=32, channels=(16, 32, 64, 128), features=128, embedding_size=32)
+"""Sizes for a small data set on a CPU."""
 
 
 class Suggestion(NamedTuple):
-    """What may come next.
+    """Prediction of the next stroke.
 
     Attributes:
         ink: `[B, side, side]` logits of the next stroke's ink.
-        start: `[B, (side / 2)^2]` logits of the cell in which it begins.
-        end: the same for its end.
-        box: `[B, 4]`, see `Moment`.
-        log_length: `[B]`.
-        over: `[B]` logit of the drawing being over.
-        embedding: `[B, embedding_size]` within -1 and 1.
+        start: `[B, (side / 2)^2]` logits of the grid cell in which it starts.
+        end: `[B, (side / 2)^2]` logits of the grid cell in which it ends.
+        box: `[B, 4]`, see `NextStroke`.
+        log_length: `[B]`, see `NextStroke`.
+        over: `[B]` logits of the end of the drawing.
+        embedding: `[B, embedding_size]` between -1 and 1.
     """
 
     ink: Float[Array, "batch side side"]
@@ -82,15 +70,15 @@ class Suggestion(NamedTuple):
     embedding: Float[Array, "batch embedding"]
 
 
-class Eye(nn.Module):
-    """Convolutions of stride two that end in a vector; what it sees is `[B, side, side, channels]`."""
+class ImageEncoder(nn.Module):
+    """Encoder of images `[B, side, side, channels]`: convolutions of stride two and a dense layer."""
 
     channels: Sequence[int]
     features: int
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
-        """Features `[B, features]`; two channels with the coordinates of each pixel are added."""
+        """Return features `[B, features]`; two channels with pixel coordinates are appended to the image."""
         ramp = jnp.linspace(-1.0, 1.0, image.shape[1])
         places = jnp.stack(jnp.meshgrid(ramp, ramp), axis=-1)
         x = jnp.concatenate([image, jnp.broadcast_to(places, (*image.shape[:-1], 2))], axis=-1)
@@ -101,9 +89,9 @@ class Eye(nn.Module):
 
 
 def doubled(image: Float[Array, "batch side side channels"]) -> jax.Array:
-    """Images of twice the side and a quarter of the channels: four channels of a pixel become four pixels.
+    """Double the side of images by turning four channels of a pixel into four pixels (Shi et al. 2016).
 
-    After a convolution this is what a transposed one does (Shi et al. 2016), without the slow path of these on a CPU.
+    After a convolution it replaces a transposed convolution, which is slow on a CPU.
     """
     batch, height, width, channels = image.shape
     parts = image.reshape(batch, height, width, 2, 2, channels // 4)
@@ -111,19 +99,19 @@ def doubled(image: Float[Array, "batch side side channels"]) -> jax.Array:
 
 
 class Predictor(nn.Module):
-    """The network; `__call__` is for training, `prior` and `suggest` for drawing.
+    """The network; `__call__` is for training, `prior` and `suggest` for sampling.
 
     Attributes:
         size: its sizes.
     """
 
-    size: PredictorSize
+    size: PredictorConfig
 
     def setup(self) -> None:
-        """Name the parts."""
+        """Create the layers."""
         size = self.size
-        self.eye = Eye(size.channels, size.features)
-        self.next_eye = Eye(size.channels, size.features)
+        self.eye = ImageEncoder(size.channels, size.features)
+        self.next_eye = ImageEncoder(size.channels, size.features)
         self.prior_head, self.posterior_head = nn.Dense(2 * size.latent_size), nn.Dense(2 * size.latent_size)
         cells = (size.side // 2) ** 2
         self.mix = nn.Dense(size.features)
@@ -136,91 +124,46 @@ class Predictor(nn.Module):
         self.ink = Conv(1, (3, 3))
 
     def look(self, canvas: jax.Array, last: jax.Array) -> jax.Array:
-        """What is on the canvas, `[B, features]`."""
+        """Return canvas features `[B, features]`."""
         return self.eye(jnp.stack([canvas, last], axis=-1))
 
     def prior(self, seen: jax.Array) -> Latent:
-        """Which strokes may come."""
+        """Return the prior of the latent vector given the canvas."""
         return Latent(*jnp.split(self.prior_head(seen), 2, axis=-1))
 
     def posterior(self, seen: jax.Array, following: jax.Array) -> Latent:
-        """Which stroke came."""
+        """Return the posterior of the latent vector given the canvas and the true next stroke."""
         both = jnp.concatenate([seen, self.next_eye(following[..., None])], axis=-1)
         return Latent(*jnp.split(self.posterior_head(both), 2, axis=-1))
 
     def suggest(self, seen: jax.Array, latent: jax.Array) -> Suggestion:
-        """The stroke that a latent vector stands for."""
+        """Decode a latent vector to a next stroke."""
         x = nn.elu(self.mix(jnp.concatenate([seen, latent], axis=-1)))
         image = nn.elu(self.seed(x)).reshape(len(x), self.base, self.base, -1)
         for layer in self.grow:
             image = nn.elu(doubled(layer(image)))
         heads = {name: layer(x) for name, layer in self.heads.items()}
-        over = self.over(nn.elu(seen))[..., 0]  # whether the drawing is over shows on the canvas alone
+        over = self.over(nn.elu(seen))[..., 0]  # the end of the drawing depends on the canvas alone
         return Suggestion(
             self.ink(image)[..., 0], heads["start"], heads["end"], heads["box"], self.log_length(x)[..., 0], over,
             jnp.tanh(self.embed(x)),
         )  # fmt: skip
 
-    def __call__(self, moment: Moment, key: jax.Array) -> tuple[Suggestion, Latent, Latent]:
-        """The suggestion for what came, its posterior and its prior."""
-        seen = self.look(moment.canvas, moment.last)
-        prior, posterior = self.prior(seen), self.posterior(seen, moment.next)
+    def __call__(self, example: NextStroke, key: jax.Array) -> tuple[Suggestion, Latent, Latent]:
+        """Return the reconstructed next stroke, the posterior and the prior."""
+        seen = self.look(example.canvas, example.last)
+        prior, posterior = self.prior(seen), self.posterior(seen, example.next)
         return self.suggest(seen, posterior.sample(key)), posterior, prior
 
     def expected(self, canvas: jax.Array, last: jax.Array) -> Suggestion:
-        """The suggestion of the mean of the prior."""
+        """Return the prediction at the mean of the prior."""
         seen = self.look(canvas, last)
         return self.suggest(seen, self.prior(seen).mean)
 
     def likely(self, canvas: jax.Array, last: jax.Array, key: jax.Array) -> Suggestion:
-        """A suggestion drawn from the prior."""
+        """Return the prediction for a sample of the prior."""
         seen = self.look(canvas, last)
         return self.suggest(seen, self.prior(seen).sample(key))
-
-
-def blurred(images: Float[Array, "batch side side"]) -> jax.Array:
-    """Images blurred by a normal distribution of one pixel."""
-    kernel = jnp.exp(-0.5 * jnp.arange(-2.0, 3.0) ** 2)
-    kernel = kernel / jnp.sum(kernel)
-    for axis in (1, 2):
-        pad = [(2, 2) if a == axis else (0, 0) for a in range(3)]
-        size, wide = images.shape[axis], jnp.pad(images, pad)
-        parts = (jax.lax.slice_in_dim(wide, i, i + size, axis=axis) for i in range(5))
-        images = sum(k * part for k, part in zip(kernel, parts, strict=True))  # type: ignore[assignment]
-    return images
-
-
-def moment_loss(
-    suggestion: Suggestion, posterior: Latent, prior: Latent, moment: Moment, options: PredictorOptions
-) -> Judgement:
-    """How far suggestions are from what came; where the drawing is over only that counts."""
-    real = (~moment.over).astype(jnp.float32)
-    count = jnp.maximum(jnp.sum(real), 1.0)
-
-    def mean(each: jax.Array) -> jax.Array:
-        return jnp.sum(each * real) / count
-
-    target = blurred(moment.next)
-    log_on, log_off = jax.nn.log_sigmoid(suggestion.ink), jax.nn.log_sigmoid(-suggestion.ink)
-    ink = -jnp.mean(options.ink_weight * target * log_on + (1.0 - target) * log_off, axis=(1, 2))
-    share = jax.nn.sigmoid(suggestion.ink)
-    overlap = jnp.sum(share * target, axis=(1, 2)) + 1.0
-    dice = 1.0 - 2.0 * overlap / (jnp.sum(share, axis=(1, 2)) + jnp.sum(target, axis=(1, 2)) + 2.0)
-
-    def crossed(logits: jax.Array, wanted: jax.Array) -> jax.Array:
-        return -jnp.take_along_axis(jax.nn.log_softmax(logits), wanted[:, None], axis=1)[:, 0]
-
-    start, end = mean(crossed(suggestion.start, moment.start)), mean(crossed(suggestion.end, moment.end))
-    box = mean(jnp.sum(jnp.abs(suggestion.box - moment.box), -1) + jnp.abs(suggestion.log_length - moment.log_length))
-    over = moment.over.astype(jnp.float32)
-    stop = -jnp.mean(over * jax.nn.log_sigmoid(suggestion.over) + (1 - over) * jax.nn.log_sigmoid(-suggestion.over))
-    ratio = posterior.log_variance - prior.log_variance
-    gap = (posterior.mean - prior.mean) ** 2 * jnp.exp(-prior.log_variance)
-    each = 0.5 * (jnp.exp(ratio) + gap - 1.0 - ratio)
-    kl = jnp.sum(jnp.maximum(jnp.sum(each * real[:, None], axis=0) / count, options.free_bits))
-    total = mean(ink + dice) + 0.5 * start + 0.25 * end + 0.5 * box + stop + options.kl_weight * kl
-    found = {"ink": mean(ink), "dice": mean(dice), "start": start, "end": end, "box": box, "stop": stop, "kl": kl}
-    return Judgement(total, found)
 
 
 class TrainedPredictor(NamedTuple):
@@ -231,18 +174,18 @@ class TrainedPredictor(NamedTuple):
         params: its parameters.
     """
 
-    size: PredictorSize
+    size: PredictorConfig
     params: Any
 
 
-def init(size: PredictorSize, key: jax.Array) -> Any:
-    """Parameters of a predictor that has learned nothing."""
+def init(size: PredictorConfig, key: jax.Array) -> Any:
+    """Return initial parameters."""
     blank = jnp.zeros((1, size.side, size.side))
-    return Predictor(size).init(key, Moment(blank, blank, blank, *[jnp.zeros(1)] * 5), key)
+    return Predictor(size).init(key, NextStroke(blank, blank, blank, *[jnp.zeros(1)] * 5), key)
 
 
-def certain(trained: TrainedPredictor) -> TrainedPredictor:
-    """The same without chance: its latent vector is always the mean of what may come."""
+def deterministic(trained: TrainedPredictor) -> TrainedPredictor:
+    """Return a predictor without noise, whose latent vector always is the mean of the prior."""
     params = {**trained.params, "params": dict(trained.params["params"])}
     head = params["params"]["prior_head"]
     kernel, bias = np.array(head["kernel"]), np.array(head["bias"])
@@ -253,89 +196,51 @@ def certain(trained: TrainedPredictor) -> TrainedPredictor:
 
 
 NEGLIGIBLE = -80.0
-"""Logarithm of a variance that is none."""
-
-
-def predictor_stage(
-    train: Sequence[np.ndarray], valid: Sequence[np.ndarray], size: PredictorSize, options: PredictorOptions
-) -> Stage:
-    """A predictor from drawings, stroke-3 each in any unit.
-
-    Raises:
-        ValueError: there are no drawings, or fewer than a batch.
-    """
-    network = Predictor(size)
-    longest = max(map(len, [*train, *valid]), default=0)
-
-    def look(key: jax.Array, drawings: Drawings) -> Moment:
-        framed = raster.framed(jax.tree.map(jnp.asarray, drawings))
-        return next_stroke_data.anywhere(key, framed, size.side, size.strokes)
-
-    def judged(params: Any, drawings: Drawings, key: jax.Array, flip: float) -> Judgement:
-        when, which, way = jax.random.split(key, 3)
-        if flip:
-            drawings = augment.flip(way, drawings, flip)
-        moment = look(when, drawings)
-        return moment_loss(*network.apply(params, moment, which), moment, options)  # type: ignore[misc]
-
-    problem = Problem(
-        lambda key: init(size, key),
-        lambda params, batch, key, *_: judged(params, batch, key, options.flip),
-        # The same moments each time, so that the best parameters are not those of an easy draw.
-        lambda params, data, _: judged(params, data, jax.random.key(0), 0.0),
-        strokes.pad(train, longest),
-        strokes.pad(valid, longest) if len(valid) else None,
-    )
-    trainer = descent_trainer("predictor", problem, options, shown=("ink", "start"), config=size.config())
-
-    def finish(state: Any) -> TrainedPredictor:
-        return TrainedPredictor(size, jax.tree.map(np.asarray, state.params["best"]))
-
-    return Stage(trainer, options.iterations, finish)
+"""Logarithm of a negligible variance."""
 
 
 Suggest = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 """`(canvas [B, side, side], last [B, side, side], strokes finished []) -> embedding [B, embedding_size]`."""
 
 
-def guidance_size(size: PredictorSize) -> int:
-    """Numbers that a decoder is told at each step: where the pen is, and what may come."""
+def guidance_size(size: PredictorConfig) -> int:
+    """Number of extra inputs of a guided decoder: the pen position and the embedding."""
     return 2 + size.embedding_size
 
 
-def embeddings(size: PredictorSize, suggest: Suggest, drawings: Drawings) -> Float[Array, "batch moments embedding"]:
-    """What a predictor says of the canvas before the first stroke of framed drawings and after each.
+def embeddings(size: PredictorConfig, suggest: Suggest, drawings: Drawings) -> Float[Array, "batch canvases embedding"]:
+    """Embed the canvas before the first stroke of framed drawings and after each stroke.
 
-    After more strokes than any drawing of the batch has it is 0: drawings of about as many strokes should come
-    together, for the network is most of the cost. There is no gradient.
+    Embeddings behind the largest stroke count of the batch are 0, without a call of the network. The network is most of
+    the cost, so batches of drawings with similar stroke counts are cheapest. There is no gradient.
 
     Args:
-        size: of the predictor.
-        suggest: what says it.
-        drawings: framed.
+        size: sizes of the predictor.
+        suggest: function that embeds one canvas of each drawing.
+        drawings: framed drawings.
     """
     places = raster.framed_places(drawings)
     images = raster.stroke_images(drawings, size.strokes, next_stroke_data.view(size.side), places=places)
     seen = next_stroke_data.canvases(images)
     last = jnp.concatenate([jnp.zeros_like(images[:, :1]), images], axis=1)
-    most = jnp.minimum(jnp.max(next_stroke_data.stroke_count(drawings)), size.strokes)
+    most = jnp.minimum(jnp.max(stroke_count(drawings)), size.strokes)
 
-    def add(number: jax.Array, found: jax.Array) -> jax.Array:
-        return found.at[:, number].set(suggest(seen[:, number], last[:, number], number))
+    def add(number: jax.Array, embedded: jax.Array) -> jax.Array:
+        return embedded.at[:, number].set(suggest(seen[:, number], last[:, number], number))
 
     return jax.lax.fori_loop(0, most + 1, add, jnp.zeros((*seen.shape[:2], size.embedding_size)))
 
 
-def told(
-    size: PredictorSize, drawings: Drawings, embedding: Float[Array, "batch moments embedding"]
+def guidance_inputs(
+    size: PredictorConfig, drawings: Drawings, embedding: Float[Array, "batch canvases embedding"]
 ) -> Float[Array, "batch time guidance"]:
-    """What a decoder is told before each row of framed drawings: where the pen is, and what was said of the canvas."""
-    finished = jnp.minimum(next_stroke_data.stroke_numbers(drawings), size.strokes)
-    said = jnp.take_along_axis(embedding, finished[..., None], axis=1)
+    """Return the extra inputs of a decoder before each row: the pen position and the canvas embedding."""
+    finished = jnp.minimum(stroke_numbers(drawings), size.strokes)
+    current = jnp.take_along_axis(embedding, finished[..., None], axis=1)
     pen = jnp.pad(raster.framed_places(drawings)[:, :-1] - raster.BOX / 2, ((0, 0), (1, 0), (0, 0)))
-    return jnp.concatenate([pen / (raster.BOX / 2), said], axis=-1)
+    return jnp.concatenate([pen / (raster.BOX / 2), current], axis=-1)
 
 
-def guidance(size: PredictorSize, suggest: Suggest, drawings: Drawings) -> Float[Array, "batch time guidance"]:
-    """The same from the drawings alone; see `embeddings`."""
-    return told(size, drawings, embeddings(size, suggest, drawings))
+def guidance(size: PredictorConfig, suggest: Suggest, drawings: Drawings) -> Float[Array, "batch time guidance"]:
+    """Compute the extra inputs of a decoder from framed drawings; see `embeddings`."""
+    return guidance_inputs(size, drawings, embeddings(size, suggest, drawings))

@@ -1,4 +1,4 @@
-"""Weights of decoder-only models that were published with Sketch-RNN, as 16-bit integers."""
+"""Published weights of decoder-only Sketch-RNN models, stored as 16-bit integers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 
 from jsafe.config import nearest
 from sketch.data.drawing_files import read_npz
-from sketch.models.sketch_rnn import Architecture, Params
+from sketch.models.sketch_rnn import Params, SketchRNNConfig
 
 LARGEST = 10.0
-"""What the largest 16-bit integer stands for."""
+"""Weight that the largest 16-bit integer represents."""
 
 PARTS = ("output_w", "output_b", "lstm_W_xh", "lstm_W_hh", "lstm_bias")
 
@@ -22,27 +22,27 @@ class Released(NamedTuple):
 
     Attributes:
         config: its sizes.
-        params: arrays of the host.
-        scale_factor: that offsets were divided by.
-        max_length: rows of its longest drawing.
+        params: host arrays.
+        scale_factor: unit of its inputs, by which offsets are divided.
+        max_length: rows of the longest training drawing.
     """
 
-    config: Architecture
+    config: SketchRNNConfig
     params: Params
     scale_factor: float
     max_length: int
 
 
 def load(path: Path, name: str) -> Released:
-    """A model of a file that holds several.
+    """Read one model of a file with several models.
 
     Args:
-        path: npz with arrays `NAME/output_w` and so on.
-        name: of the model.
+        path: npz with arrays such as `NAME/output_w`.
+        name: name of the model.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, has no such model, or its parts do not fit together.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file is damaged, has no such model, or the shapes of its parts do not match.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}")
@@ -57,14 +57,14 @@ def load(path: Path, name: str) -> Released:
         arrays[f"{name}/{part}"].astype(np.float32) * (LARGEST / np.iinfo(np.int16).max) for part in PARTS
     )
     units, outputs = kernel.shape
-    wanted = {"output_b": (outputs,), "lstm_W_xh": (5, 4 * units), "lstm_W_hh": (units, 4 * units)}
-    wanted |= {"lstm_bias": (4 * units,)}
-    for part, shape in wanted.items():
+    shapes = {"output_b": (outputs,), "lstm_W_xh": (5, 4 * units), "lstm_W_hh": (units, 4 * units)}
+    shapes |= {"lstm_bias": (4 * units,)}
+    for part, shape in shapes.items():
         if arrays[f"{name}/{part}"].shape != shape:
             raise ValueError(f"{path}: {name}/{part} must be {shape}, got {arrays[f'{name}/{part}'].shape}")
     params = {
         "decoder": {"input": to_gates, "recurrent": recurrent, "bias": gate_bias},
         "output": {"kernel": kernel, "bias": bias},
     }
-    config = Architecture(conditional=False, decoder_size=units, mixtures=(outputs - 3) // 6)
+    config = SketchRNNConfig(conditional=False, decoder_size=units, mixtures=(outputs - 3) // 6)
     return Released(config, params, float(arrays[f"{name}/scale_factor"]), int(arrays[f"{name}/max_seq_len"]))

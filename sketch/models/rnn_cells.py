@@ -1,7 +1,7 @@
 """Recurrent cells of Sketch-RNN as pure functions: LSTM, layer-norm LSTM and HyperLSTM (Ha, Dai and Le 2016).
 
-Gates stand in the order input, candidate, forget, output, each a block of as many columns as the cell has units. What a
-cell does with its inputs alone is apart from its step, so that a whole sequence goes through one matrix product.
+The gates are in the order input, candidate, forget, output, each a block of one column per unit. The projection of the
+inputs is separate from the step, so that a whole sequence needs one matrix product.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Params = dict[str, Any]
 Carry = tuple[jax.Array, ...]
 
 FORGET_BIAS = 1.0
-"""Added to the forget gate before its sigmoid."""
+"""Bias of the forget gate."""
 
 NORM_EPSILON = 1e-3
-"""Added to variances in layer norms, as published."""
+"""Published epsilon of the layer norms."""
 
 HYPER_UNITS = 256
 HYPER_EMBEDDING = 32
@@ -36,13 +36,12 @@ class Cell(NamedTuple):
 
     Attributes:
         init: `(key, input_size) -> params`.
-        inputs: `(params, x [..., input_size]) -> tree [..., *]`, what a step takes of its input.
+        inputs: `(params, x [..., input_size]) -> tree [..., *]`, the projected inputs of a step.
         step: `(params, carry, inputs [B, *], gain [B, units] or None) -> (carry, output [B, units])`; `gain` multiplies
             the candidate (recurrent dropout without memory loss, Semeniuta et al. 2016).
-        widen: `(params, input_size, more) -> params` of the same function with so many more inputs, which do nothing
-            until they are trained.
+        widen: `(params, input_size, more) -> params` of the same function with `more` inputs, whose kernels are zero.
         units: H, width of the output.
-        layout: widths of the parts of the carry, in their published order.
+        layout: widths of the parts of the carry, in the published order.
     """
 
     init: Callable[[jax.Array, int], Params]
@@ -53,17 +52,17 @@ class Cell(NamedTuple):
     layout: tuple[int, ...]
 
     def carry(self, state: Float[Array, "batch state"]) -> Carry:
-        """The parts of a state that is given as one row."""
+        """Split a state, one row for each drawing, into the parts of the carry."""
         edges = [sum(self.layout[: i + 1]) for i in range(len(self.layout) - 1)]
         return tuple(jnp.split(state, edges, axis=-1))
 
     def empty(self, batch: int) -> Carry:
-        """A carry of zeros."""
+        """Return a carry of zeros."""
         return tuple(jnp.zeros((batch, width)) for width in self.layout)
 
 
 def _kernels(key: jax.Array, input_size: int, units: int) -> Params:
-    """Kernels of the input (Glorot) and of the last output (orthogonal, gate by gate)."""
+    """Initial kernels of the input (Glorot) and of the last output (orthogonal for each gate)."""
     first, second = jax.random.split(key)
     square = jax.nn.initializers.orthogonal()
     blocks = [square(k, (units, units), jnp.float32) for k in jax.random.split(second, 4)]
@@ -84,13 +83,13 @@ def _zero_rows(kernel: jax.Array, place: int, more: int) -> jax.Array:
 
 
 def _normalized(x: jax.Array) -> jax.Array:
-    """Mean 0 and variance 1 over the last axis."""
+    """Normalise to mean 0 and variance 1 over the last axis."""
     centred = x - jnp.mean(x, axis=-1, keepdims=True)
     return centred * jax.lax.rsqrt(jnp.mean(centred**2, axis=-1, keepdims=True) + NORM_EPSILON)
 
 
 def _memory(gates: jax.Array, memory: jax.Array, gain: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-    """The next memory and the opened output gate, from gates `[B, 4H]` before their nonlinearities."""
+    """Return the next memory and the output gate, from gates `[B, 4H]` before their nonlinearities."""
     write, candidate, keep, read = jnp.split(gates, 4, axis=-1)
     value = jnp.tanh(candidate) if gain is None else jnp.tanh(candidate) * gain
     memory = memory * jax.nn.sigmoid(keep + FORGET_BIAS) + jax.nn.sigmoid(write) * value
@@ -98,7 +97,7 @@ def _memory(gates: jax.Array, memory: jax.Array, gain: jax.Array | None) -> tupl
 
 
 def _normalized_update(params: Params, gates: jax.Array, memory: jax.Array, gain: Any) -> tuple[jax.Array, jax.Array]:
-    """Memory and output of a cell whose gates, block by block, and whose read memory are layer-normalised."""
+    """Return memory and output of a cell with layer norms of each gate and of the memory."""
     blocks = gates.reshape(*gates.shape[:-1], 4, -1)
     gates = _normalized(blocks).reshape(gates.shape) * params["gate_scale"] + params["gate_shift"]
     memory, read = _memory(gates, memory, gain)
@@ -106,7 +105,7 @@ def _normalized_update(params: Params, gates: jax.Array, memory: jax.Array, gain
 
 
 def lstm(units: int) -> Cell:
-    """LSTM (Hochreiter and Schmidhuber 1997) with a forget bias of one; carries memory, then output."""
+    """LSTM (Hochreiter and Schmidhuber 1997) with a forget bias of one; the carry is (memory, output)."""
 
     def init(key: jax.Array, input_size: int) -> Params:
         return _kernels(key, input_size, units) | {"bias": jnp.zeros(4 * units)}
@@ -127,7 +126,7 @@ def lstm(units: int) -> Cell:
 
 
 def layer_norm_lstm(units: int) -> Cell:
-    """LSTM with layer norms (Ba, Kiros and Hinton 2016); carries output, then memory as it is before its norm."""
+    """LSTM with layer norms (Ba, Kiros and Hinton 2016); the carry is (output, memory before its norm)."""
 
     def init(key: jax.Array, input_size: int) -> Params:
         return _kernels(key, input_size, units) | _norms(units)
@@ -144,14 +143,14 @@ def layer_norm_lstm(units: int) -> Cell:
 
 
 def hyper_lstm(units: int, hyper_units: int = HYPER_UNITS, embedding: int = HYPER_EMBEDDING) -> Cell:
-    """LSTM whose matrices a smaller one scales row by row at each step (Ha, Dai and Le 2016), with layer norms.
+    """LSTM with layer norms whose matrices a smaller LSTM scales row by row (Ha, Dai and Le 2016).
 
-    Carries output, the small cell's output, memory, the small cell's memory.
+    The carry is (output, output of the small cell, memory, memory of the small cell).
 
     Args:
         units: H.
-        hyper_units: of the small cell.
-        embedding: E, what the small cell says for each gate and source before it is spread over the units.
+        hyper_units: units of the small cell.
+        embedding: E, embedding of each gate and source, from which the scales of all units are computed.
     """
     small = layer_norm_lstm(hyper_units)
 
@@ -197,14 +196,14 @@ def hyper_lstm(units: int, hyper_units: int = HYPER_UNITS, embedding: int = HYPE
 
 
 CELLS: dict[str, Callable[[int], Cell]] = {"lstm": lstm, "layer_norm": layer_norm_lstm, "hyper": hyper_lstm}
-"""Cells by the names that the published code gives them."""
+"""Cells by their published names."""
 
 
 def make(name: str, units: int) -> Cell:
-    """A cell by name.
+    """Return a cell by name.
 
     Raises:
-        ValueError: there is none of this name; the message has the nearest.
+        ValueError: if the name is unknown; the message has the nearest one.
     """
     if name not in CELLS:
         raise ValueError(f"cell must be one of {sorted(CELLS)}, got {name!r}{nearest(name, CELLS)}")
@@ -213,19 +212,19 @@ def make(name: str, units: int) -> Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Dropout:
-    """Which candidates are dropped while a sequence is read.
+    """Recurrent dropout of candidates.
 
     Attributes:
         key: typed PRNG key.
-        keep: probability that a candidate stays; those that stay are divided by it.
+        keep: keep probability, by which retained candidates are divided.
     """
 
     key: jax.Array
     keep: float | jax.Array
 
     def gain(self, step: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """Factors of a step, 0 or `1 / keep`."""
-        # Sixteen random bits settle a probability well enough and cost half of what a float would.
+        """Return the factors of a step, 0 or `1 / keep`."""
+        # Sixteen random bits are precise enough, at half the cost of a float.
         bits = jax.random.bits(jax.random.fold_in(self.key, step), shape, jnp.uint16)
         return jnp.where(bits < jnp.asarray(self.keep) * 2.0**16, 1.0 / self.keep, 0.0)
 
@@ -239,18 +238,18 @@ def read(
     lengths: jax.Array | None = None,
     dropout: Dropout | None = None,
 ) -> tuple[Carry, Float[Array, "batch time units"]]:
-    """Let a cell read sequences.
+    """Run a cell over sequences.
 
     Args:
-        cell: of the parameters.
+        cell: the cell.
         params: its parameters.
         x: the sequences.
-        carry: state before them.
-        lengths: `[B]`, behind which nothing is read; None to read everything.
-        dropout: None for none.
+        carry: initial state.
+        lengths: `[B]` lengths of the sequences; None if all rows count.
+        dropout: None for no dropout.
 
     Returns:
-        The carry at the end of each sequence, and the output at each step; behind the end it is repeated.
+        The carry at the end of each sequence, and the output of each step; the carry is constant behind the end.
     """
 
     def one(carry: Carry, inputs: Any) -> tuple[Carry, jax.Array]:

@@ -1,7 +1,7 @@
 """Sketch-RNN: a variational autoencoder of drawings with recurrent encoder and decoder (Ha and Eck 2017).
 
-Without its encoder it is a model of drawings that predicts row after row. Everything here works on stroke-5 whose
-offsets are divided by the scale factor of the training set.
+Without the encoder it is an autoregressive model of rows. All functions work on stroke-5 whose offsets are divided by
+the scale factor of the training set.
 """
 
 from __future__ import annotations
@@ -22,21 +22,23 @@ from sketch.models.rnn_cells import CELLS, GLOROT, Carry, Cell, Dropout
 Params = dict[str, Any]
 
 HEAD_DEVIATION = 0.001
-"""Of the initial weights around the latent vector, as published."""
+"""Published standard deviation of the initial weights around the latent vector."""
 
 
 @hyperparameters
-class Architecture(Hyper):
+class SketchRNNConfig(Hyper):
     """Sizes of a Sketch-RNN; the defaults are those of the published code."""
 
-    conditional: bool = option("whether drawings are encoded to a latent vector", default=True)
-    encoder_cell: str = option("cell that reads drawings, in both directions", default="lstm", choices=tuple(CELLS))
-    encoder_size: int = option("its units in each direction", default=256, low=1)
-    decoder_cell: str = option("cell that draws", default="lstm", choices=tuple(CELLS))
-    decoder_size: int = option("its units", default=512, low=1)
+    conditional: bool = option("encode drawings to a latent vector", default=True)
+    encoder_cell: str = option("recurrent cell of the bidirectional encoder", default="lstm", choices=tuple(CELLS))
+    encoder_size: int = option("encoder units in each direction", default=256, low=1)
+    decoder_cell: str = option("recurrent cell of the decoder", default="lstm", choices=tuple(CELLS))
+    decoder_size: int = option("decoder units", default=512, low=1)
     latent_size: int = option("length of the latent vector", default=128, low=1)
-    mixtures: int = option("normal distributions in the mixture of an offset", default=20, low=1)
-    extra_inputs: int = option("numbers the decoder is told at each step beside the last row", default=0, low=0)
+    mixtures: int = option("components of the mixture of an offset", default=20, low=1)
+    extra_inputs: int = option(
+        "extra inputs of the decoder at each step, in addition to the last row", default=0, low=0
+    )
 
     @property
     def encoder(self) -> Cell:
@@ -48,8 +50,27 @@ class Architecture(Hyper):
 
     @property
     def plain_inputs(self) -> int:
-        """Numbers the decoder is told at each step without the extra ones: a row and the latent vector."""
+        """Number of decoder inputs without the extra ones: a row and the latent vector."""
         return 5 + (self.latent_size if self.conditional else 0)
+
+
+class SketchRNN(NamedTuple):
+    """A trained model.
+
+    Attributes:
+        config: its sizes.
+        params: its parameters.
+        scale_factor: unit of its inputs, by which offsets are divided.
+        max_length: rows of the longest training drawing.
+        framed: True if its drawings start at the centre of the box, see `sketch.raster.framed`; always the case for
+            guided models.
+    """
+
+    config: SketchRNNConfig
+    params: Params
+    scale_factor: float
+    max_length: int
+    framed: bool = False
 
 
 def _small_linear(key: jax.Array, inputs: int, outputs: int) -> Params:
@@ -60,8 +81,8 @@ def _apply(layer: Params, x: jax.Array) -> jax.Array:
     return x @ layer["kernel"] + layer["bias"]
 
 
-def init(config: Architecture, key: jax.Array) -> Params:
-    """Parameters as published; what the extra inputs do is zero at first."""
+def init(config: SketchRNNConfig, key: jax.Array) -> Params:
+    """Return initial parameters as published; the kernels of extra inputs are zero."""
     keys = jax.random.split(key, 7)
     decoder, outputs = config.decoder, mixture.output_size(config.mixtures)
     params: Params = {
@@ -77,14 +98,14 @@ def init(config: Architecture, key: jax.Array) -> Params:
     return params
 
 
-def widened(config: Architecture, params: Params, more: int) -> Params:
-    """Parameters for so many extra inputs more, that give the same function until they are trained."""
+def widened(config: SketchRNNConfig, params: Params, more: int) -> Params:
+    """Add extra inputs with zero kernels, which do not change the function until they are trained."""
     inputs = config.plain_inputs + config.extra_inputs
     return params | {"decoder": config.decoder.widen(params["decoder"], inputs, more)}
 
 
 def parameter_count(params: Any) -> int:
-    """Numbers in a tree of parameters."""
+    """Total number of parameters in a tree."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
@@ -100,25 +121,25 @@ class Latent(NamedTuple):
     log_variance: Float[Array, "batch latent"]
 
     def sample(self, key: jax.Array) -> jax.Array:
-        """One vector for each drawing."""
+        """Sample one vector for each drawing."""
         return self.mean + jnp.exp(self.log_variance / 2) * jax.random.normal(key, self.mean.shape)
 
 
 def encode(
-    config: Architecture,
+    config: SketchRNNConfig,
     params: Params,
     rows: Float[Array, "batch time 5"],
     lengths: jax.Array,
     dropout: tuple[Dropout, Dropout] | None = None,
 ) -> Latent:
-    """What a drawing may be a drawing of.
+    """Encode drawings to the posterior of the latent vector.
 
     Args:
-        config: with `conditional`.
-        params: of the model.
+        config: sizes, with `conditional`.
+        params: parameters of the model.
         rows: stroke-5 without the start row.
-        lengths: rows of each drawing, behind which nothing is read.
-        dropout: for each direction.
+        lengths: rows of each drawing; later rows are ignored.
+        dropout: dropout of each direction.
     """
     cell = config.encoder
     empty = cell.empty(len(rows))
@@ -129,13 +150,13 @@ def encode(
         rnn_cells.read(cell, params["encoder"][name], x, empty, lengths=lengths, dropout=drop)[0]
         for name, x, drop in (("forward", rows, forward), ("backward", reversed_rows, backward))
     ]
-    last = 1 if config.encoder_cell == "lstm" else 0  # where a cell carries its output
+    last = 1 if config.encoder_cell == "lstm" else 0  # index of the output in the carry of a cell
     read = jnp.concatenate([end[last] for end in ends], axis=-1)
     return Latent(_apply(params["mean"], read), _apply(params["log_variance"], read))
 
 
-def first_carry(config: Architecture, params: Params, z: jax.Array | None, batch: int) -> Carry:
-    """State of the decoder before it draws."""
+def first_carry(config: SketchRNNConfig, params: Params, z: jax.Array | None, batch: int) -> Carry:
+    """Return the initial state of the decoder."""
     if not config.conditional:
         return config.decoder.empty(batch)
     return config.decoder.carry(jnp.tanh(_apply(params["initial"], z)))  # type: ignore[arg-type]
@@ -149,20 +170,20 @@ def _inputs(rows: jax.Array, z: jax.Array | None, extra: jax.Array | None) -> ja
 
 
 def step(
-    config: Architecture,
+    config: SketchRNNConfig,
     params: Params,
     carry: Carry,
     row: Float[Array, "batch 5"],
     z: jax.Array | None = None,
     extra: jax.Array | None = None,
 ) -> tuple[Carry, Mixture]:
-    """The distribution of the next row after one more row.
+    """Advance the decoder by one row and return the distribution of the next row.
 
     Args:
-        config: of the model.
+        config: sizes of the model.
         params: its parameters.
         carry: state of the decoder.
-        row: the last row.
+        row: last row.
         z: `[B, latent]`, None for a model without an encoder.
         extra: `[B, extra_inputs]`, None for a model without extra inputs.
     """
@@ -172,22 +193,22 @@ def step(
 
 
 def decode(
-    config: Architecture,
+    config: SketchRNNConfig,
     params: Params,
     rows: Float[Array, "batch time 5"],
     z: jax.Array | None = None,
     extra: jax.Array | None = None,
     dropout: Dropout | None = None,
 ) -> Mixture:
-    """The distribution of each row given those before it, `[B, N]`.
+    """Return the distribution `[B, N]` of each row given the rows before it.
 
     Args:
-        config: of the model.
+        config: sizes of the model.
         params: its parameters.
         rows: stroke-5 without the start row.
         z: see `step`.
         extra: `[B, N, extra_inputs]`.
-        dropout: None for none.
+        dropout: None for no dropout.
     """
     cell, carry = config.decoder, first_carry(config, params, z, len(rows))
     start = jnp.broadcast_to(jnp.asarray(START, rows.dtype), (len(rows), 1, 5))
@@ -197,13 +218,13 @@ def decode(
 
 
 class Losses(NamedTuple):
-    """Costs of a batch.
+    """Losses of a batch.
 
     Attributes:
-        reconstruction: `[]`, offset and pen, means over drawings and over all rows with padding, as published.
-        offset: `[]`, the offsets' part.
-        pen: `[]`, the pen's part.
-        per_point: `[]`, negative log-likelihood of a row that is not padding; does not depend on the padding.
+        reconstruction: `[]` sum of offset and pen loss, averaged over drawings and all rows with padding, as published.
+        offset: `[]` offset loss.
+        pen: `[]` pen loss.
+        per_point: `[]` negative log-likelihood of a row that is not padding, independent of the padding.
     """
 
     reconstruction: jax.Array
@@ -215,12 +236,12 @@ class Losses(NamedTuple):
 def reconstruction(
     predicted: Mixture, rows: Float[Array, "batch time 5"], *, training: bool = True, floor: float | None = None
 ) -> Losses:
-    """How well rows were foreseen.
+    """Return the reconstruction losses of a batch.
 
     Args:
-        predicted: of each row.
-        rows: what came.
-        training: count the pen of padding rows too, as the published training does.
+        predicted: distribution of each row.
+        rows: true rows.
+        training: include the pen loss of padding rows, as the published training does.
         floor: see `mixture.offset_loss`.
     """
     real = 1.0 - rows[..., 4]
@@ -232,11 +253,11 @@ def reconstruction(
 
 
 def kl_divergence(latent: Latent) -> jax.Array:
-    """From the standard normal, mean over drawings and over the entries of the latent vector, `[]`."""
+    """KL divergence from the standard normal, averaged over drawings and latent dimensions, `[]`."""
     mean, log_variance = latent
     return -0.5 * jnp.mean(1.0 + log_variance - mean**2 - jnp.exp(log_variance))
 
 
 def annealed(start: Any, end: Any, decay: float, update: jax.Array) -> jax.Array:
-    """A number that goes from `start` to `end`: `end - (end - start) decay^update`."""
+    """Exponential schedule from `start` to `end`, `end - (end - start) decay^update`."""
     return end - (end - start) * jnp.exp(math.log(decay) * update)

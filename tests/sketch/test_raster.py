@@ -1,4 +1,4 @@
-"""Images of drawings: against areas by hand, against cairo, against the published bitmaps, and their gradient."""
+"""Rendering: areas by hand, cairo, published bitmaps, and gradients."""
 
 import dataclasses
 
@@ -54,8 +54,8 @@ def test_strokes_are_laid_over_one_another_and_lines_of_a_stroke_are_not():
     one, two = np.asarray(raster.exact(pad([once, again])))
     np.testing.assert_allclose(two, 1 - (1 - one) ** 2, atol=1e-6)
     assert (two - one).max() > 0.2
-    apart = [np.array([[0, 0], [255, 0]]), np.array([[0, 255], [255, 255]])]
-    image = np.asarray(raster.exact(pad([from_polylines(apart)]), PLAIN)[0])
+    spacing = [np.array([[0, 0], [255, 0]]), np.array([[0, 255], [255, 255]])]
+    image = np.asarray(raster.exact(pad([from_polylines(spacing)]), PLAIN)[0])
     assert image.sum() == pytest.approx(2 * (255 * 16 + np.pi * 8**2), rel=1e-4)
 
 
@@ -106,9 +106,9 @@ def test_images_are_cairos(canvas):
 def test_images_are_the_published_bitmaps():
     with np.load(DATA / "bitmaps28.npz") as file:
         assert (file["cat_lines"][:1800] == np.arange(1800)).all()
-        wanted = file["cat"][:400].reshape(-1, 28, 28) / 255
+        expected = file["cat"][:400].reshape(-1, 28, 28) / 255
     drawings = pad(cats()[:400])
-    error = np.abs(np.asarray(raster.exact(drawings, places=raster.published_places(drawings))) - wanted)
+    error = np.abs(np.asarray(raster.exact(drawings, places=raster.published_places(drawings))) - expected)
     assert error.mean() < 0.002 and error.max() < 0.12
 
 
@@ -116,8 +116,8 @@ def test_images_are_the_published_bitmaps():
 @needs_data
 def test_the_recipe_on_cairo_is_the_published_one_to_the_byte():
     with np.load(DATA / "bitmaps28.npz") as file:
-        wanted = file["cat"][:200].reshape(-1, 28, 28)
-    for drawing, image in zip(cats(), wanted, strict=False):
+        expected = file["cat"][:200].reshape(-1, 28, 28)
+    for drawing, image in zip(cats(), expected, strict=False):
         lines = by_pen(drawing)
         shift = (256 - np.concatenate(lines).max(0)) / 2
         np.testing.assert_array_equal(paint([line + shift for line in lines]), image)
@@ -126,7 +126,7 @@ def test_the_recipe_on_cairo_is_the_published_one_to_the_byte():
 def test_the_soft_image_is_the_sigmoid_of_the_least_distance():
     lines = scribbles(1, seed=2)[0]
     canvas = Canvas(side=12)
-    found = raster.soft(pad([from_polylines(lines)]), canvas, softness=0.7)[0]
+    result = raster.soft(pad([from_polylines(lines)]), canvas, softness=0.7)[0]
     scale = 12 / 304
     shift = (256 - np.concatenate(lines).max(0)) / 2 + 24
     for y in range(12):
@@ -136,7 +136,7 @@ def test_the_soft_image_is_the_sigmoid_of_the_least_distance():
                 for a, b in zip((line[:-1] + shift) * scale, (line[1:] + shift) * scale, strict=True):
                     along = np.clip((place - a) @ (b - a) / ((b - a) @ (b - a)), 0, 1)
                     least = min(least, np.hypot(*(place - a - along * (b - a))))
-            assert found[y, x] == pytest.approx(1 / (1 + np.exp(-(8 * scale - least) / 0.7)), abs=1e-4)
+            assert result[y, x] == pytest.approx(1 / (1 + np.exp(-(8 * scale - least) / 0.7)), abs=1e-4)
 
 
 def test_the_gradient_of_the_soft_image_is_that_of_finite_differences():

@@ -1,8 +1,7 @@
-"""`jsafe sketch experiment` and `evaluate`: steps in processes of their own, and systems held against people."""
+"""`jsafe sketch experiment` and `evaluate`: steps in separate processes, and systems compared with people."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 from pathlib import Path
@@ -11,8 +10,9 @@ import numpy as np
 import pytest
 
 from experiments.cli import main
-from experiments.commands.sketch import sketch_data, sketch_evaluate
 from sketch.data import procedural
+from sketch.data.dataset import save_drawings
+from sketch.evaluation.systems import load_comparison
 from sketch.models import checkpoint
 
 DECLARED = """
@@ -60,7 +60,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("files")
     split = np.repeat([0, 1, 2], [12, 4, 14])
     numbers = np.arange(30, dtype=np.uint64)
-    sketch_data.save(where / "cat_30.npz", procedural.drawings("cat", 30), split=split, key_id=numbers)
+    save_drawings(where / "cat_30.npz", procedural.drawings("cat", 30), split=split, key_id=numbers)
     (where / "tiny.toml").write_text(DECLARED)
     return where
 
@@ -97,13 +97,13 @@ def test_steps_in_processes_are_those_of_one_after_the_other(compared: Path, fil
 
 def test_systems_are_held_against_people(compared: Path, files: Path, tmp_path: Path, capsys):
     words = ["--human", files / "cat_30.npz", "--samples", 14, "--temperature", "0.2,0.6", "--resamples", 50]
-    found = run(capsys, "evaluate", compared, *words, "--neighbours", 2, "--out", tmp_path / "out")
-    rows = {(row["system"], row["temperature"]): row for row in found["rows"] if row["judge"] == "strict"}
+    result = run(capsys, "evaluate", compared, *words, "--neighbours", 2, "--out", tmp_path / "out")
+    rows = {(row["system"], row["temperature"]): row for row in result["rows"] if row["judge"] == "strict"}
     assert {("human", None), ("first", 0.2), ("first", 0.6)} <= set(rows)
     assert rows["first", 0.2]["drawings"] == 28 and rows["human", None]["drawings"] == 14
     by_seed = rows["first", 0.2]["recall_by_seed"]
     assert rows["first", 0.2]["recall"] == pytest.approx(np.mean(list(by_seed.values())))
-    assert found["settings"]["training"] == 12
+    assert result["settings"]["training"] == 12
     for name in ("evaluation.json", "evaluation.md", "recall.png", "recognised.png", "sheet.png"):
         assert (tmp_path / "out" / name).stat().st_size > 0
     one = run(
@@ -116,23 +116,25 @@ def test_judges_of_one_name_are_told_apart(compared: Path, tmp_path: Path):
     places = [tmp_path / name / "strict" for name in ("a", "b")]
     for place in places:
         shutil.copytree(compared / "strict" / "model", place / "model")
-    args = argparse.Namespace(compared=compared / "plain-0", judge=places, best_of=None, system=None)
-    assert set(sketch_evaluate.field_of(args).judges) == {"a/strict", "b/strict"}
+    assert set(load_comparison(compared / "plain-0", judges=places).judges) == {"a/strict", "b/strict"}
 
 
 @pytest.mark.parametrize(
     "words, reason",
     [
-        (["{run}"], "say where drawings of people are: --human DIR"),
-        (["{run}/plain-0", "--human", "{cats}"], "name who judges"),
-        (["{run}/plain-0", "--human", "{cats}", "--judge", "{run}/strict", "--system", "x"], "--system chooses among"),
-        (["{run}", "--human", "{cats}", "--target", "moon"], "judge strict does not know 'moon'"),
+        (["{run}"], "needs human drawings; add --human DIR"),
+        (["{run}/plain-0", "--human", "{cats}"], "needs judges"),
+        (
+            ["{run}/plain-0", "--human", "{cats}", "--judge", "{run}/strict", "--system", "x"],
+            "--system selects",
+        ),
+        (["{run}", "--human", "{cats}", "--target", "moon"], "judge 'strict' has no class 'moon'"),
         (["{run}", "--human", "nowhere"], "there is no file or folder nowhere"),
     ],
 )
 def test_what_is_missing_is_said(words: list[str], reason: str, compared: Path, files: Path, capsys):
-    given = [word.format(run=compared, cats=files / "cat_30.npz") for word in words]
-    assert main.main(["sketch", "evaluate", *given]) == 2
+    prefix = [word.format(run=compared, cats=files / "cat_30.npz") for word in words]
+    assert main.main(["sketch", "evaluate", *prefix]) == 2
     assert reason in capsys.readouterr().err
 
 
@@ -141,4 +143,4 @@ def test_a_step_that_fails_is_named(files: Path, tmp_path: Path, capsys):
     broken.write_text(DECLARED.replace("batch-size = 4", "batch-size = 400"))
     words = ["--input", f"cats={files / 'cat_30.npz'}", "--run-dir", str(tmp_path / "run"), "--jobs", "2", "--quiet"]
     assert main.main(["sketch", "experiment", str(broken), *words]) == 2
-    assert "failed: jsafe: error: batch_size 400 is more than" in capsys.readouterr().err
+    assert "failed: jsafe: error: batch_size must be at most the number of drawings" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Random changes of drawings: what they keep and how often they act."""
+"""Data augmentation: invariants and probabilities."""
 
 import jax
 import jax.numpy as jnp
@@ -36,28 +36,28 @@ def test_point_dropping_is_the_published_walk(probability):
     drawings = pad([spiral(30), spiral(11, 1), spiral(4, 2)])
     key = jax.random.key(5)
     drawn = np.asarray(jax.random.uniform(key, (3, 30)))
-    found = unpad(jax.jit(augment.drop_points)(key, drawings, probability))
-    for ours, rows, u in zip(found, unpad(drawings), drawn, strict=True):
+    result = unpad(jax.jit(augment.drop_points)(key, drawings, probability))
+    for ours, rows, u in zip(result, unpad(drawings), drawn, strict=True):
         np.testing.assert_allclose(ours, dropped_by_hand(rows, u[: len(rows)], probability), atol=1e-6)
-    assert (len(found[0]) < 30) == (probability > 0)
+    assert (len(result[0]) < 30) == (probability > 0)
 
 
 @needs_data
 def test_point_dropping_keeps_the_end_and_the_strokes_of_real_drawings():
     drawings = pad(cats()[:200])
-    found = jax.jit(augment.drop_points)(jax.random.key(0), drawings, 0.15)
-    np.testing.assert_allclose(found.rows[..., :2].sum(1), drawings.rows[..., :2].sum(1), atol=1e-3)
-    np.testing.assert_array_equal(found.rows[..., 2].sum(1), drawings.rows[..., 2].sum(1))
-    assert 0.9 < found.lengths.sum() / drawings.lengths.sum() < 0.99
-    for rows, length in zip(np.asarray(found.rows), found.lengths, strict=True):
+    result = jax.jit(augment.drop_points)(jax.random.key(0), drawings, 0.15)
+    np.testing.assert_allclose(result.rows[..., :2].sum(1), drawings.rows[..., :2].sum(1), atol=1e-3)
+    np.testing.assert_array_equal(result.rows[..., 2].sum(1), drawings.rows[..., 2].sum(1))
+    assert 0.9 < result.lengths.sum() / drawings.lengths.sum() < 0.99
+    for rows, length in zip(np.asarray(result.rows), result.lengths, strict=True):
         assert not rows[length:].any() and rows[length - 1, 2] == 1
 
 
 def test_stretching_draws_one_factor_for_each_axis_of_each_drawing():
     drawings = Drawings(jnp.ones((5000, 3, 3)), jnp.full(5000, 3))
-    found = np.asarray(augment.stretch(jax.random.key(0), drawings, 0.15).rows)
-    assert (found == found[:, :1]).all() and (found[..., 2] == 1).all()
-    x, y = found[:, 0, 0], found[:, 0, 1]
+    result = np.asarray(augment.stretch(jax.random.key(0), drawings, 0.15).rows)
+    assert (result == result[:, :1]).all() and (result[..., 2] == 1).all()
+    x, y = result[:, 0, 0], result[:, 0, 1]
     for factor in (x, y):
         assert 0.85 <= factor.min() < 0.8501 + 0.001 and 1.149 < factor.max() <= 1.15
         assert factor.std() == pytest.approx(0.3 / np.sqrt(12), rel=0.03)

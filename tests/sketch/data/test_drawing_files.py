@@ -1,4 +1,4 @@
-"""Files of drawings: what is read, and what is said of what cannot be."""
+"""Files of drawings: supported formats, and errors that name file and row."""
 
 import json
 
@@ -19,9 +19,9 @@ def vectors(path, drawings, **more):
 
 
 def objects(drawings):
-    found = np.empty(len(drawings), object)
-    found[:] = drawings
-    return found
+    result = np.empty(len(drawings), object)
+    result[:] = drawings
+    return result
 
 
 def lines(path, records):
@@ -222,8 +222,8 @@ def test_the_published_vectors_are_read_whole():
         and len(drawing_files.of_split(drawings, "train")) == 1600
         and len(drawing_files.of_split(drawings, "valid")) == 200
     )
-    for found, wanted in zip(drawings, cats(), strict=True):
-        np.testing.assert_array_equal(found.strokes, wanted)
+    for result, expected in zip(drawings, cats(), strict=True):
+        np.testing.assert_array_equal(result.strokes, expected)
     others, _ = drawing_files.load(DATA / "all345_25.npz")
     assert len(others) == 8600 and len({drawing.label for drawing in others}) == 344
     assert sum(drawing.label == "cat" for drawing in drawing_files.without_duplicates(others, drawings)) == 0

@@ -1,11 +1,11 @@
-"""The drawings the program makes: the same for a seed, like published ones in form, and of what they say they are."""
+"""Procedural drawings: deterministic for a seed, in the published form, and recognisable."""
 
 import numpy as np
 import pytest
 
 from sketch import raster
 from sketch.data import procedural
-from sketch.data.drawing_files import checked
+from sketch.data.drawing_files import check_strokes
 from sketch.data.strokes import pad, to_polylines
 
 
@@ -21,7 +21,7 @@ def test_a_drawing_depends_on_its_class_its_number_and_the_seed_and_on_nothing_e
 @pytest.mark.parametrize("name", procedural.CLASSES)
 def test_drawings_have_the_form_of_simplified_ones(name):
     for drawing in procedural.drawings(name, 20):
-        points = np.concatenate(to_polylines(checked(drawing)))
+        points = np.concatenate(to_polylines(check_strokes(drawing)))
         # The outermost point may have lain on a line, as in published drawings.
         assert (points == points.round()).all() and 0 <= points.min() and 250 <= np.ptp(points, axis=0).max() <= 255
         assert len(drawing) < 200 and drawing[-1, 2] == 1

@@ -15,8 +15,8 @@ def test_a_drawing_is_moved_to_the_origin_and_scaled_by_its_longest_side():
 
 
 def test_resampling_goes_along_the_line_and_keeps_its_end():
-    found = simplify.resample(np.array([[0.0, 0], [1.5, 0], [1.5, 2]]))
-    np.testing.assert_allclose(found, [[0, 0], [1, 0], [1.5, 0.5], [1.5, 1.5], [1.5, 2]])
+    result = simplify.resample(np.array([[0.0, 0], [1.5, 0], [1.5, 2]]))
+    np.testing.assert_allclose(result, [[0, 0], [1, 0], [1.5, 0.5], [1.5, 1.5], [1.5, 2]])
 
 
 def test_points_near_the_line_go_and_corners_stay():
@@ -51,6 +51,6 @@ def test_published_raw_drawings_become_the_published_simplified_ones():
 
 
 def test_a_point_stays_a_point():
-    found = simplify.simplify([np.array([[5.0, 5]]), np.array([[5.0, 5], [260, 5]])])
-    np.testing.assert_array_equal(found[0], [[0, 0]])
-    assert found[1] == pytest.approx(np.array([[0, 0], [255, 0]]))
+    result = simplify.simplify([np.array([[5.0, 5]]), np.array([[5.0, 5], [260, 5]])])
+    np.testing.assert_array_equal(result[0], [[0, 0]])
+    assert result[1] == pytest.approx(np.array([[0, 0], [255, 0]]))

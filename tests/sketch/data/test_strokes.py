@@ -1,4 +1,4 @@
-"""Formats of drawings: each is the other one written differently."""
+"""Formats of drawings: conversions are inverse to each other."""
 
 import jax
 import numpy as np
@@ -16,8 +16,8 @@ ROWS5 = [[1, 2, 1, 0, 0], [3, 4, 0, 1, 0], [0, -6, 1, 0, 0], [1, 0, 1, 0, 0], [0
 
 def test_polylines_stroke3_and_stroke5_of_a_drawing_written_by_hand():
     np.testing.assert_array_equal(strokes.from_polylines(LINES), ROWS3)
-    for found, wanted in zip(strokes.to_polylines(np.array(ROWS3)), LINES, strict=True):
-        np.testing.assert_array_equal(found, wanted)
+    for result, expected in zip(strokes.to_polylines(np.array(ROWS3)), LINES, strict=True):
+        np.testing.assert_array_equal(result, expected)
     np.testing.assert_array_equal(strokes.to_stroke5(np.array(ROWS3), 6), ROWS5)
     np.testing.assert_array_equal(strokes.from_stroke5(np.array(ROWS5)), ROWS3)
     assert strokes.to_stroke5(np.array(ROWS3), 5)[:, 4].sum() == 0  # the longest drawing has no row that ends it
@@ -31,14 +31,14 @@ def test_a_batch_in_a_program_is_the_drawings_one_by_one():
     back = jax.jit(strokes.batch_from_stroke5)(rows)
     np.testing.assert_array_equal(back.rows, drawings.rows)
     np.testing.assert_array_equal(back.lengths, [5, 2])
-    for found, wanted in zip(strokes.unpad(back), (ROWS3, ROWS3[:2]), strict=True):
-        np.testing.assert_array_equal(found, wanted)
+    for result, expected in zip(strokes.unpad(back), (ROWS3, ROWS3[:2]), strict=True):
+        np.testing.assert_array_equal(result, expected)
 
 
-def test_a_drawing_that_ends_at_once_is_empty_unless_the_quirk_is_wanted():
+def test_a_drawing_that_ends_at_once_is_empty_unless_the_published_off_by_one_is_wanted():
     rows = np.array([ROWS5[-1], *ROWS5[:2]])
     assert strokes.from_stroke5(rows).shape == (0, 3)
-    assert strokes.from_stroke5(rows, quirk=True).shape == (3, 3)
+    assert strokes.from_stroke5(rows, published_off_by_one=True).shape == (3, 3)
 
 
 def test_offsets_are_clipped_and_scaled_by_their_deviation():
@@ -56,8 +56,8 @@ def test_real_drawings_round_trip_exactly():
     drawings = cats()
     for drawing in drawings[::7]:
         lines = strokes.to_polylines(drawing)
-        for found, wanted in zip(lines, by_pen(drawing), strict=True):
-            np.testing.assert_array_equal(found, wanted)
+        for result, expected in zip(lines, by_pen(drawing), strict=True):
+            np.testing.assert_array_equal(result, expected)
         np.testing.assert_array_equal(strokes.from_polylines(lines), drawing)
         np.testing.assert_array_equal(strokes.from_stroke5(strokes.to_stroke5(drawing, 163)), drawing)
 

@@ -1,4 +1,4 @@
-"""Strokes from SVG: positions by hand, curves against their circles and parabolas, and what is refused."""
+"""SVG files: positions by hand, curves against circles and parabolas, and refused files."""
 
 import numpy as np
 import pytest
@@ -13,9 +13,9 @@ def strokes(body, head=HEAD):
     return to_polylines(svg.parse(f"{head}{body}</svg>"))
 
 
-def same(found, wanted):
-    assert len(found) == len(wanted)
-    for line, places in zip(found, wanted, strict=True):
+def same(result, expected):
+    assert len(result) == len(expected)
+    for line, places in zip(result, expected, strict=True):
         np.testing.assert_allclose(line, places, atol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""The comparison of systems with people, in a small world in which a cat is a drawing that is taller than wide."""
+"""Comparison of systems with people, in a toy world where cats are drawings that are taller than wide."""
 
 import dataclasses
 import json
@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 from sketch.data.strokes import from_polylines, pad, unpad
-from sketch.evaluation import metrics, tables
-from sketch.evaluation.compare import MEAN, EvaluationOptions, evaluate
-from sketch.evaluation.generated_sets import Sample, sample
+from sketch.evaluation import metrics
+from sketch.evaluation import report as reports
+from sketch.evaluation.compare import MEAN, EvaluationConfig, evaluate
+from sketch.evaluation.generated_sets import GeneratedSet, from_rows
 from sketch.evaluation.human_test_set import HumanTest
-from sketch.judges.judge_protocol import seen
+from sketch.evaluation.judged_sets import judge as judge_set
+from sketch.models.classifier import ClassifierOutput
 
-OPTIONS = EvaluationOptions(resamples=400, neighbours=3)
+OPTIONS = EvaluationConfig(resamples=400, neighbours=3)
 NO_BITMAPS = np.zeros((0, 28, 28), np.uint8)
 
 
@@ -27,46 +29,42 @@ def scribble(rng, tall):
 
 def scribbles(seed, cats, others):
     rng = np.random.default_rng(seed)
-    found = [scribble(rng, n < cats) for n in range(cats + others)]
-    return [found[n] for n in rng.permutation(len(found))]
+    result = [scribble(rng, n < cats) for n in range(cats + others)]
+    return [result[n] for n in rng.permutation(len(result))]
 
 
 class Eye:
     """Looks at bitmaps: a cat's ink is taller than wide; features are the ink of 7 x 7 blocks."""
 
-    kind, classes = "bitmaps", ("dog", "cat")
+    input_kind, classes = "bitmaps", ("dog", "cat")
 
-    def opinions(self, inputs):
+    def classify(self, inputs):
         assert inputs.dtype == np.uint8 and inputs.shape[1:] == (28, 28)
         ink = inputs / 255
         height, width = ((ink.max(axis=axis) > 0.5).sum(axis=1) for axis in (2, 1))
         cat = np.where(height > width, 0.95, 0.3)
         features = ink.reshape(-1, 7, 4, 7, 4).mean(axis=(2, 4)).reshape(len(ink), -1)
-        return Opinion(np.stack([1 - cat, cat], axis=1), features)
+        return ClassifierOutput(np.log(np.stack([1 - cat, cat], axis=1)), features)
 
 
 class Hand:
     """Looks at vectors."""
 
-    kind, classes = "vectors", ("cat", "dog", "bird")
+    input_kind, classes = "vectors", ("cat", "dog", "bird")
 
-    def opinions(self, inputs):
+    def classify(self, inputs):
         places = [np.cumsum(one[:, :2], axis=0) for one in unpad(inputs)]
         extent = np.array([p.max(axis=0) - p.min(axis=0) for p in places])
         cat = np.where(extent[:, 1] > extent[:, 0], 0.8, 0.1)
         features = np.array([np.resize((p - p.min(axis=0)) / max(p.max(), 1), 16) for p in places])
-        return Opinion(np.stack([cat, 1 - cat, 0 * cat], axis=1), features)
+        with np.errstate(divide="ignore"):
+            return ClassifierOutput(np.log(np.stack([cat, 1 - cat, 0 * cat], axis=1)), features)
 
 
-class Opinion:
-    def __init__(self, probabilities, features):
-        self.probabilities, self.features = probabilities, features
-
-
-def of(rows, **wanted):
-    found = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
-    assert len(found) == 1, found
-    return found[0]
+def of(rows, **reference):
+    result = [row for row in rows if all(row[key] == value for key, value in reference.items())]
+    assert len(result) == 1, result
+    return result[0]
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +74,11 @@ def world():
     few = scribbles(1, 5, 0)
     rng = np.random.default_rng(2)
     systems = {
-        "honest": [Sample(s, t, 1, scribbles(10 + s + int(100 * t), 42, 18)) for s in (0, 1) for t in (0.5, 1.0)],
-        "narrow": [Sample(s, 0.5, 1, [few[i] for i in rng.integers(5, size=60)]) for s in (0, 1)],
+        "honest": [GeneratedSet(s, t, 1, scribbles(10 + s + int(100 * t), 42, 18)) for s in (0, 1) for t in (0.5, 1.0)],
+        "narrow": [GeneratedSet(s, 0.5, 1, [few[i] for i in rng.integers(5, size=60)]) for s in (0, 1)],
     }
     training = scribbles(3, 42, 18)
-    systems["narrow"].append(Sample(0, 0.5, 4, training))
+    systems["narrow"].append(GeneratedSet(0, 0.5, 4, training))
     report = evaluate(systems, HumanTest(NO_BITMAPS, human), {"eye": Eye(), "hand": Hand()}, training, OPTIONS)
     return human, systems, training, report
 
@@ -119,9 +117,9 @@ def test_sets_are_of_one_size_and_a_narrow_system_recalls_little(world):
     # One halving by hand.
     one = evaluate(
         {"honest": systems["honest"][:1]}, HumanTest(NO_BITMAPS, human), {"hand": Hand()},
-        options=EvaluationOptions(splits=1, neighbours=3, seed=7, resamples=10),
+        options=EvaluationConfig(splits=1, neighbours=3, seed=7, resamples=10),
     )  # fmt: skip
-    features = seen("", Hand(), "cat", pad(human)).features
+    features = judge_set("", Hand(), "cat", pad(human)).features
     order = np.random.default_rng([7, 0]).permutation(100)
     expected = metrics.frechet_distance(features[order[:50]], features[order[50:]])
     assert of(one.rows, system="human")["fid"] == pytest.approx(expected)
@@ -148,7 +146,9 @@ def test_differences_are_of_one_setting_and_corrected(world):
         ("honest", 0.5, 1, "human"), ("honest", 1.0, 1, "human"), ("narrow", 0.5, 1, "human"),
         ("narrow", 0.5, 4, "human"), ("narrow", 0.5, 1, "honest"),
     ]  # fmt: skip
-    assert "'narrow' at temperature 0.5 and best of 4 has no 'honest' in the same setting beside it" in report.notes
+    assert (
+        "'narrow' at temperature 0.5 and best of 4 has no 'honest' in the same setting to compare with" in report.notes
+    )
     last = rows[-1]
     assert last["difference"] == pytest.approx(0.3) and 0.2 < last["low"] < 0.3 < last["high"] < 0.4
     assert last["p_value"] == last["p_holm"] == pytest.approx(2 / 401)  # the only one of its family
@@ -169,7 +169,7 @@ def test_a_report_is_the_same_again_and_json_holds_it(world):
 
 def test_bitmaps_of_people_are_judged_as_their_vectors_are(world):
     human, systems, *_ = world
-    from sketch.render.contact_sheet import bitmaps
+    from sketch.contact_sheet import bitmaps
 
     images = bitmaps(human)
     few = {"honest": systems["honest"][:1]}
@@ -180,9 +180,9 @@ def test_bitmaps_of_people_are_judged_as_their_vectors_are(world):
     # A judge of vectors cannot look at bitmaps.
     assert not [row for row in report.rows if row["judge"] == "hand" and row["system"] == "human"]
     assert [row["judge"] for row in report.differences] == ["eye"]
-    assert any("'hand' looks at vectors and the human test has none" in note for note in report.notes)
+    assert any("'hand' reads vectors and the human test set has none" in note for note in report.notes)
     assert "strokes" not in of(report.statistics, system="human") and report.settings["reference"] == "bitmaps"
-    # With both, the larger set is what systems are held against, and the other stands beside it.
+    # With both, the larger set is the reference, and the other one has a row of its own.
     both = evaluate(few, HumanTest(images, human[:20]), judges, options=OPTIONS)
     assert of(both.rows, judge="eye", system="human")["drawings"] == 100
     assert of(both.rows, judge="eye", system="human (vectors)")["drawings"] == 20
@@ -196,7 +196,7 @@ def test_units_do_not_matter_and_drawings_without_points_are_no_cats():
     rows[:, :, 4] = 1  # ended at once
     rows[1, :2] = [[0, 0, 1, 0, 0], [1, 9, 0, 1, 0]]  # a stroke of two points, then the end
     rows[2, :] = [1, 9, 1, 0, 0]  # never ended
-    systems = {"same": [Sample(0, 1.0, 1, small)], "short": [sample(rows, seed=0, temperature=1.0)]}
+    systems = {"same": [GeneratedSet(0, 1.0, 1, small)], "short": [from_rows(rows, seed=0, temperature=1.0)]}
     report = evaluate(systems, HumanTest(NO_BITMAPS, human), {"eye": Eye(), "hand": Hand()}, options=OPTIONS)
     for judge in ("eye", "hand"):
         same, people = of(report.rows, judge=judge, system="same"), of(report.rows, judge=judge, system="human")
@@ -206,7 +206,7 @@ def test_units_do_not_matter_and_drawings_without_points_are_no_cats():
     assert (short["strokes"], short["points"], short["unfinished"]) == (2 / 3, 7 / 3, pytest.approx(1 / 3))
     assert short["strokes_ks"] == 1.0 and of(report.statistics, system="same")["strokes_ks"] == 0.0
     assert of(report.statistics, system="same")["unfinished"] is None
-    assert any("too few drawings" in note for note in report.notes)
+    assert any("too few human or generated drawings" in note for note in report.notes)
 
 
 def test_disordered_strokes_are_those_beyond_all_but_one_in_a_hundred_human_ones():
@@ -215,15 +215,15 @@ def test_disordered_strokes_are_those_beyond_all_but_one_in_a_hundred_human_ones
 
     human = [np.array([[n, 1, 1], [n + 0.5, 2, 1]], np.float32) for n in range(100)]
     strange = [np.array([[500, 1, 1], [1, 2, 1], [2, 3, 1], [3, 4, 1]], np.float32)] * 20
-    systems = {"strange": [Sample(s, 1.0, 1, strange) for s in range(2)]}
+    systems = {"strange": [GeneratedSet(s, 1.0, 1, strange) for s in range(2)]}
     report = evaluate(systems, HumanTest(NO_BITMAPS, human), {"eye": Eye()}, options=OPTIONS, stroke_nll=nll)
-    found = of(report.statistics, system="strange")
-    assert found["disordered"] == found["disordered_low"] == found["disordered_high"] == 0.25
+    result = of(report.statistics, system="strange")
+    assert result["disordered"] == result["disordered_low"] == result["disordered_high"] == 0.25
     people = of(report.statistics, system="human")
     assert people["disordered"] == 0.01 and people["disordered_low"] < 0.01 < people["disordered_high"]
     # Of a long sample only the first drawings are looked at.
     few = dataclasses.replace(OPTIONS, disorder_drawings=5)
-    mixed = {"strange": [Sample(s, 1.0, 1, strange[:5] + [human[3]] * 15) for s in range(2)]}
+    mixed = {"strange": [GeneratedSet(s, 1.0, 1, strange[:5] + [human[3]] * 15) for s in range(2)]}
     report = evaluate(mixed, HumanTest(NO_BITMAPS, human), {"eye": Eye()}, options=few, stroke_nll=nll)
     assert of(report.statistics, system="strange")["disordered"] == 0.25
     with pytest.raises(ValueError, match="finite numbers for 100 drawings, got 1"):
@@ -231,36 +231,38 @@ def test_disordered_strokes_are_those_beyond_all_but_one_in_a_hundred_human_ones
 
 
 def test_errors_name_what_does_not_fit():
-    human, one = HumanTest(NO_BITMAPS, scribbles(0, 5, 5)), Sample(0, 1.0, 1, scribbles(1, 2, 2))
+    human, one = HumanTest(NO_BITMAPS, scribbles(0, 5, 5)), GeneratedSet(0, 1.0, 1, scribbles(1, 2, 2))
 
     def fails(message, systems=None, judges=None, people=human, **options):
         with pytest.raises(ValueError, match=message):
             evaluate(
                 {"a": [one]} if systems is None else systems, people, {"eye": Eye()} if judges is None else judges,
-                options=EvaluationOptions(**options),
+                options=EvaluationConfig(**options),
             )  # fmt: skip
 
-    fails("there are no systems", {})
-    fails("cannot be called 'human'", {"human": [one]})
-    fails("'a', temperature 1.0, best of 1, seed 0: there are two such samples", {"a": [one, one]})
-    fails("seed 0: the sample has no drawings", {"a": [one._replace(drawings=[])]})
-    fails("4 drawings, but 1 entries in finished", {"a": [one._replace(finished=np.ones(1))]})
-    fails("drawing 1 is not finite", {"a": [one._replace(drawings=[one.drawings[0], np.full((2, 3), np.nan)])]})
-    fails("there are no judges", judges={})
+    fails("needs at least one system, got none", {})
+    fails("the name 'human' is reserved", {"human": [one]})
+    fails("'a', temperature 1.0, best of 1, seed 0: there are two such sets", {"a": [one, one]})
+    fails("seed 0: the set has no drawings", {"a": [one._replace(drawings=[])]})
+    fails("finished must have 4 entries, got 1", {"a": [one._replace(finished=np.ones(1))]})
+    fails("drawing 1 must be finite", {"a": [one._replace(drawings=[one.drawings[0], np.full((2, 3), np.nan)])]})
+    fails("needs at least one judge, got none", judges={})
     fails("at least two drawings", people=HumanTest(NO_BITMAPS, []))
-    fails("knows no class 'cats'; did you mean 'cat'", target="cats")
-    fails("no system 'b'", baseline="b")
+    fails("has no class 'cats'; did you mean 'cat'", target="cats")
+    fails("unknown system 'b'", baseline="b")
     blind = Eye()
-    blind.kind = "words"
-    fails("judge 'eye': kind must be 'bitmaps' or 'vectors', got 'words'", judges={"eye": blind})
+    blind.input_kind = "words"
+    fails("judge 'eye': input_kind must be 'bitmaps' or 'vectors', got 'words'", judges={"eye": blind})
     blind = Eye()
-    blind.opinions = lambda inputs: Opinion(np.ones((1, 2)), np.ones((1, 3)))
-    fails(r"gave probabilities \[1, 2\] and features \[1, 3\] for 4 drawings and 2 classes", judges={"eye": blind})
+    blind.classify = lambda inputs: ClassifierOutput(np.zeros((1, 2)), np.ones((1, 3)))
+    fails(
+        r"must give log probabilities \[4, 2\] and features \[4, f\], got \[1, 2\] and \[1, 3\]", judges={"eye": blind}
+    )
 
 
 def test_tables_and_figures_tell_what_the_report_does(world, tmp_path):
     *_, report = world
-    text = tables.markdown(report)
+    text = reports.markdown(report)
     row = of(report.rows, judge="eye", system="honest", temperature=0.5)
     interval = f"70.0 ({100 * row['recognised_low']:.1f} to {100 * row['recognised_high']:.1f})"
     cells = ["eye", "honest", "0.5", "1", "2", "120", interval, "0.755", "70.0", f"{row['fid']:.2f}"]
@@ -269,8 +271,8 @@ def test_tables_and_figures_tell_what_the_report_does(world, tmp_path):
     assert "| hand | narrow | 0.5 | 1 | honest | 30.0 (" in text and "disordered" not in text.split("## Notes")[0]
     tables_found = [part for part in text.split("\n\n") if part.startswith("| ")]
     assert len(tables_found) == 3
-    for found in tables_found:
-        assert len({line.count("|") for line in found.splitlines() if line.startswith("| ")}) == 1
-    paths = tables.figures(report, tmp_path / "new")
+    for result in tables_found:
+        assert len({line.count("|") for line in result.splitlines() if line.startswith("| ")}) == 1
+    paths = reports.figures(report, tmp_path / "new")
     assert [path.name for path in paths] == ["recall.png", "recognised.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)

@@ -1,4 +1,4 @@
-"""Human test drawings: what is taken from which file, and what is said where there is nothing."""
+"""The human test set: content of each kind of file, splits, and errors."""
 
 import numpy as np
 import pytest
@@ -23,10 +23,10 @@ def test_a_folder_gives_bitmaps_and_vectors_in_the_order_of_names(tmp_path):
     np.savez(tmp_path / "b.npz", cat=bitmaps(2, 7), dog=bitmaps(5, 9))
     np.savez(tmp_path / "a.npz", cat=bitmaps(3, 5).reshape(3, 28, 28))
     vectors(tmp_path / "v.npz", 4)
-    found = human_drawings(tmp_path)
-    assert found.bitmaps.shape == (5, 28, 28) and found.bitmaps[:, 3, 3].tolist() == [5, 5, 5, 7, 7]
-    assert [int(d[0, 1]) for d in found.vectors] == [2, 4, 6, 8]
-    assert found.sources == ("a.npz: 3 bitmaps 'cat'", "b.npz: 2 bitmaps 'cat'", "v.npz: 4 vectors")
+    result = human_drawings(tmp_path)
+    assert result.bitmaps.shape == (5, 28, 28) and result.bitmaps[:, 3, 3].tolist() == [5, 5, 5, 7, 7]
+    assert [int(d[0, 1]) for d in result.vectors] == [2, 4, 6, 8]
+    assert result.sources == ("a.npz: 3 bitmaps 'cat'", "b.npz: 2 bitmaps 'cat'", "v.npz: 4 vectors")
     assert len(human_drawings(tmp_path / "b.npz").bitmaps) == 2 and human_drawings(tmp_path / "b.npz").vectors == []
     assert human_drawings(tmp_path / "b.npz", "dog").bitmaps.shape == (5, 28, 28)
 
@@ -43,34 +43,34 @@ def test_files_without_the_class_change_nothing(tmp_path):
     after = human_drawings(tmp_path)
     np.testing.assert_array_equal(before.bitmaps, after.bitmaps)
     np.testing.assert_array_equal(before.vectors, after.vectors)
-    assert "a.npz: no 'cat', it holds dog, train" in after.sources
+    assert "a.npz: no 'cat', it has dog, train" in after.sources
 
 
 def test_only_drawings_of_the_test_are_taken_where_the_file_knows_splits(tmp_path):
     vectors(tmp_path / "v.npz", 4, split=np.array([0, 2, 1, 2], np.uint8), key_id=np.array([1, 2, 3, 2], np.uint64))
-    found = human_drawings(tmp_path)
-    assert [int(d[0, 1]) for d in found.vectors] == [4]  # the other one of the test is the same drawing
-    assert found.sources == ("v.npz: 2 vectors of 4, the rest being of other splits",)
+    result = human_drawings(tmp_path)
+    assert [int(d[0, 1]) for d in result.vectors] == [4]  # the other one of the test is the same drawing
+    assert result.sources == ("v.npz: 2 vectors of 4 (the others have other splits)",)
     assert len(human_drawings(tmp_path, splits=("train", "valid")).vectors) == 2
     vectors(tmp_path / "v.npz", 2, split=np.array([0, 1], np.uint8))
-    with pytest.raises(ValueError, match="of the split 'test' or ''; found v.npz: 0 vectors of 2"):
+    with pytest.raises(ValueError, match="of the split 'test' or '', got v.npz: 0 vectors of 2"):
         human_drawings(tmp_path, splits=("test", ""))
 
 
 def test_a_file_without_a_test_split_is_taken_whole_and_says_so(tmp_path):
     vectors(tmp_path / "v.npz", 3, split=np.array([1, 0, 1], np.uint8))
-    found = human_drawings(tmp_path)
-    assert len(found.vectors) == 3
-    assert found.sources == ("v.npz: 3 vectors, of train and valid, since none is marked as of a test",)
+    result = human_drawings(tmp_path)
+    assert len(result.vectors) == 3
+    assert result.sources == ("v.npz: 3 vectors, using splits train and valid (no test split found)",)
 
 
 def test_vectors_that_a_system_learned_from_are_left_out(tmp_path):
     vectors(tmp_path / "v.npz", 4)
-    found = human_drawings(tmp_path)
-    left = unseen(found, [found.vectors[2].astype(np.float64), found.vectors[0] + 1])
+    result = human_drawings(tmp_path)
+    left = unseen(result, [result.vectors[2].astype(np.float64), result.vectors[0] + 1])
     assert [int(d[0, 1]) for d in left.vectors] == [2, 4, 8]
-    assert left.sources[-1] == "1 vectors left out, since the first system learned from them"
-    assert unseen(found, []) is found
+    assert left.sources[-1] == "1 vectors dropped, which are training drawings of the first system"
+    assert unseen(result, []) is result
 
 
 def test_vectors_that_cannot_be_used_are_refused_or_counted(tmp_path):
@@ -78,17 +78,17 @@ def test_vectors_that_cannot_be_used_are_refused_or_counted(tmp_path):
     np.savez(tmp_path / "v.npz", points=points, offsets=np.array([0, 2, 3, 5], np.int32))
     with pytest.raises(ValueError, match="v.npz, row 1: the drawing is a single point"):
         human_drawings(tmp_path)
-    found = human_drawings(tmp_path, skip=True)
-    assert len(found.vectors) == 2 and "1 left out, the first" in found.sources[0]
+    result = human_drawings(tmp_path, skip=True)
+    assert len(result.vectors) == 2 and "1 skipped, the first" in result.sources[0]
 
 
 def test_errors_say_what_was_found(tmp_path):
     with pytest.raises(FileNotFoundError, match="no file or folder"):
         human_drawings(tmp_path / "none")
-    with pytest.raises(ValueError, match="no human drawings of 'cat'.*found no npz or ndjson file"):
+    with pytest.raises(ValueError, match="no human drawings of 'cat'.*got no npz or ndjson file"):
         human_drawings(tmp_path)
     np.savez(tmp_path / "a.npz", dog=bitmaps(5, 9))
-    with pytest.raises(ValueError, match="found a.npz: no 'cat', it holds dog"):
+    with pytest.raises(ValueError, match="got a.npz: no 'cat', it has dog"):
         human_drawings(tmp_path)
     for wrong in (bitmaps(2, 7).astype(float), bitmaps(2, 7)[:, :700], bitmaps(0, 7)):
         np.savez(tmp_path / "a.npz", cat=wrong)
@@ -103,12 +103,12 @@ def test_pickled_drawings_are_read_only_when_the_user_says_so(tmp_path):
     drawings = np.empty(2, object)
     drawings[:] = [GOOD, GOOD]
     np.savez(tmp_path / "cat.npz", test=drawings, train=drawings, valid=drawings)
-    with pytest.raises(ValueError, match="unpickling can run any code"):
+    with pytest.raises(ValueError, match="unpickling can run arbitrary code"):
         human_drawings(tmp_path)
     assert len(human_drawings(tmp_path, allow_pickle=True).vectors) == 2
 
 
 @needs_data
 def test_the_published_bitmaps_are_read():
-    found = human_drawings(DATA / "bitmaps28.npz", bitmap_key="cat_stride100")
-    assert found.bitmaps.shape == (520, 28, 28) and found.bitmaps.max() == 255 and not found.vectors
+    result = human_drawings(DATA / "bitmaps28.npz", bitmap_key="cat_stride100")
+    assert result.bitmaps.shape == (520, 28, 28) and result.bitmaps.max() == 255 and not result.vectors

@@ -11,11 +11,11 @@ from sketch.evaluation import metrics
 
 
 def test_wilson_gives_the_interval_of_the_first_judge():
-    found = metrics.wilson(697, 960)
-    assert found.value == 697 / 960
-    assert (round(found.low, 3), round(found.high, 3)) == (0.697, 0.753)
+    result = metrics.wilson(697, 960)
+    assert result.value == 697 / 960
+    assert (round(result.low, 3), round(result.high, 3)) == (0.697, 0.753)
     # Its ends are the shares p at which the observed one is z standard errors of p away.
-    for p in (found.low, found.high):
+    for p in (result.low, result.high):
         assert abs(697 / 960 - p) / math.sqrt(p * (1 - p) / 960) == pytest.approx(stats.norm.ppf(0.975))
     assert metrics.wilson(0, 10).low == 0.0 and metrics.wilson(10, 10).high == 1.0
     with pytest.raises(ValueError, match="11 of 10"):
@@ -25,58 +25,58 @@ def test_wilson_gives_the_interval_of_the_first_judge():
 def test_newcombe_gives_the_worked_example_of_its_paper():
     # 56/70 and 48/80 (Newcombe 1998, table II): 0.2, 0.0524 to 0.3339. The Wilson ends are 0.6918, 0.8770 and
     # 0.4904, 0.7003 by the formula.
-    found = metrics.newcombe((56, 70), (48, 80))
+    result = metrics.newcombe((56, 70), (48, 80))
     by_hand = 0.2 - math.hypot(0.8 - 0.6918, 0.7003 - 0.6), 0.2 + math.hypot(0.8770 - 0.8, 0.6 - 0.4904)
-    assert found.value == pytest.approx(0.2)
-    assert (found.low, found.high) == pytest.approx(by_hand, abs=2e-4)
-    assert (round(found.low, 4), round(found.high, 4)) == (0.0524, 0.3339)
+    assert result.value == pytest.approx(0.2)
+    assert (result.low, result.high) == pytest.approx(by_hand, abs=2e-4)
+    assert (round(result.low, 4), round(result.high, 4)) == (0.0524, 0.3339)
 
 
 def test_bootstrap_of_one_seed_has_the_spread_of_a_mean():
     rng = np.random.default_rng(0)
     values = rng.normal(2.0, 3.0, 400)
-    found = metrics.bootstrap([values], draws=4000)
-    assert found.value == pytest.approx(values.mean())
+    result = metrics.bootstrap([values], draws=4000)
+    assert result.value == pytest.approx(values.mean())
     half = 1.96 * values.std() / 20
-    assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.03)
+    assert (result.low, result.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.03)
     shares = rng.random(400) < 0.3  # zeros and ones go another way
-    found = metrics.bootstrap([shares], draws=4000)
+    result = metrics.bootstrap([shares], draws=4000)
     half = 1.96 * math.sqrt(shares.mean() * (1 - shares.mean()) / 400)
-    assert (found.low, found.high) == pytest.approx((shares.mean() - half, shares.mean() + half), abs=0.005)
+    assert (result.low, result.high) == pytest.approx((shares.mean() - half, shares.mean() + half), abs=0.005)
 
 
 def test_bootstrap_sees_how_training_seeds_differ():
     # All drawings of a seed are alike: all that varies is the seeds. Of 2 seeds drawn from (0, 1) the mean is 0, 1/2,
     # 1/2 or 1; of 4 it is binomial.
     seeds = [np.full(1000, share) for share in (0.0, 0.0, 1.0, 1.0)]
-    found = metrics.resampled_ratio(seeds, None, 20_000, np.random.default_rng(0))
+    result = metrics.resampled_ratio(seeds, None, 20_000, np.random.default_rng(0))
     expected = stats.binom(4, 0.5).pmf(np.arange(5))
-    np.testing.assert_allclose(np.bincount((4 * found).astype(int)) / 20_000, expected, atol=0.01)
+    np.testing.assert_allclose(np.bincount((4 * result).astype(int)) / 20_000, expected, atol=0.01)
     # Two levels: variance between the seeds' means plus that within them, each over the number of seeds.
     rng = np.random.default_rng(1)
     groups = [rng.normal(mean, 1.0, 25) for mean in (0.0, 0.5, 1.0)]
-    found = metrics.resampled_ratio(groups, None, 20_000, np.random.default_rng(0))
+    result = metrics.resampled_ratio(groups, None, 20_000, np.random.default_rng(0))
     between, within = np.var([g.mean() for g in groups]), np.mean([g.var() / 25 for g in groups])
-    assert found.var() == pytest.approx((between + within) / 3, rel=0.05)
+    assert result.var() == pytest.approx((between + within) / 3, rel=0.05)
 
 
 def test_bootstrap_of_a_ratio_is_the_ratio_of_sums():
     parts, wholes = np.array([0, 1, 3.0, 0]), np.array([4, 2, 3.0, 1])
-    found = metrics.resampled_ratio([parts], [wholes], 20_000, np.random.default_rng(0))
+    result = metrics.resampled_ratio([parts], [wholes], 20_000, np.random.default_rng(0))
     every = [parts[list(i)].sum() / wholes[list(i)].sum() for i in itertools.product(range(4), repeat=4)]
     assert metrics.bootstrap([parts], [wholes], draws=10).value == 0.4
-    assert (found.mean(), found.std()) == pytest.approx((np.mean(every), np.std(every)), abs=0.005)
+    assert (result.mean(), result.std()) == pytest.approx((np.mean(every), np.std(every)), abs=0.005)
 
 
 def test_difference_is_certain_where_sets_are_apart_and_not_where_they_are_alike():
     rng = np.random.default_rng(0)
     better, worse = [rng.random(500) < p for p in (0.8, 0.82)], [rng.random(500) < p for p in (0.6, 0.62)]
-    found = metrics.bootstrap_difference(better, worse)
-    assert found.value == pytest.approx(np.mean(better) - np.mean(worse))
-    assert 0.05 < found.low < found.value < found.high < 0.3 and found.p_value == pytest.approx(2 / 10_001)
+    result = metrics.bootstrap_difference(better, worse)
+    assert result.value == pytest.approx(np.mean(better) - np.mean(worse))
+    assert 0.05 < result.low < result.value < result.high < 0.3 and result.p_value == pytest.approx(2 / 10_001)
     same = metrics.bootstrap_difference(better, better)
     assert same.value == 0.0 and same.low < 0.0 < same.high and same.p_value > 0.9
-    assert metrics.bootstrap_difference(better, worse) == found  # the same resamples each time
+    assert metrics.bootstrap_difference(better, worse) == result  # the same resamples each time
 
 
 def test_p_values_of_equal_systems_are_spread_evenly():
@@ -110,9 +110,9 @@ def test_kolmogorov_smirnov_is_scipys(shift):
     rng = np.random.default_rng(shift)
     first, second = rng.poisson(10, 200), rng.poisson(10 + shift, 150)
     expected = stats.ks_2samp(first, second, method="asymp")
-    found = metrics.kolmogorov_smirnov(first, second)
-    assert found.statistic == pytest.approx(expected.statistic)
-    assert found.p_value == pytest.approx(expected.pvalue)
+    result = metrics.kolmogorov_smirnov(first, second)
+    assert result.statistic == pytest.approx(expected.statistic)
+    assert result.p_value == pytest.approx(expected.pvalue)
 
 
 def standardised(points):
@@ -127,8 +127,8 @@ def test_frechet_distance_of_two_normal_distributions():
     first, second = (standardised(rng.normal(size=(n, 4))) for n in (50, 70))
     turn = np.linalg.qr(rng.normal(size=(4, 4)))[0]
     one, two, gap = np.array([1, 2, 3, 0.0]), np.array([2, 2, 0.5, 1]), np.array([1, 0, -2, 0])
-    found = metrics.frechet_distance((first * one) @ turn, (second * two + gap) @ turn)
-    assert found == pytest.approx(5 + 1 + 6.25 + 1)
+    result = metrics.frechet_distance((first * one) @ turn, (second * two + gap) @ turn)
+    assert result == pytest.approx(5 + 1 + 6.25 + 1)
     # With any covariances, through SciPy's square root of the product.
     from scipy.linalg import sqrtm
 
@@ -163,13 +163,13 @@ def test_kernel_distance_is_the_unbiased_estimate(monkeypatch):
 def test_precision_recall_density_and_coverage_of_points_on_a_line():
     real = np.array([[0.0], [1], [2], [10]])  # with k = 1 their balls reach 1, 1, 1 and 8
     generated = np.array([[0.5], [2.5], [40], [41]])  # 2, 2, 1, 1
-    found = metrics.manifold_coverage(real, generated, k=1)
+    result = metrics.manifold_coverage(real, generated, k=1)
     # 0.5 lies in the balls of 0 and 1, 2.5 in those of 2 and 10 (7.5 away), 40 and 41 in none.
-    assert found.precision == 2 / 4 and found.density == 4 / 4
+    assert result.precision == 2 / 4 and result.density == 4 / 4
     # 0, 1 and 2 lie in the balls of 0.5 and 2.5; 10 in none.
-    assert found.recall == 3 / 4
+    assert result.recall == 3 / 4
     # Balls that hold one: those of 0, 1, 2 and 10.
-    assert found.coverage == 1.0
+    assert result.coverage == 1.0
 
 
 @pytest.mark.parametrize("k", [1, 5])
@@ -184,11 +184,11 @@ def test_coverage_of_many_points_is_that_of_a_plain_loop(k, monkeypatch):
     reals, fakes = [radius(p, real) for p in real], [radius(p, generated) for p in generated]
     far = [[np.linalg.norm(r - g) for g in generated] for r in real]
     inside = [[far[i][j] <= reals[i] for j in range(20)] for i in range(30)]
-    found = metrics.manifold_coverage(real, generated, k=k)
-    assert found.precision == np.mean([any(inside[i][j] for i in range(30)) for j in range(20)])
-    assert found.recall == pytest.approx(np.mean([any(far[i][j] <= fakes[j] for j in range(20)) for i in range(30)]))
-    assert found.density == pytest.approx(np.sum(inside) / (k * 20))
-    assert found.coverage == pytest.approx(np.mean([any(row) for row in inside]))
+    result = metrics.manifold_coverage(real, generated, k=k)
+    assert result.precision == np.mean([any(inside[i][j] for i in range(30)) for j in range(20)])
+    assert result.recall == pytest.approx(np.mean([any(far[i][j] <= fakes[j] for j in range(20)) for i in range(30)]))
+    assert result.density == pytest.approx(np.sum(inside) / (k * 20))
+    assert result.coverage == pytest.approx(np.mean([any(row) for row in inside]))
 
 
 def test_one_mode_is_precise_and_recalls_little():

@@ -1,4 +1,4 @@
-"""Losses of single strokes: against the loss of training, stroke by stroke, and whatever stands beside a drawing."""
+"""Losses of single strokes: equal to the training loss, and independent of other drawings."""
 
 import jax
 import jax.numpy as jnp
@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from sketch import raster
-from sketch.data import next_stroke_data
 from sketch.data.strokes import from_polylines, pad
 from sketch.evaluation import stroke_nll
-from sketch.models import predictor
-from sketch.models.predictor import PredictorSize, TrainedPredictor
+from sketch.models import next_stroke_data, predictor
+from sketch.models.predictor import PredictorConfig, TrainedPredictor
+from sketch.training import predictor_training
 
-SIZE = PredictorSize(side=16, channels=(4, 8), features=8, latent_size=2, embedding_size=2, strokes=4)
+SIZE = PredictorConfig(side=16, channels=(4, 8), features=8, latent_size=2, embedding_size=2, strokes=4)
 
 
 def scribble(seed, strokes):
@@ -23,29 +23,29 @@ def scribble(seed, strokes):
 @pytest.fixture(scope="module")
 def trained():
     network, blank = predictor.Predictor(SIZE), jnp.zeros((1, 16, 16))
-    moment = next_stroke_data.Moment(blank, blank, blank, *[jnp.zeros(1)] * 5)
+    moment = next_stroke_data.NextStroke(blank, blank, blank, *[jnp.zeros(1)] * 5)
     params = jax.jit(network.init)(jax.random.key(0), moment, jax.random.key(1))
     return TrainedPredictor(SIZE, params)
 
 
 def test_each_stroke_has_the_loss_that_training_gives_it_alone(trained):
     drawings = [scribble(0, 3), scribble(1, 6), np.zeros((0, 3), np.float32), scribble(2, 1)]
-    found = stroke_nll.stroke_losses(trained, drawings, batch=4)
-    assert [len(each) for each in found] == [3, 4, 0, 1]  # no more than the predictor looks at
+    result = stroke_nll.stroke_losses(trained, drawings, batch=4)
+    assert [len(each) for each in result] == [3, 4, 0, 1]  # no more than the predictor looks at
 
     @jax.jit
     def training_loss(drawing):
         network = predictor.Predictor(SIZE)
-        moment = next_stroke_data.at(raster.framed(drawing), jnp.array([2]), 16, 4)
+        moment = next_stroke_data.example_at(raster.framed(drawing), jnp.array([2]), 16, 4)
         seen = network.apply(trained.params, moment.canvas, moment.last, method="look")
         prior = network.apply(trained.params, seen, method="prior")
         posterior = network.apply(trained.params, seen, moment.next, method="posterior")
         suggestion = network.apply(trained.params, seen, posterior.mean, method="suggest")
-        options = predictor.PredictorOptions(free_bits=0.0)
-        return predictor.moment_loss(suggestion, posterior, prior, moment, options).loss
+        options = predictor_training.PredictorTrainingConfig(free_bits=0.0)
+        return predictor_training.next_stroke_loss(suggestion, posterior, prior, moment, options).loss
 
     whole = training_loss(pad(drawings[:1]))
-    assert found[0][2] == pytest.approx(float(whole), rel=1e-5)
+    assert result[0][2] == pytest.approx(float(whole), rel=1e-5)
 
 
 def test_a_stroke_s_loss_depends_on_nothing_but_its_drawing(trained):

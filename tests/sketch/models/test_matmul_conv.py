@@ -14,10 +14,10 @@ def test_a_matrix_product_is_the_convolution(size, side, stride):
     first, second = jax.random.split(jax.random.key(0))
     images = jax.random.normal(first, (2, side, side + 3, 4))
     kernel = jax.random.normal(second, (size, size, 4, 5))
-    wanted = jax.lax.conv_general_dilated(
+    expected = jax.lax.conv_general_dilated(
         images, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-    np.testing.assert_allclose(convolved(images, kernel, stride), wanted, atol=1e-4)
+    np.testing.assert_allclose(convolved(images, kernel, stride), expected, atol=1e-4)
 
 
 def test_a_layer_has_the_parameters_and_results_of_flax():

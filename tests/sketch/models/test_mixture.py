@@ -29,13 +29,13 @@ def by_scipy(y, offset):
 
 def test_densities_and_pen_losses_are_scipys():
     y, offsets = outputs(40), np.random.default_rng(1).normal(size=(40, 2)).astype(np.float32)
-    found = mixture.from_output(y)
-    wanted = [by_scipy(row, offset) for row, offset in zip(y, offsets, strict=True)]
-    np.testing.assert_allclose(mixture.log_density(found, offsets), wanted, rtol=1e-5, atol=1e-5)
-    floored = mixture.offset_loss(found, offsets, floor=mixture.FLOOR)
-    np.testing.assert_allclose(floored, -np.log(np.exp(wanted) + 1e-6), rtol=1e-5, atol=1e-5)
+    result = mixture.from_output(y)
+    expected = [by_scipy(row, offset) for row, offset in zip(y, offsets, strict=True)]
+    np.testing.assert_allclose(mixture.log_density(result, offsets), expected, rtol=1e-5, atol=1e-5)
+    floored = mixture.offset_loss(result, offsets, floor=mixture.FLOOR)
+    np.testing.assert_allclose(floored, -np.log(np.exp(expected) + 1e-6), rtol=1e-5, atol=1e-5)
     pen = np.eye(3, dtype=np.float32)[np.arange(40) % 3]
-    np.testing.assert_allclose(mixture.pen_loss(found, pen), -log_softmax(y[:, :3], -1)[pen > 0], rtol=1e-5)
+    np.testing.assert_allclose(mixture.pen_loss(result, pen), -log_softmax(y[:, :3], -1)[pen > 0], rtol=1e-5)
 
 
 def test_neither_far_points_nor_full_correlation_overflow():

@@ -1,4 +1,4 @@
-"""The published rabbit and dog: they load, give NumPy's numbers, know their own animal, and draw."""
+"""The published rabbit and dog: loading, NumPy reference, likelihood of their own class, and samples."""
 
 import jax
 import jax.numpy as jnp
@@ -39,14 +39,14 @@ def test_published_weights_give_the_numbers_of_numpy(name, scale, length):
     assert model.scale_factor == pytest.approx(scale, abs=1e-4) and model.max_length == length
     rng = np.random.default_rng(0)
     rows = np.concatenate([rng.normal(size=(1, 40, 2)), np.eye(3)[rng.integers(0, 2, (1, 40))]], axis=2)
-    found = sketch_rnn.decode(model.config, model.params, rows.astype(np.float32))
+    result = sketch_rnn.decode(model.config, model.params, rows.astype(np.float32))
     p = doubles(model.params)
-    told = np.concatenate([[[0, 0, 1, 0, 0]], rows[0, :-1]])
-    outputs, _ = numpy_rnn_cells.read("lstm", p["decoder"], told, (np.zeros(512), np.zeros(512)))
+    guidance = np.concatenate([[[0, 0, 1, 0, 0]], rows[0, :-1]])
+    outputs, _ = numpy_rnn_cells.read("lstm", p["decoder"], guidance, (np.zeros(512), np.zeros(512)))
     y = outputs @ p["output"]["kernel"] + p["output"]["bias"]
-    np.testing.assert_allclose(found.pen[0], y[:, :3], atol=5e-5)
-    np.testing.assert_allclose(found.mean[0, :, :, 0], y[:, 23:43], atol=5e-5)
-    np.testing.assert_allclose(found.correlation[0], y[:, 103:], atol=5e-5)
+    np.testing.assert_allclose(result.pen[0], y[:, :3], atol=5e-5)
+    np.testing.assert_allclose(result.mean[0, :, :, 0], y[:, 23:43], atol=5e-5)
+    np.testing.assert_allclose(result.correlation[0], y[:, 103:], atol=5e-5)
 
 
 @pytest.fixture(scope="module")

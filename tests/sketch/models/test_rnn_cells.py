@@ -1,4 +1,4 @@
-"""The cells against NumPy, step by step; how they begin; what dropout and lengths do."""
+"""Recurrent cells: NumPy reference of each step, initial parameters, dropout and lengths."""
 
 import jax
 import jax.numpy as jnp
@@ -46,8 +46,8 @@ def test_a_cell_is_the_published_one_with_dropout_and_ends_of_sequences(name):
     edges = np.cumsum(cell.layout)[:-1]
     for row in range(BATCH):
         state = tuple(np.split(flat[row].astype(float), edges))
-        wanted, last = numpy_rnn_cells.read(name, doubles(params), x[row], state, masks[:, row])
-        np.testing.assert_allclose(outputs[row], wanted, atol=1e-5)
+        expected, last = numpy_rnn_cells.read(name, doubles(params), x[row], state, masks[:, row])
+        np.testing.assert_allclose(outputs[row], expected, atol=1e-5)
         for ours, theirs in zip(carry, last, strict=True):
             np.testing.assert_allclose(ours[row], theirs, atol=1e-5)
         _, early = numpy_rnn_cells.read(name, doubles(params), x[row, : lengths[row]], state, masks[:, row])

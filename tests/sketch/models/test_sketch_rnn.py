@@ -8,7 +8,7 @@ from scipy.special import log_softmax
 
 from sketch.models import mixture, sketch_rnn
 from sketch.models.rnn_cells import Dropout
-from sketch.models.sketch_rnn import Architecture, Latent
+from sketch.models.sketch_rnn import Latent, SketchRNNConfig
 from tests.sketch.models.test_mixture import by_scipy
 from tests.sketch.models.test_rnn_cells import doubles
 from tests.support import numpy_rnn_cells
@@ -34,7 +34,7 @@ def scrambled(config, seed=0):
 
 
 def count(**sizes):
-    made = jax.eval_shape(lambda key: sketch_rnn.init(Architecture(**sizes), key), jax.random.key(0))
+    made = jax.eval_shape(lambda key: sketch_rnn.init(SketchRNNConfig(**sizes), key), jax.random.key(0))
     return {name: sketch_rnn.parameter_count(part) for name, part in made.items()}
 
 
@@ -57,7 +57,7 @@ def test_the_hyper_cell_of_the_paper_has_as_many_parameters_as_its_equations():
 
 @pytest.mark.parametrize("cell", ["lstm", "layer_norm", "hyper"])
 def test_encoder_and_decoder_are_the_published_ones(cell):
-    config = Architecture(encoder_cell=cell, decoder_cell=cell, **SMALL)
+    config = SketchRNNConfig(encoder_cell=cell, decoder_cell=cell, **SMALL)
     params, rows = scrambled(config), rows_of()
 
     @jax.jit
@@ -79,8 +79,8 @@ def test_encoder_and_decoder_are_the_published_ones(cell):
         np.testing.assert_allclose(latent.log_variance[row], variance, atol=1e-5)
         flat = np.tanh(mean @ p["initial"]["kernel"] + p["initial"]["bias"])
         state = tuple(np.split(flat, np.cumsum(config.decoder.layout)[:-1]))
-        told = np.concatenate([[[0, 0, 1, 0, 0]], rows[row, :-1]])
-        x = np.concatenate([told, np.tile(mean, (5, 1))], axis=1)
+        guidance = np.concatenate([[[0, 0, 1, 0, 0]], rows[row, :-1]])
+        x = np.concatenate([guidance, np.tile(mean, (5, 1))], axis=1)
         y = numpy_rnn_cells.read(cell, p["decoder"], x, state)[0] @ p["output"]["kernel"] + p["output"]["bias"]
         ours = jax.tree.map(lambda leaf, row=row: np.asarray(leaf[row]), predicted)
         np.testing.assert_allclose(ours.pen, y[:, :3], atol=2e-5)
@@ -91,33 +91,33 @@ def test_encoder_and_decoder_are_the_published_ones(cell):
 
 @pytest.mark.parametrize("conditional", [True, False])
 def test_steps_one_by_one_are_the_whole_sequence(conditional):
-    config = Architecture(conditional=conditional, extra_inputs=2, **SMALL)
+    config = SketchRNNConfig(conditional=conditional, extra_inputs=2, **SMALL)
     params, rows = scrambled(config), rows_of()
     z = jnp.array([[0.1, 0.2, 0.3], [-1.0, 2.0, 0.5]]) if conditional else None
     extra = jax.random.normal(jax.random.key(1), (2, 5, 2))
     whole = sketch_rnn.decode(config, params, rows, z, extra)
     carry, row = sketch_rnn.first_carry(config, params, z, 2), jnp.array([[0.0, 0, 1, 0, 0]] * 2)
     for time in range(5):
-        carry, found = sketch_rnn.step(config, params, carry, row, z, extra[:, time])
+        carry, result = sketch_rnn.step(config, params, carry, row, z, extra[:, time])
         row = rows[:, time]
-        for ours, theirs in zip(found, whole, strict=True):
+        for ours, theirs in zip(result, whole, strict=True):
             np.testing.assert_allclose(ours, theirs[:, time], atol=1e-5)
 
 
 def test_a_model_told_more_gives_the_same_until_it_is_trained():
-    config = Architecture(decoder_cell="hyper", **SMALL)
+    config = SketchRNNConfig(decoder_cell="hyper", **SMALL)
     params, rows, z = scrambled(config), rows_of(), jnp.ones((2, 3))
-    wide = Architecture(decoder_cell="hyper", extra_inputs=4, **SMALL)
+    wide = SketchRNNConfig(decoder_cell="hyper", extra_inputs=4, **SMALL)
     more = sketch_rnn.widened(config, params, 4)
     assert jax.tree.map(jnp.shape, more) == jax.tree.map(jnp.shape, sketch_rnn.init(wide, jax.random.key(0)))
     extra = jax.random.normal(jax.random.key(0), (2, 5, 4))
-    found = sketch_rnn.decode(wide, more, rows, z, extra)
-    for ours, theirs in zip(found, sketch_rnn.decode(config, params, rows, z), strict=True):
+    result = sketch_rnn.decode(wide, more, rows, z, extra)
+    for ours, theirs in zip(result, sketch_rnn.decode(config, params, rows, z), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
 def test_dropout_acts_on_both_ways_of_the_encoder_and_on_the_decoder():
-    config = Architecture(**SMALL)
+    config = SketchRNNConfig(**SMALL)
     params, rows = scrambled(config), rows_of()
     none, some = (Dropout(jax.random.key(0), keep) for keep in (1.0, 0.5))
     plain = sketch_rnn.encode(config, params, rows, LENGTHS)
@@ -166,9 +166,9 @@ def test_the_divergence_is_that_of_two_normals():
     by_hand = [0.5 * (np.exp(v) + m**2 - 1 - v) for m, v in ((0.5, 0.2), (-1.0, -0.7))]
     assert sketch_rnn.kl_divergence(Latent(mean, log_variance)) == pytest.approx(np.mean(by_hand), rel=1e-5)
     drawn = Latent(jnp.broadcast_to(mean, (50_000, 2)), jnp.broadcast_to(log_variance, (50_000, 2)))
-    found = np.asarray(drawn.sample(jax.random.key(0)))
-    np.testing.assert_allclose(found.mean(0), mean[0], atol=0.02)
-    np.testing.assert_allclose(found.std(0), np.exp(np.array([0.1, -0.35])), rtol=0.02)
+    result = np.asarray(drawn.sample(jax.random.key(0)))
+    np.testing.assert_allclose(result.mean(0), mean[0], atol=0.02)
+    np.testing.assert_allclose(result.std(0), np.exp(np.array([0.1, -0.35])), rtol=0.02)
 
 
 def test_schedules_have_the_published_values():

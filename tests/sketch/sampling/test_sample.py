@@ -1,4 +1,4 @@
-"""Drawing: what temperature 0 means, the two conventions, completion, and the way between two latent vectors."""
+"""Sampling: greedy samples, temperature conventions, prefixes, and interpolation of latent vectors."""
 
 import jax
 import jax.numpy as jnp
@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from sketch.models import mixture, sketch_rnn
-from sketch.models.sketch_rnn import Architecture
+from sketch.models.sketch_rnn import SketchRNNConfig
 from sketch.sampling import sample
 from tests.sketch.models.test_sketch_rnn import SMALL, scrambled
 
-FREE = Architecture(conditional=False, **SMALL)
-TIED = Architecture(**SMALL)
+FREE = SketchRNNConfig(conditional=False, **SMALL)
+TIED = SketchRNNConfig(**SMALL)
 
 
 def greedy(config, params, z, length):
@@ -19,9 +19,9 @@ def greedy(config, params, z, length):
     carry, row = sketch_rnn.first_carry(config, params, z, 1), jnp.array([[0.0, 0, 1, 0, 0]])
     rows = []
     for _ in range(length):
-        carry, found = sketch_rnn.step(config, params, carry, row, z)
-        pen = np.eye(3)[int(np.argmax(found.pen[0]))]
-        row = jnp.asarray(np.concatenate([found.mean[0, int(np.argmax(found.weight[0]))], pen])[None], jnp.float32)
+        carry, result = sketch_rnn.step(config, params, carry, row, z)
+        pen = np.eye(3)[int(np.argmax(result.pen[0]))]
+        row = jnp.asarray(np.concatenate([result.mean[0, int(np.argmax(result.weight[0]))], pen])[None], jnp.float32)
         if pen[2]:
             break
         rows.append(np.asarray(row[0]))
@@ -34,9 +34,9 @@ def test_at_temperature_0_the_likeliest_is_drawn(config, convention):
     params = scrambled(config, seed=2)
     z = jnp.array([[0.3, -1.0, 0.4]]) if config.conditional else None
     cold = sample.sample(config, params, jax.random.key(0), jnp.zeros(1), 12, z=z, convention=convention)
-    wanted = greedy(config, params, z, 12)
-    np.testing.assert_allclose(cold.rows[0, : len(wanted)], wanted, atol=1e-5)
-    assert (cold.rows[0, len(wanted) :, 4] == 1).all()
+    expected = greedy(config, params, z, 12)
+    np.testing.assert_allclose(cold.rows[0, : len(expected)], expected, atol=1e-5)
+    assert (cold.rows[0, len(expected) :, 4] == 1).all()
     # The limit, not an exception: a hair above 0 gives nearly the same.
     if convention != "javascript":
         warm = sample.sample(config, params, jax.random.key(0), jnp.full(1, 1e-9), 12, z=z, convention=convention)
@@ -51,8 +51,8 @@ def test_each_drawing_of_a_batch_has_its_own_temperature_and_conventions_differ_
     params = params | {"output": {"kernel": kernel, "bias": bias}}
     temperature = jnp.repeat(jnp.array([0.25, 1.0]), 300)
     for convention, deviation in (("paper", 0.5), ("javascript", 0.5), ("python", 0.25)):
-        found = sample.sample(FREE, params, jax.random.key(1), temperature, 20, convention=convention)
-        offsets = np.asarray(found.rows[..., :2]).reshape(2, -1)
+        result = sample.sample(FREE, params, jax.random.key(1), temperature, 20, convention=convention)
+        offsets = np.asarray(result.rows[..., :2]).reshape(2, -1)
         np.testing.assert_allclose(offsets.std(axis=1), [deviation, 1.0], rtol=0.03)
     discrete = [float(sample.CONVENTIONS[name](jnp.float32(0.25))[0]) for name in ("paper", "javascript", "python")]
     np.testing.assert_allclose(discrete, [0.25, 0.625, 0.25])
@@ -76,21 +76,21 @@ def test_drawings_end_where_the_pen_says_so_and_their_probability_is_the_models(
 
 def test_a_drawing_that_is_begun_goes_on_as_the_model_would():
     params = scrambled(FREE, seed=4)
-    given = sample.sample(FREE, params, jax.random.key(0), jnp.ones(1), 12).rows[:, :4]
-    given = given.at[..., 2:].set(jnp.array([1.0, 0, 0]))
-    both = jnp.concatenate([given, given])
-    found = sample.sample(
-        FREE, params, jax.random.key(1), jnp.zeros(2), 12, given=both, given_lengths=jnp.array([4, 2])
+    first_rows = sample.sample(FREE, params, jax.random.key(0), jnp.ones(1), 12).rows[:, :4]
+    first_rows = first_rows.at[..., 2:].set(jnp.array([1.0, 0, 0]))
+    both = jnp.concatenate([first_rows, first_rows])
+    result = sample.sample(
+        FREE, params, jax.random.key(1), jnp.zeros(2), 12, prefix=both, prefix_lengths=jnp.array([4, 2])
     )
-    np.testing.assert_array_equal(found.rows[0, :4], given[0])
-    np.testing.assert_array_equal(found.rows[1, :2], given[0, :2])
+    np.testing.assert_array_equal(result.rows[0, :4], first_rows[0])
+    np.testing.assert_array_equal(result.rows[1, :2], first_rows[0, :2])
     for row, length in ((0, 4), (1, 2)):
-        predicted = sketch_rnn.decode(FREE, params, found.rows[row : row + 1])
+        predicted = sketch_rnn.decode(FREE, params, result.rows[row : row + 1])
         component = int(jnp.argmax(predicted.weight[0, length]))
         pen = int(jnp.argmax(predicted.pen[0, length]))
-        assert found.rows[row, length, 2 + pen] == 1
+        assert result.rows[row, length, 2 + pen] == 1
         if pen < 2:
-            np.testing.assert_allclose(found.rows[row, length, :2], predicted.mean[0, length, component], atol=1e-5)
+            np.testing.assert_allclose(result.rows[row, length, :2], predicted.mean[0, length, component], atol=1e-5)
 
 
 def test_the_way_between_two_latent_vectors_begins_and_ends_at_them():
@@ -106,8 +106,8 @@ def test_the_way_between_two_latent_vectors_begins_and_ends_at_them():
     "config, options, message",
     [
         (FREE, {"convention": "papers"}, "convention must be one of"),
-        (FREE, {"given": jnp.zeros((1, 9, 5))}, "9 rows are given and a drawing has at most 4"),
-        (Architecture(extra_inputs=1, **SMALL), {}, "a model with extra inputs draws only with"),
+        (FREE, {"prefix": jnp.zeros((1, 9, 5))}, "prefix must have at most 4 rows, the length of a drawing, got 9"),
+        (SketchRNNConfig(extra_inputs=1, **SMALL), {}, "a model with extra inputs needs a predictor"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(config, options, message):

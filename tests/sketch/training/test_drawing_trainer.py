@@ -1,4 +1,4 @@
-"""The trainer of drawings' models: its optimiser, its best parameters, and what is not a number."""
+"""The supervised trainer: optimiser, best parameters, and updates that are not finite."""
 
 import dataclasses
 
@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import jsafe
-from sketch.training.drawing_trainer import Judgement, Problem, TrainingOptions, descent_trainer
+from sketch.training.drawing_trainer import LearningProblem, LossOutput, TrainingConfig, descent_trainer
 
 RNG = np.random.default_rng(0)
 DATA = {"x": RNG.normal(size=(23, 3)).astype(np.float32), "y": np.arange(23, dtype=np.float32)}
-OPTIONS = TrainingOptions(
+OPTIONS = TrainingConfig(
     iterations=4, updates=5, batch_size=6, learning_rate=0.1, last_learning_rate=0.02, learning_rate_decay=0.9,
     gradient_clip=2.0,
 )  # fmt: skip
@@ -20,20 +20,20 @@ OPTIONS = TrainingOptions(
 
 def squares(params, batch, *_):
     error = batch["x"] @ params["w"] - batch["y"]
-    return Judgement(jnp.mean(error**2), {"worst": jnp.max(jnp.abs(error))})
+    return LossOutput(jnp.mean(error**2), {"worst": jnp.max(jnp.abs(error))})
 
 
 def problem(**changes):
-    return Problem(lambda key: {"w": jax.random.normal(key, (3,))}, squares, squares, DATA)._replace(**changes)
+    return LearningProblem(lambda key: {"w": jax.random.normal(key, (3,))}, squares, squares, DATA)._replace(**changes)
 
 
 def test_updates_are_adam_on_gradients_bounded_entry_by_entry():
     trainer, key = descent_trainer("fit", problem(), OPTIONS), jax.random.key(3)
-    begun = trainer.init(key)
-    w, first, second = np.asarray(begun.params["model"]["w"], float), np.zeros(3), np.zeros(3)
+    start = trainer.init(key)
+    w, first, second = np.asarray(start.params["model"]["w"], float), np.zeros(3), np.zeros(3)
     clipped = 0
     for number in range(20):
-        choice, _ = jax.random.split(jax.random.fold_in(begun.key, number))
+        choice, _ = jax.random.split(jax.random.fold_in(start.key, number))
         rows = np.asarray(jax.random.choice(choice, 23, (6,), replace=False))
         assert len(set(rows.tolist())) == 6
         x, y = DATA["x"][rows].astype(float), DATA["y"][rows]
@@ -55,10 +55,10 @@ def test_the_parameters_that_did_best_on_the_validation_set_are_kept():
     data, valid = {"y": np.full(8, 10.0, np.float32)}, {"y": np.ones(5, np.float32)}
 
     def loss(params, batch, *_):
-        return Judgement(jnp.mean((params["w"] - batch["y"]) ** 2))
+        return LossOutput(jnp.mean((params["w"] - batch["y"]) ** 2))
 
     options = dataclasses.replace(OPTIONS, updates=1, learning_rate_decay=1.0)
-    pulled = Problem(lambda key: {"w": jnp.float32(0)}, loss, loss, data, valid)
+    pulled = LearningProblem(lambda key: {"w": jnp.float32(0)}, loss, loss, data, valid)
     trainer = descent_trainer("fit", pulled, options)
     state, metrics = jax.jit(lambda k: jsafe.run(trainer, k, 25))(jax.random.key(0))
     assert abs(state.params["best"]["w"] - 1.0) < 0.1 < 1.0 < state.params["model"]["w"]
@@ -96,7 +96,7 @@ def test_a_run_goes_on_exactly_where_it_stopped(tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"batch_size": 30}, "batch_size 30 is more than the 23 drawings there are"),
+        ({"batch_size": 30}, "batch_size must be at most the number of drawings, 23, got 30"),
         ({"updates": 0}, "updates must be at least 1, got 0"),
         ({"learning_rate_decay": 1.5}, "learning_rate_decay must be at most 1"),
         ({"gradient_clip": 0.0}, "gradient_clip must be greater than 0"),

@@ -1,4 +1,4 @@
-"""A generator learns what drawings are worth, and stays where it was when it is held there."""
+"""Reinforcement raises the reward, and a large KL weight keeps the initial generator."""
 
 import dataclasses
 
@@ -12,14 +12,13 @@ import jsafe
 from sketch.data.strokes import batch_from_stroke5
 from sketch.models import mixture, sketch_rnn
 from sketch.models.mixture import Mixture
-from sketch.models.sketch_rnn import Architecture
+from sketch.models.sketch_rnn import SketchRNN, SketchRNNConfig
 from sketch.sampling import sample
 from sketch.training import reinforce
-from sketch.training.reinforce import RewardOptions, reward_stage
-from sketch.training.stages import SketchRNN
+from sketch.training.reinforce import Guide, ReinforceConfig, reinforce_stage
 
-CONFIG = Architecture(conditional=False, decoder_size=8, mixtures=2)
-OPTIONS = RewardOptions(
+CONFIG = SketchRNNConfig(conditional=False, decoder_size=8, mixtures=2)
+OPTIONS = ReinforceConfig(
     iterations=3, updates=15, batch_size=32, learning_rate=0.02, temperature=1.0, kl_weight=0.0, entropy_floor=0.0
 )
 HUMAN = [np.tile(np.array([[3.0, 0, 0], [0, 3, 1]], np.float32), (3, 1))] * 32
@@ -36,7 +35,7 @@ def drawn(model, count=400):
 
 
 def learned(options, pay=lifts, **more):
-    stage = reward_stage(START, None, pay, HUMAN, options, **more)
+    stage = reinforce_stage(START, pay, HUMAN, options, **more)
     fitted = jsafe.fit(stage.trainer, iterations=stage.iterations, progress=False)
     return fitted, stage.finish(jax.tree.map(lambda leaf: leaf[0], fitted.state))
 
@@ -66,24 +65,26 @@ def test_the_gradient_is_that_of_the_expected_reward():
         state = jax.random.categorical(key, logits, shape=(200_000,))
         rows = jnp.concatenate([jnp.zeros((200_000, 1, 2)), jax.nn.one_hot(state, 3)[:, None]], -1)
         flat = jnp.zeros((200_000, 1, 1))
-        said = Mixture(jnp.broadcast_to(pen, (200_000, 1, 3)), flat, jnp.zeros((200_000, 1, 1, 2)),
+        predicted = Mixture(jnp.broadcast_to(pen, (200_000, 1, 3)), flat, jnp.zeros((200_000, 1, 1, 2)),
                        jnp.zeros((200_000, 1, 1, 2)), flat)  # fmt: skip
         worth = pays[state]
-        return jnp.mean(reinforce.advantages(worth) * reinforce.row_log_probability(said, rows)[:, 0]) * jnp.std(worth)
+        return jnp.mean(reinforce.advantages(worth) * reinforce.row_log_probability(predicted, rows)[:, 0]) * jnp.std(
+            worth
+        )
 
-    found = jax.jit(jax.grad(surrogate))(logits, jax.random.key(0))
+    result = jax.jit(jax.grad(surrogate))(logits, jax.random.key(0))
     share = np.exp(logits) / np.exp(logits).sum()
-    np.testing.assert_allclose(found, share * (pays - share @ pays), atol=0.01)
+    np.testing.assert_allclose(result, share * (pays - share @ pays), atol=0.01)
 
 
 def test_rows_are_as_likely_as_the_sampler_says():
-    found = drawn(START, 16)
-    said = sketch_rnn.decode(CONFIG, START.params, found.rows)
-    each = reinforce.row_log_probability(said, found.rows)
-    np.testing.assert_allclose(each.sum(1), found.log_probability, rtol=1e-4, atol=1e-4)
-    over = found.rows[..., 4] > 0
+    result = drawn(START, 16)
+    predicted = sketch_rnn.decode(CONFIG, START.params, result.rows)
+    each = reinforce.row_log_probability(predicted, result.rows)
+    np.testing.assert_allclose(each.sum(1), result.log_probability, rtol=1e-4, atol=1e-4)
+    over = result.rows[..., 4] > 0
     lengths = np.where(over.any(1), np.argmax(over, axis=1) + 1, 8)
-    np.testing.assert_array_equal(reinforce.counted_rows(found.rows).sum(1), lengths)
+    np.testing.assert_array_equal(reinforce.counted_rows(result.rows).sum(1), lengths)
 
 
 def random_mixture(seed, components=3):
@@ -94,17 +95,17 @@ def random_mixture(seed, components=3):
 
 @pytest.mark.parametrize("convention, discrete, variance", [("paper", 0.5, 0.5), ("javascript", 0.75, 0.5)])
 def test_a_tempered_distribution_is_the_one_that_is_drawn_from(convention, discrete, variance):
-    said = random_mixture(0)
-    cold = reinforce.tempered(said, 0.5, convention)
-    for ours, logits in ((cold.pen, said.pen), (cold.weight, said.weight)):
+    predicted = random_mixture(0)
+    cold = reinforce.tempered(predicted, 0.5, convention)
+    for ours, logits in ((cold.pen, predicted.pen), (cold.weight, predicted.weight)):
         np.testing.assert_allclose(jax.nn.softmax(ours), jax.nn.softmax(logits / discrete), rtol=1e-5)
-    np.testing.assert_allclose(np.exp(2 * (cold.log_deviation - said.log_deviation)), variance, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(2 * (cold.log_deviation - predicted.log_deviation)), variance, rtol=1e-5)
 
 
-def normal_of(said, component):
-    scale, rho = np.exp(said.log_deviation[0, component]), np.tanh(said.correlation[0, component])
+def normal_of(predicted, component):
+    scale, rho = np.exp(predicted.log_deviation[0, component]), np.tanh(predicted.correlation[0, component])
     covariance = np.outer(scale, scale) * np.array([[1, rho], [rho, 1]])
-    return np.asarray(said.mean[0, component], float), covariance.astype(float)
+    return np.asarray(predicted.mean[0, component], float), covariance.astype(float)
 
 
 def test_the_divergence_of_single_normal_distributions_is_exact_and_of_mixtures_a_bound():
@@ -125,9 +126,9 @@ def test_the_divergence_of_single_normal_distributions_is_exact_and_of_mixtures_
         points.append(rng.multivariate_normal(*normal_of(new, component), count))
     points = np.concatenate(points)
 
-    def log_density(said):
-        weights = np.asarray(jax.nn.softmax(said.weight[0]), float)
-        parts = (w * multivariate_normal(*normal_of(said, i)).pdf(points) for i, w in enumerate(weights))
+    def log_density(predicted):
+        weights = np.asarray(jax.nn.softmax(predicted.weight[0]), float)
+        parts = (w * multivariate_normal(*normal_of(predicted, i)).pdf(points) for i, w in enumerate(weights))
         return np.log(sum(parts))
 
     pens = [np.asarray(jax.nn.softmax(m.pen[0]), float) for m in (new, old)]
@@ -143,41 +144,39 @@ def test_a_pen_without_entropy_is_pushed_back_to_the_floor():
     options = dataclasses.replace(OPTIONS, iterations=2, entropy_floor=1.05, entropy_weight=10.0)
     biased = START.params["output"] | {"bias": START.params["output"]["bias"] + np.eye(1, 15, 1, dtype=np.float32)[0]}
     start = START._replace(params=START.params | {"output": biased})
-    stage = reward_stage(start, None, lambda drawings: jnp.zeros(32), HUMAN, options)
-    found = jsafe.fit(stage.trainer, iterations=2, progress=False).metrics["pen_entropy"][:, 0]
-    assert found[0] < found[1] and found[1] > 0.99
+    stage = reinforce_stage(start, lambda drawings: jnp.zeros(32), HUMAN, options)
+    result = jsafe.fit(stage.trainer, iterations=2, progress=False).metrics["pen_entropy"][:, 0]
+    assert result[0] < result[1] and result[1] > 0.99
 
 
 def test_a_generator_is_told_of_what_it_drew_and_of_nothing_else():
-    wide = Architecture(conditional=False, decoder_size=8, mixtures=2, extra_inputs=3)
+    wide = SketchRNNConfig(conditional=False, decoder_size=8, mixtures=2, extra_inputs=3)
     params = jax.tree.map(np.asarray, sketch_rnn.widened(CONFIG, START.params, 3))
     model, seen = START._replace(config=wide, params=params), []
 
-    def told(drawings):
+    def extra_inputs(drawings):
         seen.append(drawings.rows.shape)
         return jnp.broadcast_to(jnp.cumsum(drawings.rows, axis=1), drawings.rows.shape)
 
     draw = reinforce.plain_draw(CONFIG, 8, OPTIONS)
     narrow = lambda params, key: draw(START.params, key)  # noqa: E731
     options = dataclasses.replace(OPTIONS, iterations=1, updates=2, likelihood_weight=0.5)
-    stage = reward_stage(model, narrow, lifts, HUMAN, options, told)
+    stage = reinforce_stage(model, lifts, HUMAN, options, Guide(narrow, extra_inputs))
     state, metrics = jax.jit(stage.trainer.step)(stage.trainer.init(jax.random.key(0)))
     assert {shape[1] for shape in seen} == {8, 6} and np.isfinite(metrics["nll"])
     kernel = state.params["model"]["decoder"]["input"][5:8]
-    assert np.abs(kernel).min(axis=1).max() > 0  # what it is told has begun to matter
-    with pytest.raises(ValueError, match="a generator with 3 extra inputs must be told these"):
-        reward_stage(model, narrow, lifts, HUMAN, options)
-    with pytest.raises(ValueError, match="a generator with 0 extra inputs must not be told any"):
-        reward_stage(START, None, lifts, HUMAN, options, told)
-    with pytest.raises(ValueError, match="needs a way to draw"):
-        reward_stage(model, None, lifts, HUMAN, options, told)
+    assert np.abs(kernel).min(axis=1).max() > 0  # the extra inputs have nonzero kernels
+    with pytest.raises(ValueError, match="a generator with 3 extra inputs needs a guide"):
+        reinforce_stage(model, lifts, HUMAN, options)
+    with pytest.raises(ValueError, match="a generator with 0 extra inputs cannot use a guide"):
+        reinforce_stage(START, lifts, HUMAN, options, Guide(narrow, extra_inputs))
 
 
 def test_a_generator_with_an_encoder_draws_from_its_prior():
-    config = Architecture(encoder_size=3, decoder_size=5, latent_size=2, mixtures=2)
+    config = SketchRNNConfig(encoder_size=3, decoder_size=5, latent_size=2, mixtures=2)
     params = jax.tree.map(np.asarray, sketch_rnn.init(config, jax.random.key(0)))
     options = dataclasses.replace(OPTIONS, iterations=1, updates=1)
-    stage = reward_stage(SketchRNN(config, params, 3.0, 8), None, lifts, HUMAN, options)
+    stage = reinforce_stage(SketchRNN(config, params, 3.0, 8), lifts, HUMAN, options)
     state, _ = jax.jit(stage.trainer.step)(stage.trainer.init(jax.random.key(0)))
     assert np.abs(state.params["model"]["initial"]["kernel"] - params["initial"]["kernel"]).max() > 1e-3
     np.testing.assert_array_equal(state.params["model"]["mean"]["kernel"], params["mean"]["kernel"])

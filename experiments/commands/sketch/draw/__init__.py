@@ -1,0 +1,1 @@
+"""`jsafe sketch draw`: a page on which a person draws and a model completes the drawing."""

@@ -1,0 +1,1 @@
+"""Flags and steps that several commands of `jsafe sketch` share."""

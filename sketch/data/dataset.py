@@ -1,0 +1,317 @@
+"""Data sets of drawings: files, folders and procedural drawings, split into training and validation sets."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jsafe.config import nearest
+from sketch.data import procedural
+from sketch.data.drawing_files import (
+    MAX_POINTS,
+    SPLITS,
+    Drawing,
+    assign_splits,
+    load,
+    of_split,
+    without_duplicates,
+)
+from sketch.settings import Settings
+
+SUFFIXES = (".npz", ".ndjson")
+"""Endings of files with drawings."""
+
+PROCEDURAL = re.compile(r"[^/\\]+:\d+")
+"""Form of a request for procedural drawings, `CLASS:COUNT`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadConfig(Settings):
+    """Settings for reading files of drawings.
+
+    Attributes:
+        allow_pickle: unpickle Sketch-RNN's own files, which can run arbitrary code.
+        skip: drop unusable drawings and count them.
+        max_points: points of the longest drawing that is accepted.
+    """
+
+    allow_pickle: bool = False
+    skip: bool = False
+    max_points: int = MAX_POINTS
+
+    def __post_init__(self) -> None:
+        """Validate the values."""
+        if self.max_points < 1:
+            raise ValueError(f"max_points must be at least 1, got {self.max_points}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassFilter(Settings):
+    """Selection of drawings by class.
+
+    Attributes:
+        classes: classes to use; empty for all.
+        without: classes to drop.
+        recognized_only: use only drawings that the game recognised.
+    """
+
+    classes: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    recognized_only: bool = False
+
+    def check_names(self, available: Iterable[str]) -> None:
+        """Check that every named class is available.
+
+        Raises:
+            ValueError: if one is not; the message has the nearest name.
+        """
+        available = sorted(available)
+        for name in sorted({*self.classes, *self.without} - set(available)):
+            listed = ", ".join(available[:12]) + ", ..." * (len(available) > 12)
+            raise ValueError(
+                f"there are no drawings of {name!r}{nearest(name, available)} (classes: {listed or 'none'})"
+            )
+
+    def accepts(self, label: str) -> bool:
+        """True if the class is selected."""
+        return (not self.classes or label in self.classes) and label not in self.without
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetConfig(Settings):
+    """Source and split of a data set.
+
+    Attributes:
+        data: files and folders of training drawings.
+        procedural: procedural training drawings, `CLASS:COUNT` each.
+        valid: files and folders of validation drawings; empty to use the validation split of `data`.
+        split: split of `data` to train on, or `all`.
+        valid_share: fraction held out for validation from files without splits.
+        select: selection by class.
+        read: how files are read.
+    """
+
+    data: tuple[Path, ...] = ()
+    procedural: tuple[str, ...] = ()
+    valid: tuple[Path, ...] = ()
+    split: str = "train"
+    valid_share: float = 0.1
+    select: ClassFilter = ClassFilter()
+    read: ReadConfig = ReadConfig()
+
+    def __post_init__(self) -> None:
+        """Validate the values."""
+        if self.split not in (*SPLITS, "all"):
+            raise ValueError(f"split must be one of {', '.join((*SPLITS, 'all'))}, got {self.split!r}")
+
+    @property
+    def empty(self) -> bool:
+        """True if no training drawings are named."""
+        return not self.data and not self.procedural
+
+
+class SketchDataset(NamedTuple):
+    """Training and validation drawings.
+
+    Attributes:
+        train: training drawings.
+        valid: validation drawings, which choose the best parameters.
+        skipped: reason, with file and row, for each dropped drawing.
+        loaded: all drawings that were read, in any split.
+    """
+
+    train: list[Drawing]
+    valid: list[Drawing]
+    skipped: list[str]
+    loaded: list[Drawing]
+
+    @property
+    def train_strokes(self) -> list[np.ndarray]:
+        """Training drawings as stroke-3."""
+        return [drawing.strokes for drawing in self.train]
+
+    @property
+    def valid_strokes(self) -> list[np.ndarray]:
+        """Validation drawings as stroke-3."""
+        return [drawing.strokes for drawing in self.valid]
+
+    def digest(self) -> str:
+        """Return a digest of the training and validation drawings."""
+        return digest(self.train_strokes, self.valid_strokes)
+
+    def summary(self) -> str:
+        """Describe the sizes in one line."""
+        points = int(np.median([len(drawing.strokes) for drawing in self.train]))
+        return (
+            f"{len(self.train):,} training drawings (median length {points} points), "
+            f"{len(self.valid):,} validation drawings"
+        )
+
+
+def find_files(paths: Iterable[str | Path]) -> list[Path]:
+    """Return files of drawings; a folder stands for the files in it, by name.
+
+    Raises:
+        FileNotFoundError: if a path does not exist, or a folder has no files of drawings.
+    """
+    files: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(entry for entry in path.iterdir() if entry.suffix in SUFFIXES)
+            if not inside:
+                raise FileNotFoundError(f"folder {path} has no files that end in {' or '.join(SUFFIXES)}")
+            files += inside
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise FileNotFoundError(f"there is no file or folder {path}")
+    return files
+
+
+def read_drawings(
+    paths: Iterable[str | Path], read: ReadConfig, select: ClassFilter | None = None
+) -> tuple[list[Drawing], list[str]]:
+    """Read the selected drawings of files and folders.
+
+    Args:
+        paths: files and folders.
+        read: how files are read.
+        select: selection by class; None for all drawings.
+
+    Returns:
+        The drawings, and the reason for each dropped drawing or file.
+
+    Raises:
+        ValueError: if a file or drawing is unusable (names file and row), a class is missing, or nothing is selected.
+    """
+    select = ClassFilter() if select is None else select
+    drawings: list[Drawing] = []
+    skipped: list[str] = []
+    for path in find_files(paths):
+        # Sketch-RNN's own files have no labels, but their names do: cat.npz, cat.full.npz.
+        label = re.split(r"[._]", path.name)[0]
+        try:
+            loaded, faults = load(path, label=label, **read.to_json())
+        except ValueError as error:
+            if not read.skip or "allow_pickle" in str(error):
+                raise
+            skipped.append(str(error))
+            continue
+        drawings += loaded
+        skipped += faults
+    select.check_names(Counter(drawing.label for drawing in drawings))
+    selected = [drawing for drawing in drawings if select.accepts(drawing.label)]
+    if select.recognized_only:
+        selected = [drawing for drawing in selected if drawing.recognized]
+    if drawings and not selected:
+        raise ValueError(
+            f"the selection by class and recognition drops all {len(drawings)} drawings; select fewer or other classes"
+        )
+    return selected, skipped
+
+
+def procedural_drawings(requests: Iterable[str]) -> list[Drawing]:
+    """Generate procedural drawings.
+
+    Args:
+        requests: `CLASS:COUNT` each, for example `cat:2000`.
+
+    Raises:
+        ValueError: if a request has another form, or the class does not exist.
+    """
+    drawings = []
+    for request in requests:
+        name, _, count = request.partition(":")
+        if not count.isdecimal() or int(count) < 1:
+            raise ValueError(f"procedural drawings must be CLASS:COUNT, for example cat:2000, got {request!r}")
+        strokes = procedural.drawings(name, int(count))
+        drawings += [Drawing(drawing, label=name, source=f"{name} {n}") for n, drawing in enumerate(strokes)]
+    return drawings
+
+
+def load_dataset(config: DatasetConfig) -> SketchDataset:
+    """Load a data set and split it.
+
+    Splits of files are kept; drawings without a split get one from a hash of their content. Drawings with the same
+    `key_id` count once: the copy with a split is kept, and a validation drawing never is a training drawing.
+
+    Raises:
+        ValueError: if a file or drawing is unusable, or there are no training drawings.
+        FileNotFoundError: if a path does not exist.
+    """
+    if config.empty:
+        raise ValueError("there are no training drawings; give files (--data FILE) or --procedural cat:2000")
+    drawings, skipped = read_drawings(config.data, config.read, config.select)
+    drawings += procedural_drawings(config.procedural)
+    held_out: list[Drawing] = []
+    if config.valid:
+        held_out, faults = read_drawings(config.valid, config.read, config.select)
+        skipped += faults
+        # A validation file may hold other splits; if it marks its validation split, only that is used.
+        if any(drawing.split == "valid" for drawing in held_out):
+            held_out = [drawing for drawing in held_out if drawing.split in ("valid", "")]
+        held_out = without_duplicates(held_out)
+    drawings = without_duplicates(sorted(drawings, key=lambda drawing: not drawing.split), held_out)
+    drawings = assign_splits(drawings, valid=0.0 if held_out else config.valid_share)
+    trained = SPLITS if config.split == "all" else (config.split,)
+    train = [drawing for split in trained for drawing in drawings if drawing.split == split]
+    valid = held_out or [drawing for drawing in drawings if drawing.split == "valid" and "valid" not in trained]
+    if not train:
+        sizes = ", ".join(f"{len(of_split(drawings, split))} {split}" for split in SPLITS)
+        raise ValueError(f"split {config.split!r} has no training drawings ({sizes}); choose another split")
+    return SketchDataset(train, valid, skipped, drawings + held_out)
+
+
+def load_negatives(sources: Sequence[str], dataset: SketchDataset, config: DatasetConfig) -> SketchDataset:
+    """Load drawings of other classes as negatives of a discriminator.
+
+    Args:
+        sources: files, folders and `CLASS:COUNT`.
+        dataset: the positives; negatives that are among them are dropped.
+        config: settings of the positives, for reading, the split and the classes to drop.
+
+    Raises:
+        ValueError: if the training or validation set would be empty.
+    """
+    generated = [source for source in sources if PROCEDURAL.fullmatch(source) and not Path(source).exists()]
+    drawings, skipped = read_drawings([source for source in sources if source not in generated], config.read)
+    drawings += procedural_drawings(generated)
+    drawings = [drawing for drawing in drawings if drawing.label not in config.select.classes]
+    drawings = assign_splits(without_duplicates(drawings, dataset.loaded), valid=config.valid_share)
+    train, valid = ([drawing for drawing in drawings if drawing.split == split] for split in ("train", "valid"))
+    if not train or not valid and dataset.valid:
+        raise ValueError(
+            f"negatives need training and validation drawings, got {len(train)} and {len(valid)}; give more"
+        )
+    return SketchDataset(train, valid, skipped, drawings)
+
+
+def digest(*sets: Sequence[np.ndarray]) -> str:
+    """Return a short digest of sets of drawings, which identifies the data of a run."""
+    state = hashlib.blake2b(digest_size=8)
+    for drawings in sets:
+        state.update(f"{len(drawings)}:".encode())
+        for strokes in drawings:
+            state.update(np.ascontiguousarray(strokes, "<f4").tobytes())
+    return state.hexdigest()
+
+
+def save_drawings(path: Path, drawings: Sequence[np.ndarray], **columns: Any) -> None:
+    """Write drawings in the format that `sketch.data.drawing_files.load` reads.
+
+    Args:
+        path: ends in `.npz`.
+        drawings: stroke-3 arrays.
+        columns: further arrays with one entry for each drawing.
+    """
+    offsets = np.cumsum([0, *map(len, drawings)]).astype(np.int32)
+    points = np.concatenate([np.zeros((0, 3), np.float32), *drawings]).astype(np.float32)
+    with path.open("wb") as file:
+        np.savez_compressed(file, points=points, offsets=offsets, **columns)
