@@ -16,7 +16,7 @@ from flax import struct
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spec:
-    """What a learner has to know about an environment before it runs.
+    """Static description of an environment.
 
     Attributes:
         id: the registered name, for example `SafetyPointGoal1-v0`.
@@ -88,7 +88,7 @@ class Env(Protocol):
     """A CMDP: frozen, hashable, without arrays of its own.
 
     An environment may also have `carry_over(done [], after, fresh) -> State`, for what outlives an episode: `after` is
-    the state after a step, `fresh` the one to go on from, which is a new start where `done` and `after` elsewhere.
+    the state after a step, `fresh` the state to continue from, which is a new start where `done` and `after` elsewhere.
     """
 
     @property

@@ -117,19 +117,19 @@ Hyper = Config
 
 
 def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
-    """Return the value in the type of the field's default, or say what is wrong with it."""
-    wanted = type(field.default)
+    """Return the value in the type of the field's default, or raise an error that names the fault."""
+    field_type = type(field.default)
     name, rules = field.name, field.metadata
-    if wanted is bool or isinstance(value, bool):
-        if not (wanted is bool and isinstance(value, bool)):
-            raise TypeError(f"{name} must be {_article(wanted)}, got {value!r}")
+    if field_type is bool or isinstance(value, bool):
+        if not (field_type is bool and isinstance(value, bool)):
+            raise TypeError(f"{name} must be {_article(field_type)}, got {value!r}")
         return value
     listed = rules["vector"] and isinstance(value, list | tuple)
     try:
-        converted = tuple(_convert(wanted, v) for v in value) if listed else _convert(wanted, value)
+        converted = tuple(_convert(field_type, v) for v in value) if listed else _convert(field_type, value)
     except (TypeError, ValueError):
         or_list = " or a list of numbers" if rules["vector"] else ""
-        raise TypeError(f"{name} must be {_article(wanted)}{or_list}, got {value!r}") from None
+        raise TypeError(f"{name} must be {_article(field_type)}{or_list}, got {value!r}") from None
     if listed and not converted:
         raise ValueError(f"{name} must be a number or a list of numbers, got an empty list")
     if rules["choices"] is not None and converted not in rules["choices"]:
@@ -150,20 +150,20 @@ def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
     return converted
 
 
-def _convert(wanted: type, value: Any) -> Any:
-    if wanted is tuple:
+def _convert(field_type: type, value: Any) -> Any:
+    if field_type is tuple:
         if isinstance(value, str):
             raise TypeError
         return tuple(_convert(int, v) for v in value)
-    if wanted is str:
+    if field_type is str:
         if not isinstance(value, str):
             raise TypeError
         return value
     if isinstance(value, str | list | tuple):
         raise TypeError
-    if wanted is int and int(value) != value:
+    if field_type is int and int(value) != value:
         raise ValueError
-    return wanted(value)
+    return field_type(value)
 
 
 def _article(kind: type) -> str:
@@ -183,10 +183,10 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def refuse_unknown(kind: str, given: Iterable[str], known: Iterable[str], owner: str) -> None:
+def refuse_unknown(kind: str, entries: Iterable[str], known: Iterable[str], owner: str) -> None:
     """Raise a TypeError that names the first unknown entry and the nearest known one."""
     known = sorted(known)
-    for name in given:
+    for name in entries:
         if name not in known:
             raise TypeError(f"{owner} has no {kind} {name!r}{nearest(name, known)} ({kind}s: {', '.join(known)})")
 

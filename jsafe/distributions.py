@@ -24,7 +24,7 @@ _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
 
 class Distribution(Protocol):
-    """What a policy has to return for observations `[..., O]`; `...` are the batch axes."""
+    """Distribution of actions that a policy returns for observations `[..., O]`; `...` are the batch axes."""
 
     def sample(self, key: jax.Array) -> jax.Array:
         """Draw one action for each observation."""
@@ -47,7 +47,7 @@ class Distribution(Protocol):
         ...
 
     def execute(self, action: jax.Array) -> jax.Array:
-        """What the environment is given for an action as drawn."""
+        """Return the action that the environment executes for a sampled one."""
         ...
 
     def per_sample(self) -> Any:

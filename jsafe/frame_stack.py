@@ -1,7 +1,6 @@
 """The last observations of an episode as one observation: memory for policies that are functions of one sample.
 
-A task in which the present observation does not tell everything (a partially observed CMDP) needs memory. Here it is
-a window: the environment shows its last K observations, and a recurrent network reads them afresh for each sample
+A task whose observation does not determine the state (a partially observed CMDP) needs memory. Here it is a window: the environment shows its last K observations, and a recurrent network reads them afresh for each sample
 (`jsafe.networks.encoders.Recurrent`), or a perceptron all at once (frame stacking, Mnih et al. 2015).
 
 The alternative is to carry a hidden state from step to step. It remembers more than K steps, but the policy is then
@@ -52,7 +51,7 @@ class History:
     """An environment that shows its last observations.
 
     The observation holds `length` steps, oldest first, and for each a flag that is 1 if the step belongs to the present
-    episode; before the start of the episode observation and flag are 0. `pack` says in which order. Flags are not
+    episode; before the start of the episode observation and flag are 0. `pack` defines the order. Flags are not
     normalised (`Spec.fixed_scale`). Each of the other entries is, by statistics of its own, in which the zeros before a
     start count.
 
@@ -99,7 +98,7 @@ class History:
         return self._show(self.env.step(state.data, action), steps, flags)
 
     def carry_over(self, done: jax.Array, after: State, fresh: State) -> State:
-        """Hand over what the environment says outlives an episode; the window does not."""
+        """Carry over the state that outlives an episode in the environment; the window does not."""
         carry_over = getattr(self.env, "carry_over", None)
         if carry_over is None:
             return fresh

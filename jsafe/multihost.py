@@ -1,6 +1,6 @@
 """Several processes that run one program (`jax.distributed`): who writes, what all decide, arrays that none has whole.
 
-Every process calls the same functions in the same order; those here that talk to the others say so.
+Every process calls the same functions in the same order. The docstring of a function names communication with others.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ GATHERED = 1 << 30
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes; so is the only one."""
+    """True for the process that writes, which includes a single process."""
     return jax.process_index() == 0
 
 
 def spans(mesh: Any) -> bool:
-    """Whether devices of a mesh belong to several processes."""
+    """True if the devices of a mesh belong to several processes."""
     return len({device.process_index for device in mesh.devices.flat}) > 1
 
 
 def wait(name: str) -> None:
-    """Go on when every process has come here. Talks to the others."""
+    """Continue when every process has reached this call. Communicates with the others."""
     from jax.experimental import multihost_utils
 
     multihost_utils.sync_global_devices(name)
 
 
 def any_of(*flags: bool) -> list[bool]:
-    """Which flags are true in at least one process, so that all decide alike. Talks to the others."""
+    """Return, for each flag, whether it is true in any process. Communicates with the others."""
     from jax.experimental import multihost_utils
 
     return [bool(x) for x in np.any(multihost_utils.process_allgather(np.array(flags)), axis=0)]
@@ -49,26 +49,28 @@ def place(x: Any, sharding: Any) -> jax.Array:
 
 
 def on_host(tree: Any, keep: bool = True) -> Any:
-    """The whole of every array of a tree, as NumPy arrays and typed keys of this process. Talks to the others.
+    """The whole of every array of a tree, as NumPy arrays and typed keys of this process. Communicates with the others.
 
     Args:
         tree: arrays, perhaps of devices of other processes.
         keep: False where the arrays are not wanted; None stands for each then.
     """
     leaves, structure = jax.tree.flatten(tree)
-    found: list[Any] = []
+    gathered_arrays: list[Any] = []
     for group in _groups([jax.random.key_data(x) if _is_key(x) else x for x in leaves]):
-        apart = [i for i, x in enumerate(group) if _is_apart(x)]
-        if apart:
-            whole = NamedSharding(group[apart[0]].sharding.mesh, PartitionSpec())
-            gathered = jax.jit(lambda *xs: xs, out_shardings=whole)(*(group[i] for i in apart))
-            for i, x in zip(apart, gathered, strict=True):
+        remote = [i for i, x in enumerate(group) if _is_remote(x)]
+        if remote:
+            whole = NamedSharding(group[remote[0]].sharding.mesh, PartitionSpec())
+            gathered = jax.jit(lambda *xs: xs, out_shardings=whole)(*(group[i] for i in remote))
+            for i, x in zip(remote, gathered, strict=True):
                 group[i] = x
-        found += [np.asarray(x) if keep else None for x in group]
+        gathered_arrays += [np.asarray(x) if keep else None for x in group]
     if keep:
-        pairs = zip(leaves, found, strict=True)
-        found = [jax.random.wrap_key_data(y, impl=jax.random.key_impl(x)) if _is_key(x) else y for x, y in pairs]
-    return structure.unflatten(found)
+        pairs = zip(leaves, gathered_arrays, strict=True)
+        gathered_arrays = [
+            jax.random.wrap_key_data(y, impl=jax.random.key_impl(x)) if _is_key(x) else y for x, y in pairs
+        ]
+    return structure.unflatten(gathered_arrays)
 
 
 def _groups(arrays: list[Any]) -> Iterator[list[Any]]:
@@ -84,7 +86,7 @@ def _groups(arrays: list[Any]) -> Iterator[list[Any]]:
         yield group
 
 
-def _is_apart(x: Any) -> bool:
+def _is_remote(x: Any) -> bool:
     return isinstance(x, jax.Array) and not x.is_fully_addressable and not x.is_fully_replicated
 
 

@@ -24,7 +24,7 @@ NO_LIMIT = 1e8
 
 
 class Multiplier(NamedTuple):
-    """How a multiplier starts, follows the cost, and is read.
+    """A multiplier as pure functions: initial state, update from costs, value.
 
     Attributes:
         init: `hyper -> state`.

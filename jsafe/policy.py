@@ -24,7 +24,7 @@ class Policies(NamedTuple):
     Attributes:
         spec: how they are built.
         params: network parameters; every leaf has a leading axis `[seeds]`.
-        normalizer: statistics of the observations, likewise; `()` if there are none.
+        normalizer: statistics of the observations, with the same axis; `()` if there are none.
         apply: `(params, normalizer, obs, key) -> action` for one seed, see `make_apply`.
         iteration: finished iterations of the checkpoint.
         seeds: how many.

@@ -25,12 +25,12 @@ from jsafe.trainer import Metrics, Trainer, TrainState
 
 AXIS = "seeds"
 COMPARED_ELEMENTS = 1 << 16
-"""Largest parameter array looked at to tell whether an update happened: every update moves the biases too, and
+"""Size of the largest parameter array compared to detect an update: every update moves the biases too, and
 comparing the large matrices of a language model would keep a second copy of them alive."""
 
 
 class Health(NamedTuple):
-    """How the last iteration went, one entry for each member.
+    """Health of the last iteration, one entry for each member.
 
     Attributes:
         skipped: `[seeds]` int32, updates that were dropped in this iteration because they were not finite.
@@ -42,7 +42,7 @@ class Health(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How every member is spread over all devices of a mesh, for models that are too large for one.
+    """Sharding of every member over all devices of a mesh, for models that are too large for one.
 
     While a step is traced, the mesh is what `jax.sharding.get_abstract_mesh` gives, so that parts of the program may
     constrain layouts and call back to the host for their own part.
@@ -111,8 +111,10 @@ def check_hyper(trainer: Trainer, num_seeds: int, hyper: Mapping[str, Any] | Non
         array = np.asarray(value, np.float32)
         one = np.shape(trainer.info.traced[name])  # () for a number, (C,) for a list of limits
         if array.shape not in (one, (num_seeds, *one)):
-            wanted = "be a number" if one == () else f"have shape {one}"
-            raise ValueError(f"hyper {name!r} must {wanted} or have shape {(num_seeds, *one)}, got shape {array.shape}")
+            requirement = "be a number" if one == () else f"have shape {one}"
+            raise ValueError(
+                f"hyper {name!r} must {requirement} or have shape {(num_seeds, *one)}, got shape {array.shape}"
+            )
         if not np.isfinite(array).all():
             raise ValueError(f"hyper {name!r} must be finite, got {array}")
         checked[name] = np.broadcast_to(array, (num_seeds, *one)).copy()
@@ -242,7 +244,7 @@ def _checked(trainer: Trainer, num_seeds: int, begin: Callable[..., Any]) -> Cal
 
 
 def _laid_out(trainer: Trainer, num_seeds: int, layout: Layout) -> Population:
-    """Members beside one another on every device, each cut as the layout says."""
+    """Bind members to a mesh: all of them on every device, each sharded by the layout."""
     mesh = layout.mesh
 
     def under_mesh(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -274,7 +276,7 @@ def _laid_out(trainer: Trainer, num_seeds: int, layout: Layout) -> Population:
         return _checked(trainer, num_seeds, begin)
 
     def place(state: Any) -> Any:
-        """What is frozen may be missing, as in a checkpoint."""
+        """Put a state on the devices; frozen parameters may be missing, as in a checkpoint."""
         return jax.tree.map(multihost.place, state, cut if jax.tree.leaves(state.frozen) else cut.replace(frozen=()))
 
     return Population(checked(jit_init), jit_steps(1), jit_steps, place, checked(jit_frozen), num_seeds, mesh.size)

@@ -1,7 +1,7 @@
 """Run a policy in a batch of environments: the only loop over time.
 
 Environments know neither time limits nor automatic resets (`jsafe.cmdp`); both are added here, once. Truncation by
-the time limit and termination by the task are told apart, and the observation before a reset is kept, because a
+the time limit and termination by the task are distinguished, and the observation before a reset is kept, because a
 value function is bootstrapped from it when an episode was cut and not when it ended (Pardo et al. 2018,
 "Time limits in reinforcement learning").
 
@@ -204,7 +204,7 @@ def _renew(env: Env, done: jax.Array, rollout: RolloutState, after: State) -> St
 
 
 def _reset_seeds(state: RolloutState) -> tuple[jax.Array, jax.Array]:
-    """What identifies the next start state of each environment; turned into keys only where one is drawn."""
+    """Identifiers of the next start state of each environment; turned into keys only where one is drawn."""
     return jax.random.key_data(state.reset_keys), state.resets
 
 
@@ -251,14 +251,14 @@ def _reset_in_chunks(env: Env, done: jax.Array, seeds: tuple[jax.Array, jax.Arra
     def reset_some(carry: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
         pending, states = carry
         index = jnp.argsort(~pending, stable=True)[:chunk]
-        wanted = pending[index]
+        active = pending[index]
         # Places in the chunk that nobody needs repeat the first one: a sampler that rejects takes as long as its
         # slowest entry, and no longer for these.
-        drawn = jnp.where(wanted, index, index[0])
+        drawn = jnp.where(active, index, index[0])
         start = jax.vmap(fresh)(*(s[drawn] for s in seeds))
 
         def place(old: jax.Array, new: jax.Array) -> jax.Array:
-            mask = wanted.reshape(-1, *(1,) * (new.ndim - 1))
+            mask = active.reshape(-1, *(1,) * (new.ndim - 1))
             return old.at[index].set(jnp.where(mask, new.astype(old.dtype), old[index]), unique_indices=True)
 
         return pending.at[index].set(False, unique_indices=True), jax.tree.map(place, states, start)
@@ -267,7 +267,7 @@ def _reset_in_chunks(env: Env, done: jax.Array, seeds: tuple[jax.Array, jax.Arra
 
 
 def _pack_keys(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
-    """Replace typed keys by their raw data, which `custom_vmap` and scatters accept, and say how to undo it."""
+    """Replace typed keys by their raw data, which `custom_vmap` and scatters accept, and return the inverse."""
 
     def is_key(x: jax.Array) -> bool:
         return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)

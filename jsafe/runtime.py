@@ -34,7 +34,7 @@ PACKAGES = (
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What `configure` decided.
+    """Result of `configure`.
 
     Attributes:
         platform: the requested platform, None when JAX was left to choose.
@@ -55,7 +55,7 @@ def usable_cores() -> int:
 
 
 def jax_is_initialized() -> bool:
-    """Whether JAX has opened its backends already, after which most settings no longer take effect."""
+    """True if JAX has opened its backends, after which most settings no longer take effect."""
     from jax._src import xla_bridge  # JAX offers no public question for this.
 
     return xla_bridge.backends_are_initialized()
@@ -73,7 +73,7 @@ def safe_thread_count(cores: int | None = None, devices: int = 1) -> int:
 
 
 def has_safe_threads() -> bool:
-    """Whether the thread pool of the CPU backend is larger than the number of cores (see `safe_thread_count`)."""
+    """True if the thread pool of the CPU backend is larger than the number of cores (see `safe_thread_count`)."""
     value = os.environ.get("NPROC", "")
     return value.isdigit() and int(value) > usable_cores()
 
@@ -130,7 +130,7 @@ def configure(
     # Host callbacks with large arguments can deadlock when the CPU backend runs ahead of Python.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     if platform is not None:
-        # Callbacks and the host side of a run need the CPU backend beside the accelerator.
+        # Callbacks and the host side of a run need the CPU backend in addition to the accelerator.
         jax.config.update("jax_platforms", platform if platform == "cpu" else f"{platform},cpu")
     return Settings(platform, cpu_devices, threads, _open_cache(cache_dir) if cache else None)
 
@@ -142,18 +142,20 @@ def join(coordinator: str, processes: int | None = None, process: int | None = N
 
     Args:
         coordinator: `HOST:PORT` where the first process listens; `auto` where a cluster that JAX knows (Slurm, Open
-            MPI, Kubernetes, TPU) says all three.
+            MPI, Kubernetes, TPU) provides all three.
         processes: how many there are.
         process: which of them this is, from 0 on.
 
     Raises:
-        ValueError: numbers that do not fit, or that are missing or of no use beside `auto`.
+        ValueError: numbers that do not fit, that are missing, or that `auto` replaces.
     """
     import jax
 
     if coordinator == "auto":
         if processes is not None or process is not None:
-            raise ValueError("with coordinator auto the cluster says how many processes there are: do not give it too")
+            raise ValueError(
+                "coordinator auto takes the number of processes from the cluster. Do not give the number too"
+            )
     elif processes is None or process is None or not 0 <= process < processes or ":" not in coordinator:
         raise ValueError(
             "expected a coordinator HOST:PORT, the number of processes, and which of them this is, from 0 on; "
@@ -191,7 +193,7 @@ def _open_cache(cache_dir: Path | str | None) -> Path | None:
 
 
 def describe_hardware() -> dict[str, Any]:
-    """What a figure was measured on. Opens JAX's backends, so call `configure` first.
+    """Return the hardware of this process. Opens JAX's backends, so call `configure` first.
 
     Returns:
         `processor`, `cores` usable, `memory_gib`, `system`, `platform` of JAX, `accelerator` (None on a CPU),
@@ -214,17 +216,17 @@ def describe_hardware() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Version of Python and of every package that may move a figure; those not installed are left out."""
-    found = {"python": host.python_version()}
+    installed = {"python": host.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    if "jsafe" not in found:  # run from a checkout
+    if "jsafe" not in installed:  # run from a checkout
         import jsafe
 
-        found["jsafe"] = jsafe.__version__
-    return found
+        installed["jsafe"] = jsafe.__version__
+    return installed
 
 
 def _processor() -> str:

@@ -47,7 +47,7 @@ class TrainState(struct.PyTreeNode):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PolicySpec:
-    """How to rebuild the acting part of a trained state without the code that trained it.
+    """Description of a policy, which rebuilds it without the code that trained it.
 
     Attributes:
         observation_size: length of the flat observation.

@@ -267,8 +267,8 @@ def _reduce(gradient, cost_gradient, slack, fisher: Fisher, radius, cg_iteration
     if [gradient.ndim, cost_gradient.shape] != [1, slack.shape + n] or slack.ndim > 1 or shapes[3] not in (None, n * 2):
         raise ValueError(f"gradient, cost_gradient, slack and fisher have shapes that do not fit: {shapes}")
     if not 1 <= slack.size <= most:
-        wanted = "one constraint" if most == 1 else f"1 to {most} constraints"
-        raise ValueError(f"this step holds {wanted}, cost_gradient has {slack.size}")
+        allowed = "one constraint" if most == 1 else f"1 to {most} constraints"
+        raise ValueError(f"this step holds {allowed}, cost_gradient has {slack.size}")
     if jnp.ndim(radius) != 0 or (not isinstance(radius, Tracer) and not 0.0 < float(radius) < float("inf")):
         raise ValueError(f"radius must be a finite number above 0, got {radius}")
 
@@ -300,8 +300,8 @@ def _reduce(gradient, cost_gradient, slack, fisher: Fisher, radius, cg_iteration
 def _orthonormal(rows: jax.Array, products: jax.Array, least: float) -> jax.Array:
     """Gram and Schmidt's basis of rows `[k, m]` in the metric of their products; 0 where a share < `least` is left."""
 
-    def include(i: jax.Array, found: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        basis, images = found
+    def include(i: jax.Array, rows_so_far: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        basis, images = rows_so_far
         row, image = rows[i], products[i]
         for _ in range(2):  # the second removes the rounding errors of the first
             overlap = _matmul(images, row)

@@ -1,4 +1,4 @@
-"""What every test shares: guards set before jax starts, the recordings of the reference, and PRNG keys."""
+"""Fixtures of every test: guards set before jax starts, the recordings of the reference, and PRNG keys."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tests.support import compilation
 ROOT = Path(__file__).resolve().parent.parent
 
 # These have to be in place before jax opens its CPU backend, hence above the import.
-# jaxlib sizes its thread pool by NPROC; with as many threads as cores, two batched Cholesky calls at once wait for each
-# other for ever (two cores, about a thousand environments).
+# jaxlib sizes its thread pool by NPROC; with as many threads as cores, two batched Cholesky calls at once
+# deadlock (two cores, about a thousand environments).
 os.environ.setdefault("NPROC", "8")
 # Compiled programs are kept between runs; nothing depends on finding them.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))

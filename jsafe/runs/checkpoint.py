@@ -1,7 +1,7 @@
 """Checkpoints of a whole training state that survive crashes, full disks and damaged files.
 
 Layout of `DIR/checkpoints/<iteration>`: `arrays/` (written by orbax) and `manifest.json`, with the name, shape and
-type of every array and the SHA-256 of every file. A checkpoint is written beside the others under a temporary name,
+type of every array and the SHA-256 of every file. A checkpoint is written next to the others under a temporary name,
 flushed to the disk, and renamed, so it is there whole or not at all. On the way back every file is checked: a damaged
 checkpoint is named and the previous good one is used.
 
@@ -39,12 +39,12 @@ class CheckpointError(RuntimeError):
 
 
 class Restored(NamedTuple):
-    """What `Checkpoints.restore` found.
+    """Result of `Checkpoints.restore`.
 
     Attributes:
         state: the tree, with NumPy leaves and typed PRNG keys.
         iteration: finished iterations at that point.
-        extra: what was given to `save` beside the state.
+        extra: data passed to `save` in addition to the state.
         damaged: iterations whose checkpoints were damaged and passed over, newest first.
     """
 
@@ -138,17 +138,17 @@ class Checkpoints:
         )
 
     def _newest_good(self, read: Any, iteration: int | None) -> Restored:
-        found = self.iterations()
+        candidates = self.iterations()
         if iteration is not None:
-            if iteration not in found:
+            if iteration not in candidates:
                 raise CheckpointError(
-                    f"no checkpoint of iteration {iteration} in {self.folder}; there are {found or 'none'}"
+                    f"no checkpoint of iteration {iteration} in {self.folder}; there are {candidates or 'none'}"
                 )
-            found = [iteration]
-        if not found:
+            candidates = [iteration]
+        if not candidates:
             raise CheckpointError(f"no checkpoint in {self.folder}: the run was stopped before it wrote one")
         damaged: list[tuple[int, str]] = []
-        for number in reversed(found):
+        for number in reversed(candidates):
             folder = self.path(number)
             try:
                 manifest = verify(folder)
@@ -168,9 +168,9 @@ class Checkpoints:
 
     def _prune(self, newest: int) -> None:
         """Remove what is older than the newest `keep`, and what a run that went back left behind in the future."""
-        found = self.iterations()
-        past = [n for n in found if n <= newest]
-        for number in [n for n in found if n > newest] + past[: -self.keep]:
+        candidates = self.iterations()
+        past = [n for n in candidates if n <= newest]
+        for number in [n for n in candidates if n > newest] + past[: -self.keep]:
             shutil.rmtree(self.path(number), ignore_errors=True)
 
     def _remove_leftovers(self) -> None:
@@ -191,7 +191,7 @@ class Checkpoints:
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether an error, or what caused it, says that no space or quota is left."""
+    """True if an error, or its cause, reports that no space or quota is left."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
@@ -202,7 +202,7 @@ def is_disk_full(error: BaseException | None) -> bool:
 
 
 class _Damaged(Exception):
-    """A checkpoint is not what its manifest says."""
+    """A checkpoint differs from its manifest."""
 
 
 def verify(folder: Path) -> dict[str, Any]:
@@ -280,7 +280,7 @@ def _write(folder: Path, iteration: int, state: Any, extra: dict[str, Any]) -> N
             stored[name] = array.reshape(array.shape or (1,))
     folder.mkdir(parents=True)
     with _checkpointer() as checkpointer:
-        with _unlogged("absl"):  # orbax prints what it raises; the caller says it in one line
+        with _unlogged("absl"):  # orbax prints what it raises; the caller reports it in one line
             checkpointer.save((folder / ARRAYS).absolute(), args=ocp.args.PyTreeSave(stored))
     files = {str(p.relative_to(folder)): _sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()}
     manifest = {"format": FORMAT, "iteration": iteration, "extra": extra, "leaves": leaves, "files": files}
@@ -306,7 +306,7 @@ def _read_arrays(folder: Path, manifest: dict[str, Any]) -> dict[str, np.ndarray
     try:
         with _checkpointer() as checkpointer:
             stored = checkpointer.restore((folder / ARRAYS).absolute())
-    except Exception as error:  # tensorstore has many ways to say that data is unreadable
+    except Exception as error:  # tensorstore raises many kinds of errors for unreadable data
         raise _Damaged(f"orbax cannot read it: {error}") from error
     return {
         name: np.asarray(stored.get(name, ()), _dtype(leaf["dtype"])).reshape(leaf["shape"])

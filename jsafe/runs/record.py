@@ -1,4 +1,4 @@
-"""`run.json`: what a run is, where it stands and how to go on with it."""
+"""`run.json`: configuration and status of a run, and the settings to resume it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RunError(RuntimeError):
 
 
 def exists(run_dir: Path | str) -> bool:
-    """Whether a folder holds a run."""
+    """True if a folder holds a run."""
     return (Path(run_dir) / RUN_FILE).is_file()
 
 
@@ -118,7 +118,7 @@ def describe_trainer(info: TrainerInfo) -> dict[str, Any]:
 
 
 def policy_spec(record: Mapping[str, Any]) -> PolicySpec | None:
-    """How to rebuild the policy of a recorded run, or None for a trainer without one."""
+    """Return the description of the policy of a recorded run, or None for a trainer without one."""
     stored = record["trainer"].get("policy")
     if stored is None:
         return None
@@ -128,7 +128,7 @@ def policy_spec(record: Mapping[str, Any]) -> PolicySpec | None:
 
 
 def config_differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two descriptions of a trainer, in words."""
+    """Return the differences between two descriptions of a trainer, as phrases."""
     differences = []
     for name in ("algorithm", "problem", "units_per_step"):
         if recorded.get(name) != now.get(name):

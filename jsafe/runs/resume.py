@@ -25,14 +25,14 @@ def digest(frozen: Any) -> str | None:
 
     With arrays that are spread over several processes all of them must ask.
     """
-    found, empty = hashlib.sha256(), True
+    hasher, empty = hashlib.sha256(), True
     for name, leaf in named_leaves(frozen):
         # One leaf at a time: the tree may be as large as the memory.
         array = np.ascontiguousarray(multihost.on_host(leaf))
-        found.update(f"{name} {array.dtype} {array.shape}".encode())
-        found.update(array.reshape(-1).view(np.uint8).data)
+        hasher.update(f"{name} {array.dtype} {array.shape}".encode())
+        hasher.update(array.reshape(-1).view(np.uint8).data)
         empty = False
-    return None if empty else found.hexdigest()
+    return None if empty else hasher.hexdigest()
 
 
 def save(checkpoints: Checkpoints, iteration: int, state: TrainState, frozen_digest: str | None) -> Path:

@@ -1,4 +1,4 @@
-"""Where the numbers of a run go: JSON lines, TensorBoard, Weights & Biases and a progress bar.
+"""Destinations of the metrics of a run: JSON lines, TensorBoard, Weights & Biases and a progress bar.
 
 A sink has two methods, `write(rows)` with one row for each seed, and `close()`. A row is a dict of plain values with
 at least `seed`, `iteration`, `env_steps`, `return`, `cost` and `multiplier`; None stands for "not known".
@@ -86,12 +86,12 @@ def stack_rows(rows: Sequence[Row]) -> dict[str, np.ndarray]:
     seeds = 1 + max(row["seed"] for row in rows)
     rows = rows[: len(rows) // seeds * seeds]
     names = [k for k in rows[0] if k not in ("seed", "iteration")]
-    found = {}
+    columns = {}
     for name in names:
         column = [row.get(name) for row in rows]
         if all(x is None or isinstance(x, int | float) for x in column):
-            found[name] = np.array([np.nan if x is None else x for x in column], np.float64).reshape(-1, seeds)
-    return found
+            columns[name] = np.array([np.nan if x is None else x for x in column], np.float64).reshape(-1, seeds)
+    return columns
 
 
 def cut_after(path: Path, iteration: int, seeds: int | None = None) -> list[Row]:
@@ -173,7 +173,7 @@ class WeightsAndBiases:
     Args:
         project: name there.
         run_dir: where its local files go.
-        config: shown beside the curves.
+        config: shown next to the curves.
 
     Raises:
         TelemetryError: the package `wandb` is not installed.
@@ -231,7 +231,7 @@ class Progress:
 
     @property
     def is_bar(self) -> bool:
-        """Whether this is a terminal."""
+        """True on a terminal."""
         return self._stream.isatty()
 
     def write(self, rows: Sequence[Row]) -> None:
@@ -306,7 +306,7 @@ def _clock(seconds: float) -> str:
 
 
 def _guard(path: Path, action: Any) -> Any:
-    """Run something that writes, and turn its failure into a message that says what to do."""
+    """Run a function that writes; turn a failure into an error with advice."""
     try:
         return action()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What a run is asked to do, checked before anything is compiled or written."""
+"""Arguments of a run, checked before anything is compiled or written."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ RESERVED = frozenset(
 
 
 class Plan(NamedTuple):
-    """What is asked for, checked.
+    """Checked arguments of a run.
 
     Attributes:
         seeds: members of the population.
         seed: root seed.
         iterations: where the run ends.
         hyper: replaced hyper-parameters, name to `[seeds]`.
-        record: that of the run to go on with, None for a new one.
+        record: record of the run to resume, None for a new one.
         notes: remarks for the user; the session adds to them.
     """
 
@@ -51,27 +51,27 @@ def make_plan(
     folder: Path | None,
     resume: bool,
 ) -> Plan:
-    """Check what is asked for against itself and against the run it resumes."""
+    """Check the arguments of a run, and compare them with the run to resume."""
     record = None
     if resume:
         if folder is None:
-            raise ValueError("resume needs run_dir, the folder of the run to go on with")
+            raise ValueError("resume needs run_dir, the folder of the run to resume")
         record = run_record.read_run(folder)
         differences = run_record.config_differences(record["trainer"], run_record.describe_trainer(trainer.info)) + [
-            f"{name}: {record[name]} in the run, {given} now"
-            for name, given in (("seeds", seeds), ("seed", seed))
-            if given is not None and given != record[name]
+            f"{name}: {record[name]} in the run, {value} now"
+            for name, value in (("seeds", seeds), ("seed", seed))
+            if value is not None and value != record[name]
         ]
         if differences:
-            raise RunError(f"{folder} cannot go on with other settings; {'; '.join(differences)}")
+            raise RunError(f"{folder} cannot be resumed with other settings; {'; '.join(differences)}")
         seeds, seed = record["seeds"], record["seed"]
         if hyper is not None:
-            given = {k: v.tolist() for k, v in (check_hyper(trainer, record["seeds"], hyper) or {}).items()}
-            if given != record["hyper"]:
-                raise RunError(f"{folder} cannot go on with other hyper-parameters: {record['hyper']} in the run")
+            replaced = {k: v.tolist() for k, v in (check_hyper(trainer, record["seeds"], hyper) or {}).items()}
+            if replaced != record["hyper"]:
+                raise RunError(f"{folder} cannot be resumed with other hyper-parameters: {record['hyper']} in the run")
         hyper = record["hyper"]
     elif folder is not None and run_record.exists(folder):
-        raise RunError(f"{folder} already holds a run: go on with it (resume=True), or choose another folder")
+        raise RunError(f"{folder} already holds a run. Resume it (resume=True), or choose another folder")
     seeds = at_least_one("seeds", 1 if seeds is None else seeds)
     seed = operator.index(0 if seed is None else seed)
     notes: list[str] = []
@@ -106,8 +106,8 @@ def _check_ranges(trainer: Trainer, hyper: Mapping[str, np.ndarray]) -> None:
     An allowed range is an interval, so the smallest and the largest value of each speak for all.
     """
     for extreme in (np.min, np.max):
-        found = {name: extreme(array, axis=0).tolist() for name, array in hyper.items()}
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+        extremes = {name: extreme(array, axis=0).tolist() for name, array in hyper.items()}
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in extremes.items()}
         jax.eval_shape(lambda key, values=values: trainer.init(key, values), jax.random.key(0))
 
 
@@ -127,7 +127,7 @@ def at_least_one(name: str, value: Any) -> int:
 
 
 def check_saving(every: int | None, seconds: float, extra: Mapping[str, Any] | None) -> None:
-    """Check when to save and what to record beside the run itself."""
+    """Check the rhythm of checkpoints and the extra fields of the record."""
     if every is not None:
         at_least_one("checkpoint_every", every)
     if not seconds > 0:

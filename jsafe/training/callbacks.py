@@ -102,14 +102,14 @@ class TimeLimit(Callback):
         return self._ends[-1] - self._ends[0] + latest / 2 >= self.seconds
 
 
-def as_callback(given: Callback | IterationFunction) -> Callback:
+def as_callback(callback: Callback | IterationFunction) -> Callback:
     """Return a callback object for an object or a plain function.
 
     Raises:
         TypeError: neither of them.
     """
-    if isinstance(given, Callback):
-        return given
-    if callable(given):
-        return FunctionCallback(given)
-    raise TypeError(f"a callback must be a jsafe.Callback or a function, got {type(given).__name__}")
+    if isinstance(callback, Callback):
+        return callback
+    if callable(callback):
+        return FunctionCallback(callback)
+    raise TypeError(f"a callback must be a jsafe.Callback or a function, got {type(callback).__name__}")

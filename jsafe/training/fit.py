@@ -163,7 +163,7 @@ def _train(
                     state, session.iteration = progressed.state, progressed.iteration
                     history.append(progressed.history)
                     signals = [bool(callback.on_iteration(session, progressed)) for callback in callbacks]
-                    interrupted, stopped = session.agree(interrupts.asked, any(signals))
+                    interrupted, stopped = session.agree(interrupts.is_requested, any(signals))
                     if session.iteration < session.plan.iterations:
                         status = "interrupted" if interrupted else "stopped" if stopped else "finished"
                 while started:  # still inside: a repeated signal must not disturb the last checkpoint

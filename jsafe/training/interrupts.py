@@ -18,23 +18,23 @@ group, so that one Ctrl-C may arrive twice."""
 
 
 class Interrupts:
-    """While entered, Ctrl-C and SIGTERM set `asked` and call `on_ask`; a second request ends the process at once.
+    """While entered, Ctrl-C and SIGTERM set `is_requested` and call `on_request`. A second request ends the process.
 
     Python handles a signal only between two of its own instructions, and an iteration is one long call. So
     `wait_for` makes that call on another thread and waits where signals are noticed. Off the main thread, where
     Python allows no handlers, nothing is changed.
     """
 
-    def __init__(self, on_ask: Callable[[], None]) -> None:
-        self._on_ask = on_ask
-        self._asked_at: float | None = None
+    def __init__(self, on_request: Callable[[], None]) -> None:
+        self._on_request = on_request
+        self._requested_at: float | None = None
         self._previous: dict[int, Any] = {}
         self._thread: ThreadPoolExecutor | None = None
 
     @property
-    def asked(self) -> bool:
-        """Whether the run should end after this iteration."""
-        return self._asked_at is not None
+    def is_requested(self) -> bool:
+        """True if the run should end after this iteration."""
+        return self._requested_at is not None
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
@@ -56,10 +56,10 @@ class Interrupts:
 
     def _handle(self, number: int, frame: object) -> None:
         now = time.monotonic()
-        if self._asked_at is None:
-            self._asked_at = now
-            self._on_ask()
-        elif now - self._asked_at >= SAME_REQUEST_SECONDS:
+        if self._requested_at is None:
+            self._requested_at = now
+            self._on_request()
+        elif now - self._requested_at >= SAME_REQUEST_SECONDS:
             if hasattr(sys, "ps1") and number == signal.SIGINT:
                 raise KeyboardInterrupt  # a notebook or shell lives on
             signal.signal(number, signal.SIG_DFL)  # elsewhere nothing may delay the end of the process

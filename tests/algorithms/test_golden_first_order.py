@@ -72,12 +72,12 @@ def test_first_order_updates_are_adam_steps_on_the_written_losses(name, preset, 
     theta, state, distances = descend(START, data, slope, states[0], ELSEWHERE, rate=rate, target_kl=0.02)
     assert len(distances) == 1
     values, value_states = learn_values(data, states[1:], 1, 3e-4)
-    found = update(name, preset, data, states, episode_cost=cost, weights=library_weights)
-    assert found.metrics["passes"] == 1 and found.metrics["skipped"] == 0
-    assert found.metrics["kl"] == pytest.approx(distances[-1], rel=1e-3)
-    assert_states(found.states, [state, *value_states])
-    assert_moved(found.policy, theta, rate)
-    for one, other in zip(found.values, values, strict=True):
+    result = update(name, preset, data, states, episode_cost=cost, weights=library_weights)
+    assert result.metrics["passes"] == 1 and result.metrics["skipped"] == 0
+    assert result.metrics["kl"] == pytest.approx(distances[-1], rel=1e-3)
+    assert_states(result.states, [state, *value_states])
+    assert_moved(result.policy, theta, rate)
+    for one, other in zip(result.values, values, strict=True):
         assert_moved(one, other, 3e-4)
 
     # Larger steps, gradients beyond their bound, a strong penalty, and a second pass that starts from the first's end.
@@ -89,15 +89,15 @@ def test_first_order_updates_are_adam_steps_on_the_written_losses(name, preset, 
     )
     values, value_states = learn_values(data, states[1:], 2, 0.03, largest=0.1, l2=0.3)
     for target, passes in ((1.02 * distances[0], 2), (0.98 * distances[0], 1)):
-        found = update(
+        result = update(
             name, preset, data, states, episode_cost=cost, weights=library_weights, **changes, target_kl=target
         )
-        assert found.metrics["passes"] == passes
-        assert found.metrics["kl"] == pytest.approx(distances[passes - 1], rel=1e-3)
+        assert result.metrics["passes"] == passes
+        assert result.metrics["kl"] == pytest.approx(distances[passes - 1], rel=1e-3)
         if passes == 2:
-            assert_states(found.states, [state, *value_states])
-            assert_moved(found.policy, theta, rate)
-            for one, other in zip(found.values, values, strict=True):
+            assert_states(result.states, [state, *value_states])
+            assert_moved(result.policy, theta, rate)
+            for one, other in zip(result.values, values, strict=True):
                 assert_moved(one, other, 0.03)
 
 
@@ -106,8 +106,8 @@ def test_p3o_is_ppo_while_the_constraint_holds(preset):
     data, states = draw(ELSEWHERE, 1), warm_states(1)
     _, state, _ = descend(START, data, clipped_gradient(data.reward), states[0], ELSEWHERE, rate=0.0, target_kl=0.02)
     for cost, unchanged in ((-LENGTH, True), (LENGTH, False)):
-        found = update("p3o", preset, data, states, episode_cost=[25.0 + cost], weights=[0.0])
-        assert np.allclose(found.states[0][1], state[1], rtol=2e-4, atol=2e-6) == unchanged
+        result = update("p3o", preset, data, states, episode_cost=[25.0 + cost], weights=[0.0])
+        assert np.allclose(result.states[0][1], state[1], rtol=2e-4, atol=2e-6) == unchanged
 
 
 def test_without_a_stop_every_pass_is_made():
@@ -117,10 +117,10 @@ def test_without_a_stop_every_pass_is_made():
         START, data, clipped_gradient(data.reward), states[0], ELSEWHERE, rate=2.25e-4, target_kl=np.inf
     )
     assert distances[0] > 0.02
-    found = update("ppo", "omnisafe", data, states, episode_cost=[], weights=[], static=(("target_kl", np.inf),))
-    assert found.metrics["passes"] == 2
-    assert_states(found.states[:1], [state])
-    assert_moved(found.policy, theta, 2.25e-4)
+    result = update("ppo", "omnisafe", data, states, episode_cost=[], weights=[], static=(("target_kl", np.inf),))
+    assert result.metrics["passes"] == 2
+    assert_states(result.states[:1], [state])
+    assert_moved(result.policy, theta, 2.25e-4)
 
 
 def entropy_case(preset, share):
@@ -132,8 +132,8 @@ def entropy_case(preset, share):
         return clipped_gradient(data.reward)(theta, data) - bonus
 
     _, state, _ = descend(START, data, slope, states[0], ELSEWHERE, rate=2.25e-4, target_kl=0.02)
-    found = update("ppo", preset, data, states, episode_cost=[], weights=[], entropy_coefficient=0.3)
-    assert_states(found.states[:1], [state])
+    result = update("ppo", preset, data, states, episode_cost=[], weights=[], entropy_coefficient=0.3)
+    assert_states(result.states[:1], [state])
 
 
 def test_entropy_bonus_is_that_of_the_whole_action():
@@ -174,7 +174,7 @@ def cup_case(preset, count, length):
         first, second = len(one), len(two)
         seen.add((first, second))
         values, value_states = learn_values(data, states[1:], first, 3e-4)
-        found = update(
+        result = update(
             "cup",
             preset,
             data,
@@ -185,11 +185,11 @@ def cup_case(preset, count, length):
             learning_rate=0.02,
             target_kl=target,
         )
-        assert (found.metrics["passes"], found.metrics["projection_passes"]) == (first, second)
-        assert found.metrics["projection_kl"] == pytest.approx(two[-1], rel=1e-3)
-        assert_states(found.states, [state, *value_states])
-        assert_moved(found.policy, theta, 0.015)
-        for a, b in zip(found.values, values, strict=True):
+        assert (result.metrics["passes"], result.metrics["projection_passes"]) == (first, second)
+        assert result.metrics["projection_kl"] == pytest.approx(two[-1], rel=1e-3)
+        assert_states(result.states, [state, *value_states])
+        assert_moved(result.policy, theta, 0.015)
+        for a, b in zip(result.values, values, strict=True):
             assert_moved(a, b, 3e-4)
     assert seen == {(1, 1), (1, 2), (2, 2)}
 

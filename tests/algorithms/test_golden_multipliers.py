@@ -43,14 +43,14 @@ def test_reward_advantages_are_standardised_and_cost_advantages_only_centred():
         """A_t = sum_k (gamma lambda)^k delta_{t+k} within an episode; bootstrapped unless it terminated."""
         value, later = obs @ w[:OBS] + w[OBS], next_obs @ w[:OBS] + w[OBS]
         delta = signals + 0.99 * later * ~terminated - value
-        found = np.zeros((steps, envs))
+        result = np.zeros((steps, envs))
         for t in range(steps):
             for n in range(envs):
                 for k in range(t, steps):
-                    found[t, n] += (0.99 * 0.95) ** (k - t) * delta[k, n]
+                    result[t, n] += (0.99 * 0.95) ** (k - t) * delta[k, n]
                     if terminated[k, n] or truncated[k, n]:
                         break
-        return found.ravel(), (found + value).ravel()
+        return result.ravel(), (result + value).ravel()
 
     rewards, reward_targets = estimated(reward, VALUES[0])
     costs, cost_targets = estimated(cost, VALUES[1])
@@ -72,26 +72,26 @@ def test_reward_advantages_are_standardised_and_cost_advantages_only_centred():
 def test_multipliers_follow_their_recursion_and_ignore_unknown_costs(name, preset, count):
     by_hand, combine, episodes = MULTIPLIERS[name, preset]
     expected = by_hand(episodes[:, :count], np.array(LIMITS[:count]))
-    found = weights_of(name, preset, episodes, count)
-    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-6)
+    result = weights_of(name, preset, episodes, count)
+    np.testing.assert_allclose(result, expected, rtol=2e-4, atol=1e-6)
     unknown = np.isnan(episodes[:, 0]).nonzero()[0]
-    assert len(unknown) and all(np.array_equal(found[i], found[i - 1]) for i in unknown if i)
+    assert len(unknown) and all(np.array_equal(result[i], result[i - 1]) for i in unknown if i)
     assert len(np.unique(expected)) > 1
 
     data = draw(ELSEWHERE, count)
     for weights in expected:
         combined = CATALOGUE[name].constraint.mix(jnp.asarray(data.reward), jnp.asarray(data.costs), weights)
         # FOCOPS of the paper combines inside its loss, without the denominator; test_golden_first_order.py sees it.
-        wanted = combine if (name, preset) != ("focops", "paper") else shared
-        np.testing.assert_allclose(combined, wanted(data.reward, data.costs, weights), rtol=1e-4, atol=1e-5)
+        target = combine if (name, preset) != ("focops", "paper") else shared
+        np.testing.assert_allclose(combined, target(data.reward, data.costs, weights), rtol=1e-4, atol=1e-5)
 
 
 def test_one_unknown_cost_of_two_leaves_both_multipliers():
     known, half = np.array([[40.0, 5.0]]), np.array([[40.0, np.nan]])
     for name in ("ppo_lag", "cppo_pid", "crpo"):
-        found = weights_of(name, "omnisafe", np.concatenate([known, half, half, known]), 2)
-        np.testing.assert_array_equal(found[0], found[2])
-        np.testing.assert_array_equal(found[3], weights_of(name, "omnisafe", np.concatenate([known, known]), 2)[1])
+        result = weights_of(name, "omnisafe", np.concatenate([known, half, half, known]), 2)
+        np.testing.assert_array_equal(result[0], result[2])
+        np.testing.assert_array_equal(result[3], weights_of(name, "omnisafe", np.concatenate([known, known]), 2)[1])
 
 
 def test_multipliers_are_capped_at_two_for_focops_and_cup_only():
@@ -111,18 +111,18 @@ def test_a_margin_adds_up_violations_and_is_never_negative():
         state = safety.update(state, jnp.asarray(cost), hyper)
         seen.append(np.asarray(safety.value(state)))
     np.testing.assert_allclose(seen, [[3, 0], [4, 1], [4, 1], [0, 0]], atol=1e-6)
-    told = signal(episode_costs=[31.0, 9.0], limits=LIMITS, weights=[3.0, 0.0], episode_length=200.0)
-    np.testing.assert_allclose(margin.violation(told, hyper, chosen), np.array([9.0, -1.0]) / 200, rtol=1e-5)
+    status = signal(episode_costs=[31.0, 9.0], limits=LIMITS, weights=[3.0, 0.0], episode_length=200.0)
+    np.testing.assert_allclose(margin.violation(status, hyper, chosen), np.array([9.0, -1.0]) / 200, rtol=1e-5)
 
 
 def test_violations_count_per_episode_as_in_omnisafe_or_per_step():
-    told = signal(episode_costs=[31.0, 9.0], limits=LIMITS, weights=[0.0, 0.0], episode_length=200.0)
+    status = signal(episode_costs=[31.0, 9.0], limits=LIMITS, weights=[0.0, 0.0], episode_length=200.0)
     unknown = signal(episode_costs=[np.nan, np.nan], limits=LIMITS, weights=[0.0, 0.0], episode_length=np.nan)
     for name in ("cpo", "pcpo", "p3o"):
         for units, factor in (({}, None), ({"cost_units": "discounted"}, 0.01)):
             for preset, default in (("omnisafe", 1.0), ("paper", 1 / 200.0)):
                 chosen = options(name, preset, 2 if name != "pcpo" else 1, **units)
-                found = margin.violation(told, hyper_of(chosen), chosen)
-                np.testing.assert_allclose(found, np.array([6.0, -1.0]) * (factor or default), rtol=1e-4)
+                result = margin.violation(status, hyper_of(chosen), chosen)
+                np.testing.assert_allclose(result, np.array([6.0, -1.0]) * (factor or default), rtol=1e-4)
         chosen = options(name, "omnisafe")
         np.testing.assert_allclose(margin.violation(unknown, hyper_of(chosen), chosen), [-25.0, -10.0])

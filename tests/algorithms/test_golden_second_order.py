@@ -71,13 +71,13 @@ def natural(place, radius):
     return x * np.sqrt(2.0 * radius / (x @ place.h @ x))
 
 
-def assert_second_order(found, theta, factor, data, states):
+def assert_second_order(result, theta, factor, data, states):
     size = max(np.abs(theta - START).max(), 1e-3)
-    assert found.metrics["step_factor"] == pytest.approx(factor, rel=1e-5)
-    np.testing.assert_allclose(found.policy, theta, rtol=0, atol=3e-4 * size)
+    assert result.metrics["step_factor"] == pytest.approx(factor, rel=1e-5)
+    np.testing.assert_allclose(result.policy, theta, rtol=0, atol=3e-4 * size)
     values, value_states = learn_values(data, states, 2, 1e-3)
-    assert_states(found.states, value_states)
-    for one, other in zip(found.values, values, strict=True):
+    assert_states(result.states, value_states)
+    for one, other in zip(result.values, values, strict=True):
         assert_moved(one, other, 1e-3)
 
 
@@ -108,8 +108,8 @@ def test_natural_steps_reach_the_boundary_and_are_shortened_where_they_are_check
             states = warm_states(count)[1:]
             changes = {} if radius == RADIUS else {"trust_region_radius": radius}
             cost = EPISODE_COST.get(count, [])
-            found = update(name, preset, now, states, episode_cost=cost, weights=library_weights, **changes)
-            assert_second_order(found, theta, factor, now, states)
+            result = update(name, preset, now, states, episode_cost=cost, weights=library_weights, **changes)
+            assert_second_order(result, theta, factor, now, states)
     if checked:
         assert {0.0, 1.0} < factors
 
@@ -241,10 +241,10 @@ def test_cpo_takes_the_step_of_its_dual_in_all_five_cases(preset, sign):
         if preset == "paper" and case in (1, 2):
             np.testing.assert_allclose(step, by_slsqp(g, b[None], np.array([slack]), h), atol=1e-5 * size + 1e-6)
         theta, factor = place.search(step, accepts_cpo(place, [slack], improving=case > 1), tries=20)
-        found, states = constrained("cpo", preset, now, [slack])
-        assert found.metrics["case"] == case
-        assert found.metrics["price"] == pytest.approx(price, rel=1e-3, abs=1e-4)
-        assert_second_order(found, theta, factor, now, states)
+        result, states = constrained("cpo", preset, now, [slack])
+        assert result.metrics["case"] == case
+        assert result.metrics["price"] == pytest.approx(price, rel=1e-3, abs=1e-4)
+        assert_second_order(result, theta, factor, now, states)
         cases.add(case)
         factors.add(round(factor, 6))
     assert cases == {0, 1, 2, 3, 4} and 1.0 in factors
@@ -261,12 +261,12 @@ def test_the_library_dual_is_that_of_omnisafe_where_the_line_search_would_refuse
         with jax.enable_x64(True):
             solve = functools.partial(trust_region.cpo_step, dual="library")
             solved = jax.jit(jax.vmap(solve, (None, None, 0, None, None)))(g, b, jnp.asarray(slacks), h, RADIUS)
-            found = trust_region.Step(*map(np.asarray, solved))
+            result = trust_region.Step(*map(np.asarray, solved))
         for i, slack in enumerate(slacks):
             step, case, price = library_cpo(g, b, slack, h)
-            assert found.case[i] == case
-            np.testing.assert_allclose(found.step[i], step, rtol=1e-6)
-            np.testing.assert_allclose(found.multiplier[i], price, rtol=1e-5, atol=1e-14)
+            assert result.case[i] == case
+            np.testing.assert_allclose(result.step[i], step, rtol=1e-6)
+            np.testing.assert_allclose(result.multiplier[i], price, rtol=1e-5, atol=1e-14)
 
 
 def test_cpo_with_two_constraints_takes_the_best_feasible_step():
@@ -278,9 +278,9 @@ def test_cpo_with_two_constraints_takes_the_best_feasible_step():
         step = by_slsqp(place.g, place.b, slack, place.h)
         assert np.all(place.b @ step + slack < 1e-7)
         theta, factor = place.search(step, accepts_cpo(place, slack, improving=case > 1), tries=20)
-        found, states = constrained("cpo", "paper", data, slack)
-        assert found.metrics["case"] == case
-        assert_second_order(found, theta, factor, data, states)
+        result, states = constrained("cpo", "paper", data, slack)
+        assert result.metrics["case"] == case
+        assert_second_order(result, theta, factor, data, states)
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
@@ -299,9 +299,9 @@ def test_pcpo_takes_the_reward_step_and_projects_it(preset, sign):
         # OmniSafe multiplies x by the Fisher matrix once more, which gives the plain gradient.
         step = length * (h @ x if preset == "omnisafe" else x) - price * p
         theta, factor = place.search(step, accepts_cpo(place, [slack], improving=False), tries=200)
-        found, states = constrained("pcpo", preset, data, [slack])
-        assert found.metrics["price"] == pytest.approx(price, rel=1e-3, abs=1e-4)
-        assert_second_order(found, theta, factor, data, states)
+        result, states = constrained("pcpo", preset, data, [slack])
+        assert result.metrics["price"] == pytest.approx(price, rel=1e-3, abs=1e-4)
+        assert_second_order(result, theta, factor, data, states)
         prices.append(price)
         factors.add(factor)
     assert max(prices) > 0.0 and (min(prices) == 0.0 or sign > 0) and factors != {0.0}

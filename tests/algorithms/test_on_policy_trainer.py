@@ -115,11 +115,11 @@ def test_a_whole_iteration_hands_the_update_what_the_formulas_say():
     def advantages(slope, discount, weight):
         ages = np.array([0, 1, 2, 3, 4, 0, 1, 2])
         delta = 1 + discount * slope * (ages + 1) - slope * ages  # the observation before a reset is age + 1
-        found = np.zeros(8)
+        result = np.zeros(8)
         for t in range(8):
             last = 4 if t < 5 else 7
-            found[t] = sum((discount * weight) ** (k - t) * delta[k] for k in range(t, last + 1))
-        return found, found + slope * ages
+            result[t] = sum((discount * weight) ** (k - t) * delta[k] for k in range(t, last + 1))
+        return result, result + slope * ages
 
     reward, reward_target = advantages(0.3, 0.9, 0.7)
     cost, cost_target = advantages(-0.5, 0.8, 0.6)
@@ -217,7 +217,7 @@ def test_a_meter_that_fails_now_and_then_does_not_switch_the_limit_off(name):
 
 
 def watched(name, env, options, values, see):
-    """A trainer that learns nothing and reports what its update is handed, beside the targets."""
+    """A trainer that learns nothing and reports the arguments of its update and the targets."""
 
     def apply(key, params, optimizer, batch, status, hyper):
         return params, optimizer, {**batch.targets, **see(status), "skipped": jnp.zeros((), jnp.int32)}
@@ -248,8 +248,8 @@ def test_rewards_and_costs_are_scaled_by_what_was_seen_before():
     for name in ("reward_value", "cost_value"):
         np.testing.assert_array_equal(first[name], np.clip(raw_first[name], -5, 5))
         before = np.asarray(raw_first[name])
-        wanted = np.clip((np.asarray(raw_second[name]) - before.mean()) / before.std(), -5, 5)
-        np.testing.assert_allclose(second[name], wanted, rtol=1e-4, atol=1e-4)
+        target = np.clip((np.asarray(raw_second[name]) - before.mean()) / before.std(), -5, 5)
+        np.testing.assert_allclose(second[name], target, rtol=1e-4, atol=1e-4)
 
 
 def test_the_safepo_preset_smooths_costs_twice_and_bootstraps_from_the_bare_observation():
@@ -288,9 +288,9 @@ def curves(name, iterations, **changes):
 
 
 def test_without_a_constraint_the_best_action_is_found():
-    found = curves("ppo", 80)
-    assert (found["return"][:, -1] > -1.0).all()  # from about -20
-    np.testing.assert_allclose(found["cost"][:, -1], 10.0, atol=0.5)
+    result = curves("ppo", 80)
+    assert (result["return"][:, -1] > -1.0).all()  # from about -20
+    np.testing.assert_allclose(result["cost"][:, -1], 10.0, atol=0.5)
 
 
 @pytest.mark.parametrize(
@@ -298,11 +298,11 @@ def test_without_a_constraint_the_best_action_is_found():
     [("ppo_lag", {"multiplier_learning_rate": 0.3}), ("cppo_pid", {"pid_ki": 0.1, "pid_kp": 1.0})],
 )
 def test_a_constrained_method_brings_the_cost_to_its_limit(name, rates):
-    found = curves(name, 150, cost_limit=4.0, **rates)
-    late = found["cost"][:, 75:]
+    result = curves(name, 150, cost_limit=4.0, **rates)
+    late = result["cost"][:, 75:]
     np.testing.assert_allclose(late.mean(), 4.0, atol=1.5)  # 10 without the constraint
-    assert (found["multiplier"][:, 75:].mean(1) > 0.5).all()
-    assert found["return"][:, 75:].mean() > -8.0  # the best action within the limit gives -3.6
+    assert (result["multiplier"][:, 75:].mean(1) > 0.5).all()
+    assert result["return"][:, 75:].mean() > -8.0  # the best action within the limit gives -3.6
 
 
 @pytest.mark.parametrize("name", ["ppo_lag", "cppo_pid"])

@@ -15,8 +15,7 @@ SMALL = {"num_envs": 16, "steps_per_iteration": 400, "minibatch_size": 100, "hid
 
 
 def learned_values(env, observations, **changes):
-    """After 60 iterations of a policy that stands still: what each value network says of observations `[B, O]`, and
-    the policy's distribution there."""
+    """Values by network at observations `[B, O]` after 60 iterations of a fixed policy, and its distribution there."""
     settings = {
         **SMALL, "passes": 10, "learning_rate": 0.0, "value_learning_rate": 0.01, "value_l2": 0.0,
         "normalize_observations": False, "total_steps": 60 * 400, "target_kl": 1e9,
@@ -33,19 +32,19 @@ def learned_values(env, observations, **changes):
 
 def test_values_of_reward_and_cost_count_down_to_the_end_with_their_own_discounts():
     """Reward and cost are 1 in each of five steps, and then the task ends: `(1 - discount^left) / (1 - discount)`."""
-    found, _ = learned_values(Counter(end=5), np.arange(5.0)[:, None], discount=0.9, cost_discount=0.5)
+    result, _ = learned_values(Counter(end=5), np.arange(5.0)[:, None], discount=0.9, cost_discount=0.5)
     left = 5 - np.arange(5)
-    np.testing.assert_allclose(found["reward_value"], (1 - 0.9**left) / 0.1, atol=0.15)
-    np.testing.assert_allclose(found["cost_value"], (1 - 0.5**left) / 0.5, atol=0.1)
+    np.testing.assert_allclose(result["reward_value"], (1 - 0.9**left) / 0.1, atol=0.15)
+    np.testing.assert_allclose(result["cost_value"], (1 - 0.5**left) / 0.5, atol=0.1)
 
 
 def test_values_look_beyond_a_time_limit_for_the_reward_and_for_each_cost():
     """A choice of three that is cut every five steps: `mean / (1 - discount)`, as if it went on for ever."""
-    found, acting = learned_values(Lever(), np.ones((1, 1)), discount=0.9, cost_discount=0.8, cost_limit=(1.0, 1.0))
+    result, acting = learned_values(Lever(), np.ones((1, 1)), discount=0.9, cost_discount=0.8, cost_limit=(1.0, 1.0))
     _, second, third = np.asarray(jax.nn.softmax(acting.logits))[0]
-    assert found["reward_value"] == pytest.approx((second + 2 * third) / 0.1, rel=0.1)
-    assert found["cost_value_0"] == pytest.approx(second / 0.2, rel=0.1)
-    assert found["cost_value_1"] == pytest.approx(3 * third / 0.2, rel=0.1)
+    assert result["reward_value"] == pytest.approx((second + 2 * third) / 0.1, rel=0.1)
+    assert result["cost_value_0"] == pytest.approx(second / 0.2, rel=0.1)
+    assert result["cost_value_1"] == pytest.approx(3 * third / 0.2, rel=0.1)
 
 
 FOLLOWS = {"multiplier_optimizer": "sgd", "multiplier_learning_rate": 0.05, "multiplier_max": 1e8}
@@ -55,7 +54,7 @@ ENTROPY, TEMPERATURE = 0.2, 1.5
 
 
 def resting_multipliers(mix, normalized):
-    """Where the multipliers of `Lever` come to rest when the policy is to mix its three choices by `mix`.
+    """Fixed point of the multipliers of `Lever` when the policy is to mix its three choices by `mix`.
 
     A policy that mixes is at rest only if no choice is better than another: for the choices k,
 
@@ -94,6 +93,6 @@ def test_multipliers_rest_where_no_choice_is_better_than_another(name, settings,
     )  # fmt: skip
     _, curves = jax.jit(lambda key: jsafe.run(trainer, key, 300))(jax.random.key(1))
     late = {key: float(np.mean(np.asarray(value)[150:])) for key, value in curves.items()}
-    found = np.array([late["multiplier_wear"], late["multiplier_noise"]])
+    result = np.array([late["multiplier_wear"], late["multiplier_noise"]])
     np.testing.assert_allclose([late["cost_wear"], late["cost_noise"]], limits, rtol=0.08)
-    np.testing.assert_allclose(found, resting_multipliers(mix, normalized=name != "focops"), rtol=0.08)
+    np.testing.assert_allclose(result, resting_multipliers(mix, normalized=name != "focops"), rtol=0.08)

@@ -67,10 +67,10 @@ PUBLISHED = {
 )
 def test_omnisafe_preset_holds_the_published_settings(name, own):
     config = algorithms.make(name, PointMass(), preset="omnisafe").info.config
-    wanted = {**PUBLISHED, **own}
+    expected = {**PUBLISHED, **own}
     if not CATALOGUE[name].constraint:
-        wanted = {k: v for k, v in wanted.items() if not k.startswith("cost_")}
-    assert {k: config[k] for k in wanted} == wanted
+        expected = {k: v for k, v in expected.items() if not k.startswith("cost_")}
+    assert {k: config[k] for k in expected} == expected
 
 
 @pytest.mark.parametrize("name, preset", [(name, preset) for name, row in CATALOGUE.items() for preset in row.presets])
@@ -120,11 +120,11 @@ def test_bad_input_is_refused_by_name(arguments, error, message):
         ("ppo", PointMass(), {"networks": ..., "hidden_sizes": (8,)}, "hidden_sizes has no effect: the networks are"),
     ],
 )
-def test_options_that_would_change_nothing_are_refused(name, env, given, message):
-    if "networks" in given:
-        given["networks"] = default_networks(env, config_class(name)())
+def test_options_that_would_change_nothing_are_refused(name, env, values, message):
+    if "networks" in values:
+        values["networks"] = default_networks(env, config_class(name)())
     with pytest.raises(ValueError, match=message):
-        algorithms.make(name, env, **given)
+        algorithms.make(name, env, **values)
 
 
 @pytest.mark.parametrize("name", ["ppo", "natural_pg", "ppo_saute"])

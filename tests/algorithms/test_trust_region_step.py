@@ -53,11 +53,11 @@ def setting(num_actions=None, costs=1):
     return nets, params, batch
 
 
-def update(name, batch, nets, params, told, **options):
+def update(name, batch, nets, params, status, **options):
     opts = config_class(name)(num_envs=1, steps_per_iteration=SAMPLES, minibatch_size=40, passes=2, **options)
     made = CATALOGUE[name].update.make(nets, tuple(n for n in params if n != "policy"), opts)
     hyper = {k: jnp.asarray(v, jnp.float32) for k, v in opts.traced().items()}
-    return jax.jit(made.apply)(jax.random.key(0), params, made.init(params), batch, told, hyper)
+    return jax.jit(made.apply)(jax.random.key(0), params, made.init(params), batch, status, hyper)
 
 
 @pytest.mark.parametrize("num_actions", [None, 3])
@@ -81,8 +81,8 @@ def test_a_cost_too_far_above_its_limit_falls_whatever_the_others_do(costs):
     nets, params, batch = setting(costs=costs)
     limits, over = np.full(costs, 25.0), np.full(costs, 10.0)
     over[0] = 40.0
-    told = signal(weights=np.zeros(costs), episode_costs=over, limits=limits, episode_length=10.0)
-    new, _, metrics = update("cpo", batch, nets, params, told)
+    status = signal(weights=np.zeros(costs), episode_costs=over, limits=limits, episode_length=10.0)
+    new, _, metrics = update("cpo", batch, nets, params, status)
     policy = nets.policy.apply(new["policy"], batch.obs)
     ratio = jnp.exp(policy.log_prob(batch.action) - batch.log_prob)[:, None]
     change = jnp.mean((ratio - 1.0) * batch.cost_advantages, axis=0)

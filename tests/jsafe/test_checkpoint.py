@@ -42,10 +42,10 @@ def test_state_comes_back_to_the_last_bit_with_its_keys(tmp_path: Path) -> None:
     store = Checkpoints(tmp_path)
     state = make_state()
     store.save(4, state, extra={"note": "x"})
-    found = store.restore(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state))
-    assert_same(found.state, state)
-    assert (found.iteration, found.extra, found.damaged) == (4, {"note": "x"}, ())
-    draw = jax.random.normal(found.state["other_key"], (3,))
+    result = store.restore(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state))
+    assert_same(result.state, state)
+    assert (result.iteration, result.extra, result.damaged) == (4, {"note": "x"}, ())
+    draw = jax.random.normal(result.state["other_key"], (3,))
     assert np.array_equal(draw, jax.random.normal(state["other_key"], (3,)))
 
 
@@ -77,9 +77,9 @@ def test_damaged_checkpoint_is_named_and_the_previous_one_used(tmp_path: Path, d
         victim = store.path(2) / "manifest.json"
         victim.write_text(victim.read_text().replace('"count"', '"cound"'))
     with pytest.warns(UserWarning, match=rf"damaged checkpoint.*checkpoints/2.*{victim.name}"):
-        found = store.restore(make_state())
-    assert (found.iteration, found.damaged) == (1, (2,))
-    assert_same(found.state, make_state(1))
+        result = store.restore(make_state())
+    assert (result.iteration, result.damaged) == (1, (2,))
+    assert_same(result.state, make_state(1))
 
 
 def test_no_good_checkpoint_is_a_clear_error(tmp_path: Path) -> None:

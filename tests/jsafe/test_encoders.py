@@ -138,11 +138,11 @@ def convolved_by_hand(params: Any, image: np.ndarray, strides: tuple[int, ...]) 
 def test_image_features_are_plain_convolutions_with_the_tail_beside_them(image_shape, strides, places):
     spec = image_spec(image_shape, tail=2)
     obs = jax.random.normal(jax.random.key(3), (spec.observation_size,))
-    variables, found = features(spec, obs)
+    variables, results = features(spec, obs)
     expected = convolved_by_hand(variables["params"], np.asarray(obs[:-2]).reshape(image_shape), strides)
-    assert found.shape == (64 * places + 2,)
-    np.testing.assert_allclose(found[:-2], expected.ravel(), rtol=1e-3, atol=1e-4)
-    np.testing.assert_array_equal(found[-2:], obs[-2:])
+    assert results.shape == (64 * places + 2,)
+    np.testing.assert_allclose(results[:-2], expected.ravel(), rtol=1e-3, atol=1e-4)
+    np.testing.assert_array_equal(results[-2:], obs[-2:])
 
 
 def test_published_sizes_of_the_image_encoder():
@@ -170,9 +170,9 @@ def test_images_of_a_window_become_channels():
     obs = pack(steps, jnp.ones((2, length)), 1)
     spec = image_spec(shape, observation_size=obs.shape[1], history=length, fixed_scale=2 * length)
     stacked = jnp.concatenate([steps[:, i, :-1].reshape(2, *shape) for i in range(length)], axis=-1).reshape(2, -1)
-    found, expected = features(spec, obs)[1], features(plain, stacked)[1]
-    np.testing.assert_allclose(found[:, : -2 * length], expected, atol=1e-6)
-    np.testing.assert_array_equal(found[:, -2 * length : -length], steps[..., -1])
+    results, expected = features(spec, obs)[1], features(plain, stacked)[1]
+    np.testing.assert_allclose(results[:, : -2 * length], expected, atol=1e-6)
+    np.testing.assert_array_equal(results[:, -2 * length : -length], steps[..., -1])
 
 
 # --- in algorithms ----------------------------------------------------------------------------------------------
@@ -206,8 +206,8 @@ def test_specifications_are_checked_where_networks_are_built():
 def test_only_bare_perceptrons_are_stepped_together():
     for settings, together in (({"history": 3}, True), ({"history": 3, "torso": "gru"}, False)):
         options = config_class("ppo")(**settings)
-        found = default_networks(History(PointMass(), 3), options)
-        assert stacked_mlp.fits(found, ("policy", "reward_value")) is together
+        results = default_networks(History(PointMass(), 3), options)
+        assert stacked_mlp.fits(results, ("policy", "reward_value")) is together
     cnn = mlp.make_policy(image_spec((16, 16, 1)))
     assert cnn.layout is None
 
@@ -220,7 +220,7 @@ def test_records_from_before_there_were_torsos_still_load():
 
 @dataclasses.dataclass(frozen=True)
 class Spot:
-    """An image with one bright place, anew at each step; the action that names its half (0 left, 1 right) earns 1.
+    """An image with one bright place, random at each step; the action that names its half (0 left, 1 right) earns 1.
 
     Chance earns `episode_length / 2`. The last entry of the observation is noise.
     """
@@ -331,8 +331,8 @@ def optimized():
 
 
 def test_the_half_of_an_image_that_holds_a_spot_is_learned(optimized):
-    found = learn(Spot(), 12, 400, torso="cnn", image_shape=(16, 16, 1), learning_rate=2e-3)
-    assert found[0] < 2.4 and found[-3:].mean() > 3.6
+    results = learn(Spot(), 12, 400, torso="cnn", image_shape=(16, 16, 1), learning_rate=2e-3)
+    assert results[0] < 2.4 and results[-3:].mean() > 3.6
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ class Aged(PointMass):
 
 @dataclasses.dataclass(frozen=True)
 class Purse(Counter):
-    """What is seen is what was spent, in this episode and those before."""
+    """Observe the sum spent in this episode and in earlier ones."""
 
     def carry_over(self, done: jax.Array, after: State, fresh: State) -> State:
         spent = jnp.where(done, 100.0 + after.obs, fresh.obs)
@@ -93,8 +93,8 @@ def test_specification_counts_steps_and_flags_and_passes_on_the_rest():
 def test_what_outlives_an_episode_is_seen_in_the_window():
     env = History(Purse(episode_length=3), 2)
     state = rollout.init(env, jax.random.key(0), 1)
-    _, found, _ = rollout.unroll(env, act, state, jax.random.key(0), 5)
-    steps, flags = unpack(found.obs[:, 0], 2, 0)
+    _, result, _ = rollout.unroll(env, act, state, jax.random.key(0), 5)
+    steps, flags = unpack(result.obs[:, 0], 2, 0)
     np.testing.assert_array_equal(steps[..., 0], [[0, 0], [0, 1], [1, 2], [0, 103], [103, 1]])
     np.testing.assert_array_equal(flags, [[0, 1], [1, 1], [1, 1], [0, 1], [1, 1]])
 
@@ -111,11 +111,11 @@ def test_unpacking_undoes_packing(fixed_scale):
 def test_normalisation_leaves_flags_and_fixed_entries_alone():
     env = History(Aged(), 3)
     state = rollout.init(env, jax.random.key(0), 8)
-    _, found, _ = rollout.unroll(env, act, state, jax.random.key(1), 30)
+    _, result, _ = rollout.unroll(env, act, state, jax.random.key(1), 30)
     stats = running_statistics.update(
-        running_statistics.init(env.spec.observation_size - env.spec.fixed_scale), found.obs
+        running_statistics.init(env.spec.observation_size - env.spec.fixed_scale), result.obs
     )
-    raw, scaled = (unpack(x, 3, 1) for x in (found.obs, running_statistics.apply(stats, found.obs)))
+    raw, scaled = (unpack(x, 3, 1) for x in (result.obs, running_statistics.apply(stats, result.obs)))
     np.testing.assert_array_equal(raw[1], scaled[1])
     np.testing.assert_array_equal(raw[0][..., -1], scaled[0][..., -1])
     assert float(jnp.std(scaled[0][..., 0])) == pytest.approx(1.0, rel=0.01)

@@ -118,9 +118,9 @@ def test_results_do_not_depend_on_the_number_of_devices(tmp_path: Path) -> None:
 
 
 def test_a_small_thread_pool_is_not_given_two_devices(tmp_path: Path) -> None:
-    found, said = _on_devices(tmp_path, 2, 1)
-    assert int(found["devices"]) == 1
-    assert "NPROC" in said
+    result, message = _on_devices(tmp_path, 2, 1)
+    assert int(result["devices"]) == 1
+    assert "NPROC" in message
 
 
 @pytest.mark.parametrize("seeds", [1, 2])

@@ -1,4 +1,4 @@
-"""What a trainer holds frozen is in no checkpoint, and a run that goes on has it again to the last bit."""
+"""Frozen parameters are in no checkpoint, and a resumed run has them again bit for bit."""
 
 from __future__ import annotations
 

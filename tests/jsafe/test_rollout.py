@@ -213,9 +213,9 @@ def test_running_means_are_those_of_a_deque_that_is_read_at_each_end_of_an_episo
         return after, sums, episode_stats.running_mean_costs(state.window, sums)
 
     for i in range(3):
-        state, sums, found = go(state, jax.random.key(i))
+        state, sums, result = go(state, jax.random.key(i))
         seen = []
         for step, column in zip(*np.nonzero(np.asarray(sums.done)), strict=True):
             deque.append(float(sums.cost[step, column, 0]))
             seen.append(np.mean(deque))
-        np.testing.assert_allclose(found, np.mean(seen), rtol=1e-5)
+        np.testing.assert_allclose(result, np.mean(seen), rtol=1e-5)

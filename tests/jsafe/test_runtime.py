@@ -1,4 +1,4 @@
-"""Setting JAX up is done once, on request, and says so when it comes too late."""
+"""Setting JAX up happens once, on request, and warns when it comes too late."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run_fresh(code: str, **env: str) -> dict:
 
 
 def test_configure_guards_the_pool_sets_devices_and_keeps_programs(tmp_path: Path) -> None:
-    found = run_fresh(
+    result = run_fresh(
         """
 import json, os
 from jsafe import runtime
@@ -45,18 +45,18 @@ print(json.dumps({"nproc": int(os.environ["NPROC"]), "devices": len(jax.devices(
 """,
         JSAFE_CACHE_DIR=str(tmp_path / "cache"),
     )
-    assert found["nproc"] == found["threads"] >= max(8, runtime.usable_cores() + 1)
-    assert found["devices"] == 3 and found["async"] is False
-    assert found["cache"] == str(tmp_path / "cache")
+    assert result["nproc"] == result["threads"] >= max(8, runtime.usable_cores() + 1)
+    assert result["devices"] == 3 and result["async"] is False
+    assert result["cache"] == str(tmp_path / "cache")
     assert any((tmp_path / "cache").iterdir())
-    assert found["hardware"]["platform"] == "cpu" and found["hardware"]["accelerator"] is None
-    assert found["hardware"]["devices"] == 3 and found["hardware"]["memory_gib"] > 0
-    assert found["versions"]["jax"] == jax.__version__ and "jsafe" in found["versions"]
+    assert result["hardware"]["platform"] == "cpu" and result["hardware"]["accelerator"] is None
+    assert result["hardware"]["devices"] == 3 and result["hardware"]["memory_gib"] > 0
+    assert result["versions"]["jax"] == jax.__version__ and "jsafe" in result["versions"]
 
 
 def test_cache_that_cannot_be_written_costs_time_not_the_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    found = run_fresh(
+    result = run_fresh(
         """
 import json
 from jsafe import runtime
@@ -65,12 +65,12 @@ print(json.dumps({"cache": runtime.configure(devices=1).cache_dir}))
         JSAFE_CACHE_DIR=str(tmp_path / "file" / "cache"),
         NPROC="500",
     )
-    assert found["cache"] is None
-    assert "compiled programs are not kept" in found["stderr"]
+    assert result["cache"] is None
+    assert "compiled programs are not kept" in result["stderr"]
 
 
 def test_library_import_changes_no_setting_and_opens_no_backend() -> None:
-    found = run_fresh(
+    result = run_fresh(
         """
 import json, os, sys
 before = dict(os.environ)
@@ -79,7 +79,7 @@ heavy = [m for m in ("orbax.checkpoint", "tensorboardX", "wandb", "tqdm", "mujoc
 print(json.dumps({"same": before == dict(os.environ), "open": jsafe.runtime.jax_is_initialized(), "heavy": heavy}))
 """
     )
-    assert found["same"] and not found["open"] and found["heavy"] == []
+    assert result["same"] and not result["open"] and result["heavy"] == []
 
 
 def test_configure_after_jax_was_used_is_refused(key: jax.Array) -> None:

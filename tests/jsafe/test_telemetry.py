@@ -45,9 +45,9 @@ def test_rows_survive_the_file_and_a_line_cut_off_at_its_end(tmp_path: Path) -> 
     with path.open("a") as file:
         file.write('{"seed": 0, "iterat')
     assert telemetry.read_rows(path) == make_rows(1) + make_rows(2)
-    found = telemetry.read_metrics(tmp_path)
-    assert found["return"].tolist() == [[1.0, 2.0], [1.0, 2.0]] and np.isnan(found["cost"]).all()
-    assert "seed" not in found
+    result = telemetry.read_metrics(tmp_path)
+    assert result["return"].tolist() == [[1.0, 2.0], [1.0, 2.0]] and np.isnan(result["cost"]).all()
+    assert "seed" not in result
     assert telemetry.read_rows(tmp_path / "missing.jsonl") == []
 
 

@@ -51,9 +51,9 @@ def installed() -> None:
 
 
 def requirements(distribution: str) -> list[Requirement]:
-    """What an installed distribution needs without any extra."""
-    found = [Requirement(text) for text in metadata.requires(distribution) or []]
-    return [r for r in found if r.marker is None or r.marker.evaluate({"extra": ""})]
+    """Requirements of an installed distribution without extras."""
+    result = [Requirement(text) for text in metadata.requires(distribution) or []]
+    return [r for r in result if r.marker is None or r.marker.evaluate({"extra": ""})]
 
 
 def in_a_fresh_process(program: str) -> str:
@@ -112,7 +112,7 @@ def test_pinned_sets_cover_every_python_of_the_classifiers(project: dict):
 
 
 def _choice_of_make(*arguments: str, **environment: str) -> str:
-    """What `make setup` would run, as text."""
+    """Commands that `make setup` would run, as text."""
     command = ["make", "--dry-run", "--always-make", "setup", *arguments]
     outer = (
         "MAKEFLAGS",
@@ -132,8 +132,8 @@ def _choice_of_make(*arguments: str, **environment: str) -> str:
 def only_python(tmp_path: Path) -> Path:
     """A folder for `PATH` with one Python that starts, as `python3`, and shims of others that do not."""
     for tool in ("sh", "sed", "expand", "rm", "cat", "make", "bash", "env"):
-        if found := shutil.which(tool):
-            (tmp_path / tool).symlink_to(found)
+        if result := shutil.which(tool):
+            (tmp_path / tool).symlink_to(result)
     for version in ("3.11", "3.12", "3.13"):
         shim = tmp_path / f"python{version}"
         shim.write_text("#!/bin/sh\necho not installed >&2\nexit 127\n")

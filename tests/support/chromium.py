@@ -19,14 +19,14 @@ view = QWebEngineView()
 view.resize(1000, 800)
 
 
-def told(title: str) -> None:
+def status(title: str) -> None:
     """Print the title and end, if the scenario has written it."""
     if title.startswith("{"):
         print(title, flush=True)
         app.quit()
 
 
-view.titleChanged.connect(told)
+view.titleChanged.connect(status)
 QTimer.singleShot(int(1000 * float(sys.argv[2])), lambda: app.exit(3))
 view.load(QUrl(sys.argv[1]))
 view.show()

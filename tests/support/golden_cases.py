@@ -56,8 +56,8 @@ def options(name, preset, count=1, **changes):
 
 
 def hyper_of(chosen, **changes):
-    found = {k: jnp.asarray(v, jnp.float32) for k, v in {**chosen.traced(), **changes}.items()}
-    return {**found, "cost_limit": jnp.atleast_1d(found["cost_limit"])} if "cost_limit" in found else found
+    result = {k: jnp.asarray(v, jnp.float32) for k, v in {**chosen.traced(), **changes}.items()}
+    return {**result, "cost_limit": jnp.atleast_1d(result["cost_limit"])} if "cost_limit" in result else result
 
 
 @functools.cache
@@ -108,23 +108,23 @@ def update(name, preset, data, states, *, episode_cost, weights, static=(), leng
         targets=dict(zip(names, single(data.targets), strict=True)),
     )
     known = {"weights": weights, "episode_costs": episode_cost, "limits": LIMITS[:count]}
-    told = signal(**known, episode_length=length, progress=PROGRESS)
+    status = signal(**known, episode_length=length, progress=PROGRESS)
     params = {"policy": as_policy(START), **{n: as_value(w) for n, w in zip(names, VALUES, strict=False)}}
     trained = [("policy", as_policy), *((n, as_value) for n in names)][-len(states) :]
     optimizer = {n: as_adam(s, tree) for (n, tree), s in zip(trained, states, strict=True)}
-    new, after, metrics = apply(jax.random.key(0), params, optimizer, batch, told, hyper_of(chosen, **changes))
-    found = [(int(after[n].count), as_vector(after[n].mu), as_vector(after[n].nu)) for n, _ in trained]
+    new, after, metrics = apply(jax.random.key(0), params, optimizer, batch, status, hyper_of(chosen, **changes))
+    result = [(int(after[n].count), as_vector(after[n].mu), as_vector(after[n].nu)) for n, _ in trained]
     numbers = {k: np.asarray(v) for k, v in metrics.items()}
-    return Result(as_vector(new["policy"]), [as_vector(new[n]) for n in names], found, numbers)
+    return Result(as_vector(new["policy"]), [as_vector(new[n]) for n in names], result, numbers)
 
 
-def assert_states(found, expected):
-    for (count, m, v), (count2, m2, v2) in zip(found, expected, strict=True):
+def assert_states(result, expected):
+    for (count, m, v), (count2, m2, v2) in zip(result, expected, strict=True):
         assert count == count2
         np.testing.assert_allclose(m, m2, rtol=3e-5, atol=4e-6)
         np.testing.assert_allclose(v, v2, rtol=8e-5, atol=2e-8)
 
 
-def assert_moved(found, expected, rate):
+def assert_moved(result, expected, rate):
     """Parameters to a thousandth of a step, or the last digit of float32."""
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3 * rate + 1.2e-7)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-3 * rate + 1.2e-7)

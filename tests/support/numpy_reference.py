@@ -32,7 +32,7 @@ EPISODE_COST = {1: [25.4], 2: [25.4, 9.9]}
 
 
 class Data(NamedTuple):
-    """What a policy with parameters `acting` (W by rows, b, s) experienced."""
+    """Experience of a policy with parameters `acting` (W by rows, b, s)."""
 
     obs: np.ndarray
     action: np.ndarray
@@ -237,26 +237,26 @@ def known(episodes):
 
 def lagrange_by_adam(episodes, limits, cap=np.inf):
     """Descends on -w (cost - limit), that is, the gradient is limit - cost."""
-    value, state, found = np.full(len(limits), 0.001), (0, 0.0, 0.0), []
+    value, state, result = np.full(len(limits), 0.001), (0, 0.0, 0.0), []
     for there, cost in known(episodes):
         if there:
             direction, state = adam(limits - cost, state)
             value = np.clip(value - 0.035 * direction, 0.0, cap)
-        found.append(value)
-    return np.array(found)
+        result.append(value)
+    return np.array(result)
 
 
 def lagrange_by_gradient(episodes, limits, cap=2.0):
-    value, found = np.zeros(len(limits)), []
+    value, result = np.zeros(len(limits)), []
     for there, cost in known(episodes):
         value = np.clip(value + 0.01 * (cost - limits), 0.0, cap) if there else value
-        found.append(value)
-    return np.array(found)
+        result.append(value)
+    return np.array(result)
 
 
 def pid(episodes, limits):
     value, past = np.full(len(limits), 0.001), deque([np.zeros(len(limits))], maxlen=10)
-    integral, smooth, slow, found = value, 0.0, 0.0, []
+    integral, smooth, slow, result = value, 0.0, 0.0, []
     for there, cost in known(episodes):
         if there:
             integral = np.maximum(0.0, integral + 0.01 * (cost - limits))
@@ -264,31 +264,31 @@ def pid(episodes, limits):
             slow = 0.95 * slow + 0.05 * cost
             value = np.maximum(0.0, 0.1 * smooth + integral + 0.01 * np.maximum(0.0, slow - past[0]))
             past.append(slow)
-        found.append(value)
-    return np.array(found)
+        result.append(value)
+    return np.array(result)
 
 
 def barrier(episodes, limits):
-    value, found = np.zeros(len(limits)), []
+    value, result = np.zeros(len(limits)), []
     for there, cost in known(episodes):
         if there:
             weight = 0.01 / (limits - cost + 1e-8)
             value = np.where((weight < 0) | (weight > 1), 1.0, weight)
-        found.append(value)
-    return np.array(found)
+        result.append(value)
+    return np.array(result)
 
 
 def switch(episodes, limits):
     """The reward counts while each cost <= limit + 2, else the cost that exceeds its limit most."""
-    value, found = np.zeros(len(limits)), []
+    value, result = np.zeros(len(limits)), []
     for there, cost in known(episodes):
         if there:
             excess = cost - limits
             value = np.zeros(len(limits))
             if excess.max() > 2.0:
                 value[excess.argmax()] = 1.0
-        found.append(value)
-    return np.array(found)
+        result.append(value)
+    return np.array(result)
 
 
 def capped(episodes, limits):

@@ -1,4 +1,4 @@
-"""The three cells one row at a time in NumPy, written from the published description and from nothing else."""
+"""The three cells one row at a time in NumPy, written from the published description alone."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Where the real drawings lie that some tests need, and how they are read without the code under test."""
+"""Real drawings for tests, read without the code under test."""
 
 import functools
 

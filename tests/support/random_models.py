@@ -9,6 +9,6 @@ import numpy as np
 
 
 def params_of(model, seed: int = 0) -> dict[str, Any]:
-    """What a language model or a score model begins with, arrays of the host."""
+    """Random parameters of a language model or a score model, as host arrays."""
     ids = np.zeros((1, 2), np.int32)
     return jax.device_get(jax.jit(model.init)(jax.random.key(seed), ids, ids == 0)["params"])

@@ -1,4 +1,4 @@
-"""What `test_sharding` asks of eight virtual devices, in a process of its own; prints what it finds as JSON."""
+"""Figures of eight virtual devices for `test_sharding`, computed in a separate process and printed as JSON."""
 
 import json
 
@@ -77,7 +77,7 @@ def go(make, sizes, iterations=2):
     return rows, [np.asarray(x) for _, x in held], shapes
 
 
-def apart(one, other):
+def spread(one, other):
     return max(float(np.max(np.abs(a - b))) for a, b in zip(one, other, strict=True) if a.size)
 
 
@@ -101,17 +101,17 @@ def answers(sizes):
     return jax.jit(draw_on_mesh)(jax.device_put(ACTOR_PARAMS, cut), *prompts)
 
 
-found = {}
+result = {}
 kinds = {"sft": (sft, [(8, 1, 1), (2, 2, 2), (1, 8, 1)]), "ppo_lag": (ppo_lag, [(2, 2, 2)])}
 for kind, (make, meshes) in kinds.items():
     rows, values, _ = go(make, None)
-    found[kind] = {"alone": rows}
+    result[kind] = {"alone": rows}
     for shape in meshes:
         sizes = dict(zip(sharding.AXES, shape, strict=True))
         other_rows, other_values, shapes = go(make, sizes)
-        found[kind][str(shape)] = {"rows": other_rows, "apart": apart(values, other_values), "shapes": shapes}
-found["tokens"] = [np.asarray(answers(s).ids).tolist() for s in (None, {"data": 2, "fsdp": 2, "tensor": 2})]
+        result[kind][str(shape)] = {"rows": other_rows, "apart": spread(values, other_values), "shapes": shapes}
+result["tokens"] = [np.asarray(answers(s).ids).tolist() for s in (None, {"data": 2, "fsdp": 2, "tensor": 2})]
 plan = plans.Plan("sft", PUBLISHED["tiny-llama"], rows=8, length=32)
 over = sharding.mesh(fsdp=4, tensor=2)
-found["plan"] = {"said": plans.estimate(plan, over), "compiled": plans.compiled(plan, over)._asdict()}
-print(json.dumps(found))
+result["plan"] = {"estimate": plans.estimate(plan, over), "compiled": plans.compiled(plan, over)._asdict()}
+print(json.dumps(result))

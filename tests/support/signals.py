@@ -1,4 +1,4 @@
-"""What an update is told about a run, for tests of updates alone."""
+"""Run status passed to an update, for tests of updates alone."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def _state(data: Any, obs: jax.Array, reward: Any, cost: Any, terminated: Any, m
 class PointMass:
     """A point in the plane moves by its action towards a goal, through a disc that costs 1 per step.
 
-    The layout (start and goal) is drawn anew at each reset. With `terminates`, leaving the square ends the episode.
+    The layout (start and goal) is drawn again at each reset. With `terminates`, leaving the square ends the episode.
 
     Observation: position (2), goal (2), steps since the reset (1). The state carries its own typed key.
     """

@@ -68,7 +68,7 @@ def half_spaces(b, c):
 
 
 def excess(y, b, c, h):
-    """How far a point is outside of the region and of the constraints, in radii."""
+    """Return the distance of a point from the region and the constraints, in radii."""
     return max(np.sqrt(y @ h @ y) - 1.0, np.max(b @ y + c, initial=-np.inf))
 
 

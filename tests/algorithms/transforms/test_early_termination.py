@@ -9,7 +9,7 @@ from tests.support.transformed_envs import record
 
 
 def plain_early_termination(t, limit, keep_counting):
-    """What a plain loop over recorded costs says: spent after each step, ends, and spent at each observation."""
+    """A plain loop over recorded costs: spent after each step, ends, and spent at each observation."""
     spent, over, before = np.zeros_like(t.cost), np.zeros(t.cost.shape, bool), np.zeros_like(t.cost)
     for n in range(t.cost.shape[1]):
         total = 0.0

@@ -69,5 +69,5 @@ def test_evaluation_reports_the_original_return_of_the_rewritten_process():
     policies = Policies((), lambda params, obs, key, explore: jnp.zeros((*obs.shape[:-1], 1)), [0])
     params = jnp.zeros(1)
     for env, length in [(Sauted(Counter(episode_length=6), 2.5, -1.0), 6), (EarlyTerminated(Counter(), 2.0), 3)]:
-        found, _ = run_episodes(env, policies._replace(params=params), jax.random.key(0), 2, ["deterministic"])
-        assert found.lengths.tolist() == found.returns.tolist() == found.costs.tolist() == [[[length, length]]]
+        result, _ = run_episodes(env, policies._replace(params=params), jax.random.key(0), 2, ["deterministic"])
+        assert result.lengths.tolist() == result.returns.tolist() == result.costs.tolist() == [[[length, length]]]

@@ -29,7 +29,7 @@ def test_simmer_starts_with_its_part_of_the_largest_budget(divide_by_current, st
 def plain_controller(costs, hyper, window, levels, iterations, last_budget):
     """The sequence of budgets, by hand; unknown costs change nothing."""
     largest, first = hyper["safety_budget"], hyper["initial_budget"]
-    budget, errors, cut, count, found = first * largest, [], 0.0, 0, []
+    budget, errors, cut, count, result = first * largest, [], 0.0, 0, []
     for cost in costs:
         if np.isfinite(cost):
             count += 1
@@ -42,8 +42,8 @@ def plain_controller(costs, hyper, window, levels, iterations, last_budget):
             output = min(max(raw, -hyper["budget_step"]), hyper["budget_step"])
             budget = min(max(reference + output, simmer.SMALLEST), largest)
             cut = budget - reference - raw
-        found.append(budget)
-    return found
+        result.append(budget)
+    return result
 
 
 @pytest.mark.parametrize("last_budget", [False, True])
@@ -54,14 +54,14 @@ def test_the_controller_moves_the_budget_as_by_hand(last_budget):
     }  # fmt: skip
     costs = [np.nan, 30.0, 60.0, 5.0, 12.0, 0.0, 0.0, np.nan, 14.0, 90.0, 90.0, 90.0, 90.0, 2.0, 2.0, 2.0]
     init, update = simmer.controller(4, 6, 12, last_budget)
-    state, found = init(hyper), []
+    state, result = init(hyper), []
     for cost in costs:
         state = jax.jit(update)(state, jnp.float32(cost), hyper)
-        found.append(float(state.budget))
+        result.append(float(state.budget))
     expected = plain_controller(costs, hyper, 4, 6, 12, last_budget)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-    assert found[0] == pytest.approx(15.0) and found[1] < 15.0  # unknown, then a cost above the reference
-    assert found[7] == found[6] and 0 < min(found) and max(found) <= 25.0
+    np.testing.assert_allclose(result, expected, rtol=1e-5)
+    assert result[0] == pytest.approx(15.0) and result[1] < 15.0  # unknown, then a cost above the reference
+    assert result[7] == result[6] and 0 < min(result) and max(result) <= 25.0
 
 
 def test_the_first_budgets_of_the_paper_by_hand():

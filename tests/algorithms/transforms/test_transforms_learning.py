@@ -1,4 +1,4 @@
-"""What is learned in rewritten decision processes against exact optima."""
+"""Policies of transformed decision processes compared with exact optima."""
 
 import jax
 import jax.numpy as jnp
@@ -42,8 +42,8 @@ def learned(name, iterations, **options):
     return [np.asarray(x) for x in run(jax.random.split(jax.random.key(0), 2))]
 
 
-def assert_near(found, best, gap):
-    objective, return_, cost = found
+def assert_near(result, best, gap):
+    objective, return_, cost = result
     print("objective", objective, "return", return_, "cost", cost, "exact", best[:4], best.cost_range)
     assert (objective > best.objective - gap).all() and (objective < best.objective + 0.1).all()  # errors of 0.03
 
@@ -51,24 +51,24 @@ def assert_near(found, best, gap):
 @pytest.mark.slow
 def test_early_termination_learns_the_best_policy_of_the_process_that_ends():
     best = early_termination_optimum(STRESS, 2.5)
-    found = learned("ppo_early_terminated", 50, cost_limit=2.5)
-    assert_near(found, best, 0.15)
-    np.testing.assert_allclose(found[2], best.costs[0], atol=0.25)
+    result = learned("ppo_early_terminated", 50, cost_limit=2.5)
+    assert_near(result, best, 0.15)
+    np.testing.assert_allclose(result[2], best.costs[0], atol=0.25)
 
 
 @pytest.mark.slow
 def test_saute_learns_the_best_policy_of_the_process_with_a_budget():
     best = saute_optimum(STRESS, 2.5, -1.0)
-    found = learned("ppo_saute", 50, safety_budget=2.5, saute_discount=1.0)
-    assert_near(found, best, 0.15)
-    assert (found[1] < best.return_range[1] + 0.1).all() and (found[2] < best.cost_range[1] + 0.1).all()
+    result = learned("ppo_saute", 50, safety_budget=2.5, saute_discount=1.0)
+    assert_near(result, best, 0.15)
+    assert (result[1] < best.return_range[1] + 0.1).all() and (result[2] < best.cost_range[1] + 0.1).all()
 
 
 @pytest.mark.slow
 def test_simmer_ends_near_the_best_policy_of_the_largest_budget():
     best = saute_optimum(STRESS, 2.5, -1.0)
     schedule = {"initial_budget": 0.8, "budget_levels": 2, "budget_kp": 0.3}
-    found = learned(
+    result = learned(
         "ppo_simmer_pid", 60, safety_budget=2.5, saute_discount=1.0, **{**schedule, "entropy_coefficient": 0.05}
     )
-    assert_near(found, best, 0.2)
+    assert_near(result, best, 0.2)

@@ -48,7 +48,7 @@ def test_without_a_cost_gradient_the_step_is_plain_while_the_constraint_holds():
 def test_a_violated_constraint_without_gradient_stops_the_policy():
     x, case = take(G, ZERO, 1.0)
     assert case == 0 and not np.any(x)
-    # Beside another violated constraint, that one is repaired.
+    # Next to another violated constraint, that one is repaired.
     x, case = take(G, np.stack([ZERO, B]), [1.0, CUT])
     assert case == 0
     np.testing.assert_allclose(x, whole_step(-B), rtol=1e-5)

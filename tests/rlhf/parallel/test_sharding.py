@@ -169,7 +169,7 @@ def test_a_mesh_draws_the_same_tokens(on_mesh):
 
 @pytest.mark.slow
 def test_a_compiled_plan_holds_what_was_reckoned(on_mesh):
-    said, found = on_mesh["plan"]["said"], on_mesh["plan"]["compiled"]
+    said, found = on_mesh["plan"]["estimate"], on_mesh["plan"]["compiled"]
     assert 0 <= found["arguments"] - said["parameters"] - said["moments"] < 256  # the key, counters, the learning rate
     assert found["collectives"]["all-gather"] > 0
     # Gradients are the least that has to be set aside, and what is not cut would be far more.
