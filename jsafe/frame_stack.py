@@ -1,6 +1,7 @@
 """The last observations of an episode as one observation: memory for policies that are functions of one sample.
 
-A task whose observation does not determine the state (a partially observed CMDP) needs memory. Here it is a window: the environment shows its last K observations, and a recurrent network reads them afresh for each sample
+A task whose observation does not determine the state (a partially observed CMDP) needs memory. Here it is a
+window: the environment shows its last K observations, and a recurrent network reads them afresh for each sample
 (`jsafe.networks.encoders.Recurrent`), or a perceptron all at once (frame stacking, Mnih et al. 2015).
 
 The alternative is to carry a hidden state from step to step. It remembers more than K steps, but the policy is then
