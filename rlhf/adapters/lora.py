@@ -1,7 +1,7 @@
-"""Low-rank adaptation (Hu et al. 2022, arXiv 2106.09685): weights stay, and `alpha / r * A B` beside them is learned.
+"""Low-rank adaptation (Hu et al. 2022, arXiv 2106.09685): weights are frozen, and `alpha / r * A B` is trained.
 
-What is learned is a tree of its own. `joined` lays it over the frozen tree, which copies nothing, so that several
-models stand on one copy of the weights: an actor and its reference, a critic and its reward model.
+Trained parameters are a tree of their own. `joined` overlays it on the frozen tree without a copy, so that several
+models share one copy of the weights: an actor and its reference, a critic and its reward model.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ MATRICES: dict[str, tuple[str, int]] = {
     "q": ("attention", 1), "k": ("attention", 1), "v": ("attention", 1), "o": ("attention", 2),
     "gate": ("mlp", 1), "up": ("mlp", 1), "down": ("mlp", 1),
 }  # fmt: skip
-"""What can be adapted: name to the part of a layer it lies in, and its number of input axes."""
+"""Matrices that can be adapted: name to the part of a layer, and the number of input axes."""
 
 HEADS = ("score_head", "score_bias")
-"""Trained in full beside the adapters: a new head has nothing that could be adapted."""
+"""Parameters trained in full with the adapters: a new head has no weights to adapt."""
 
 FIXED = ("score_words", "score_openings")
-"""Fitted before a model is trained (`rlhf.judges.unigram_scores`), and as it is ever after."""
+"""Parameters fitted before training (`rlhf.judges.unigram_scores`) and frozen afterwards."""
 
-_APART = 1 << 31
-"""Folded into a run's key for adapters; iterations and epochs count up from 0 and down from -1."""
+_ADAPTER_STREAM = 1 << 31
+"""Folded into a run's key for initial adapters; iterations and epochs count up from 0 and down from -1."""
 
 
 @hyperparameters
 class LoraConfig(Hyper):
-    """Low-rank adapters in place of training every weight (Hu et al. 2022); a part of the options of every stage."""
+    """Hyper-parameters of low-rank adapters (Hu et al. 2022), shared by all stages."""
 
-    lora_rank: int = option("rank of the low-rank adapters that are trained; 0 trains every weight", default=0, low=0)
-    lora_alpha: float = option("adapters are scaled by alpha / rank", default=16.0, above=0)
-    lora_matrices: str = option("matrices with adapters, by name, between commas", default=",".join(MATRICES))
+    lora_rank: int = option("rank of the trained low-rank adapters; 0 trains every weight", default=0, low=0)
+    lora_alpha: float = option("scale of the adapters times their rank", default=16.0, above=0)
+    lora_matrices: str = option("names of the adapted matrices, separated by commas", default=",".join(MATRICES))
 
     def __post_init__(self) -> None:
         """Check each option, and the names of the matrices."""
@@ -55,7 +55,7 @@ class LoraConfig(Hyper):
 
     @property
     def matrices(self) -> tuple[str, ...]:
-        """The names, one by one."""
+        """Names of the adapted matrices."""
         return tuple(name.strip() for name in self.lora_matrices.split(",") if name.strip())
 
     @property
@@ -65,25 +65,25 @@ class LoraConfig(Hyper):
 
 
 def split(params: Mapping[str, Any], options: LoraConfig) -> tuple[Any, Any]:
-    """A model's parameters as what stays frozen and what is trained as it is.
+    """Split a model's parameters into frozen and trained ones.
 
-    With rank 0 all but what is `FIXED` is trained, else the heads, and the adapters of a model that has some already.
+    With rank 0 everything but `FIXED` is trained, else the heads and the adapters that the model already has.
     """
     trained = {name: part for name, part in params.items() if name in HEADS or not options.lora_rank}
     trained = {name: part for name, part in trained.items() if name not in FIXED}
     frozen = {name: part for name, part in params.items() if name not in trained}
     if options.lora_rank:
-        frozen, own = _parted(frozen)
+        frozen, own = _split_adapters(frozen)
         trained = joined(trained, own)
     return frozen, trained
 
 
-def _parted(params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A tree without its adapters, and they alone."""
+def _split_adapters(params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split a tree into weights and adapters."""
     weights, own = {}, {}
     for name, part in params.items():
         if isinstance(part, Mapping):
-            weights[name], inner = _parted(part)
+            weights[name], inner = _split_adapters(part)
             own |= {name: inner} if inner else {}
         else:
             (own if isinstance(part, LowRank) else weights)[name] = part
@@ -91,29 +91,29 @@ def _parted(params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def begin(key: jax.Array, params: Mapping[str, Any], options: LoraConfig, number: int = 0) -> Any:
-    """What a run trains of a model, inside a program: new adapters, or those that it has.
+    """Initial trained parameters of a model, inside a program: new adapters, or those that it already has.
 
     Args:
-        key: of the run.
+        key: key of the run.
         params: arrays of the host.
-        options: of the adapters.
-        number: of the model among those of the run; each has adapters of its own.
+        options: hyper-parameters of the adapters.
+        number: index of the model among those of the run; each draws its own adapters.
     """
     _, trained = split(params, options)
     started = sharding.loaded(trained, key) if trained else {}
-    if _parted(params)[1]:
+    if _split_adapters(params)[1]:
         return started
-    own = jax.random.fold_in(jax.random.fold_in(key, _APART), number)
+    own = jax.random.fold_in(jax.random.fold_in(key, _ADAPTER_STREAM), number)
     return joined(started, fresh(own, params, options))
 
 
 def fresh(key: jax.Array, params: Mapping[str, Any], options: LoraConfig) -> dict[str, Any]:
-    """Adapters that change nothing yet: B is zero, A uniform within `1 / sqrt(inputs)` as in the published code.
+    """New adapters, whose product is zero: B is zero, A uniform within `1 / sqrt(inputs)`, as in the published code.
 
     Args:
         key: a typed key.
-        params: of a model with a `decoder`; only shapes are read.
-        options: of the adapters; none with rank 0.
+        params: parameters of a model with a `decoder`; only shapes are read.
+        options: hyper-parameters of the adapters; rank 0 gives none.
     """
     if not options.lora_rank:
         return {}
@@ -132,28 +132,28 @@ def fresh(key: jax.Array, params: Mapping[str, Any], options: LoraConfig) -> dic
 
 
 def joined(frozen: Any, trained: Any) -> Any:
-    """One tree of both without a copy; where both have an entry, the trained one counts."""
+    """Merge two trees without a copy; trained entries replace frozen ones."""
     if not (isinstance(frozen, Mapping) and isinstance(trained, Mapping)):
         return trained
     return {**frozen, **{key: joined(frozen.get(key, {}), value) for key, value in trained.items()}}
 
 
 def dropped_out(trained: Any, key: jax.Array, rate: float) -> Any:
-    """Adapters that read what they are applied to with a share `rate` of its entries dropped, as PEFT does.
+    """Adapters with dropout on a fraction `rate` of their inputs, as in PEFT.
 
     Args:
         trained: a tree with adapters, stacked over layers.
-        key: a typed key, another one each time.
-        rate: share that is dropped; what is left is scaled up.
+        key: a typed key, a new one for each update.
+        rate: fraction that is dropped; the rest is scaled up.
     """
-    places, structure = jax.tree.flatten(trained, is_leaf=_is_adapter)
-    found = [
+    parts, structure = jax.tree.flatten(trained, is_leaf=_is_adapter)
+    dropped = [
         part.replace(key=jax.random.split(jax.random.fold_in(key, number), len(part.a)), keep=1.0 - rate)
         if _is_adapter(part)
         else part
-        for number, part in enumerate(places)
+        for number, part in enumerate(parts)
     ]
-    return jax.tree.unflatten(structure, found)
+    return jax.tree.unflatten(structure, dropped)
 
 
 def _is_adapter(part: Any) -> bool:
@@ -161,26 +161,27 @@ def _is_adapter(part: Any) -> bool:
 
 
 def merged(params: Any) -> Any:
-    """The weights of a model without adapters that says the same: each adapter is added to its matrix."""
+    """Equivalent weights without adapters: each adapter is added to its matrix."""
     if not isinstance(params, Mapping):
         return params
-    found = {key: merged(value) for key, value in params.items() if not isinstance(value, LowRank)}
+    weights = {key: merged(value) for key, value in params.items() if not isinstance(value, LowRank)}
     for key, adapter in params.items():
         if isinstance(adapter, LowRank):
             name = key.removesuffix(SUFFIX)
-            found[name] = found[name] + product(adapter).reshape(found[name].shape).astype(found[name].dtype)
-    return found
+            weight = weights[name]
+            weights[name] = weight + product(adapter).reshape(weight.shape).astype(weight.dtype)
+    return weights
 
 
 def product(adapter: LowRank) -> Any:
-    """`[layers, inputs, outputs]`, what an adapter adds to the matrices of all layers."""
+    """Product `[layers, inputs, outputs]` that an adapter adds to the matrices of all layers."""
     a, b = adapter.a, adapter.b
     rank = a.shape[-1]
     return adapter.scale * (a.reshape(len(a), -1, rank) @ b.reshape(len(b), rank, -1))
 
 
 def adapters(params: Mapping[str, Any]) -> Iterator[tuple[str, LowRank]]:
-    """The adapters in a model's parameters by the name of their matrix."""
+    """Adapters of a model with the names of their matrices."""
     layers = params["decoder"]["layers"]
     for name, (part, _) in MATRICES.items():
         if name + SUFFIX in layers.get(part, {}):
@@ -188,7 +189,7 @@ def adapters(params: Mapping[str, Any]) -> Iterator[tuple[str, LowRank]]:
 
 
 def parameter_count(config: ModelConfig, options: LoraConfig) -> int:
-    """Parameters of the adapters of one model, heads not counted."""
+    """Number of parameters of one model's adapters, without heads."""
     hidden, inner = config.hidden_size, config.intermediate_size
     queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
     sides = {"q": hidden + queries, "k": hidden + keys, "v": hidden + keys, "o": queries + hidden}

@@ -1,9 +1,9 @@
-"""Reading tensors from a PyTorch `.bin` file without torch, and without running anything the file says.
+"""Reader of tensors in a PyTorch `.bin` file that needs no torch and runs no code of the file.
 
-Such a file is a zip archive of raw storages and a pickle that says which tensor is which part of which storage. A
-pickle may name any function to be called, so the names are limited to the few that a dictionary of tensors needs, and
-those stand for objects of ours that only take notes. A pickle may also set attributes of whatever it was handed, so
-these have none that can be set.
+Such a file is a zip archive of raw storages and a pickle that maps tensors to parts of storages. A pickle can call any
+function by name, so names are limited to the few that a dictionary of tensors needs, and these are replaced by objects
+that only record their arguments. A pickle can also set attributes of the objects it gets, so these have no attributes
+that can be set.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ STORAGES: dict[str, np.dtype] = {
 
 
 class UnsafeFileError(ValueError):
-    """A file asks for something other than tensors."""
+    """A file refers to objects other than tensors."""
 
 
 class Storage(NamedTuple):
-    """A run of numbers in the archive.
+    """A sequence of numbers in the archive.
 
     Attributes:
         key: name of the archive's entry.
-        dtype: of the numbers.
-        count: how many there are.
+        dtype: type of the numbers.
+        count: number of numbers.
     """
 
     key: str
@@ -57,9 +57,9 @@ class Tensor(NamedTuple):
 
     Attributes:
         storage: where the numbers are.
-        offset: first one, counted in numbers.
-        shape: of the tensor.
-        strides: counted in numbers.
+        offset: index of the first number.
+        shape: shape of the tensor.
+        strides: strides in numbers.
     """
 
     storage: Storage
@@ -69,18 +69,18 @@ class Tensor(NamedTuple):
 
 
 LARGEST = 2**58
-"""Bound on numbers, offsets and strides, whose bytes still fit into 64 bits."""
+"""Bound on counts, offsets and strides, so that bytes fit into 64 bits."""
 
 MOST_AXES = 32
 
 
 class _Unchangeable:
-    """A callable that a pickle may be handed: it has no state, and its attributes cannot be set."""
+    """A callable for a pickle: it has no state, and its attributes cannot be set."""
 
     __slots__ = ()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise UnsafeFileError(f"sets {name} of a function; nothing of it was run")
+        raise UnsafeFileError(f"sets {name} of a function; no code of it was run")
 
 
 class _Dictionary(_Unchangeable):
@@ -94,7 +94,7 @@ class _Tensor(_Unchangeable):
     __slots__ = ()
 
     def __call__(self, storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> Tensor:
-        del rest  # whether it wants gradients, hooks, metadata
+        del rest  # gradient flag, hooks, metadata
         if not isinstance(storage, Storage):
             raise UnsafeFileError("a tensor without a storage")
         offset, shape, strides = int(offset), tuple(int(n) for n in shape), tuple(int(n) for n in strides)
@@ -120,22 +120,22 @@ ALLOWED: Mapping[tuple[str, str], Callable[..., Any]] = {
 
 
 class _Reader(pickle.Unpickler):
-    """An unpickler that knows no other names than `ALLOWED` and the storages."""
+    """An unpickler restricted to the names in `ALLOWED` and the storages."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Refuse every name that a file of tensors does not need.
+        """Return the object of an allowed name.
 
         Raises:
-            UnsafeFileError: the message names what the file asks for.
+            UnsafeFileError: a file of tensors does not need the name; the message includes it.
         """
         if module == "torch" and name in STORAGES:
-            return name  # NumPy's types are shared by all, and have a state that can be set
+            return name  # NumPy's types are shared and have mutable state
         if (module, name) in ALLOWED:
             return ALLOWED[(module, name)]
-        raise UnsafeFileError(f"asks for {module}.{name}, which is not a tensor; nothing of it was run")
+        raise UnsafeFileError(f"refers to {module}.{name}, which is not a tensor; no code of it was run")
 
     def persistent_load(self, pid: Any) -> Storage:
-        """Take note of a storage."""
+        """Record a storage."""
         if not (isinstance(pid, tuple) and len(pid) == 5 and pid[0] == "storage" and isinstance(pid[1], str)):
             raise UnsafeFileError(f"refers to {pid!r}, which is not a storage")
         if pid[1] not in STORAGES:
@@ -144,19 +144,19 @@ class _Reader(pickle.Unpickler):
 
 
 class PytorchFile:
-    """The tensors of a `.bin` file, read one by one.
+    """Tensors of a `.bin` file, read one by one.
 
     Attributes:
         path: the file.
-        tensors: by name.
+        tensors: tensors by name.
     """
 
     def __init__(self, path: Path) -> None:
         """Read the list of tensors.
 
         Raises:
-            UnsafeFileError: the file asks for something other than tensors.
-            ValueError: the file is not a zip archive of PyTorch's, or is damaged; the message names it.
+            UnsafeFileError: the file refers to objects other than tensors.
+            ValueError: the file is not a zip archive of PyTorch, or is damaged; the message names it.
         """
         self.path = path
         try:
@@ -168,28 +168,28 @@ class PytorchFile:
             ) from error
         listed = [name for name in self._zip.namelist() if name.endswith("/data.pkl")]
         if len(listed) != 1:
-            raise ValueError(f"{path} holds {len(listed)} lists of tensors (data.pkl), expected one")
+            raise ValueError(f"{path} must contain one list of tensors (data.pkl), got {len(listed)}")
         self._root = listed[0].removesuffix("data.pkl")
         try:
-            found = _Reader(io.BytesIO(self._zip.read(listed[0]))).load()
+            entries = _Reader(io.BytesIO(self._zip.read(listed[0]))).load()
         except UnsafeFileError as error:
             raise UnsafeFileError(f"{path} {error}") from error
         except Exception as error:  # a damaged pickle fails in many ways
             raise ValueError(f"{path} has a damaged list of tensors: {error}") from error
-        if not isinstance(found, dict):
-            raise ValueError(f"{path} holds a {type(found).__name__}, expected a dictionary of tensors")
-        entries = list(dict.items(found))  # the dictionary's own `items` may have been set to anything
-        self.tensors = {str(k): v for k, v in entries if isinstance(v, Tensor)}
-        strange = [k for k, v in entries if not isinstance(v, Tensor)]
-        if strange:
-            raise ValueError(f"{path} holds more than tensors, for example under {strange[0]!r}")
+        if not isinstance(entries, dict):
+            raise ValueError(f"{path} must contain a dictionary of tensors, got {type(entries).__name__}")
+        items = list(dict.items(entries))  # the dictionary's own `items` may have been replaced
+        self.tensors = {str(k): v for k, v in items if isinstance(v, Tensor)}
+        others = [k for k, v in items if not isinstance(v, Tensor)]
+        if others:
+            raise ValueError(f"{path} must contain only tensors, got another object under {others[0]!r}")
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a tensor, of which nothing else is read."""
+        """Shape of a tensor, read without its numbers."""
         return self.tensors[name].shape
 
     def read(self, name: str) -> np.ndarray:
-        """A tensor as an array.
+        """Read a tensor as an array.
 
         Raises:
             ValueError: its storage is missing, damaged or has fewer numbers than the tensor; the message names file and
@@ -200,7 +200,7 @@ class PytorchFile:
         if not count:
             return np.zeros(shape, storage.dtype)
         last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
-        needed = max(last + 1, count)  # strides of 0 would make any number of numbers out of one
+        needed = max(last + 1, count)  # strides of 0 could repeat one number any number of times
         size = storage.dtype.itemsize
 
         def check(length: int) -> None:
@@ -210,12 +210,12 @@ class PytorchFile:
         try:
             entry = self._zip.getinfo(f"{self._root}data/{storage.key}")
             if entry.compress_type != zipfile.ZIP_STORED:
-                raise ValueError(f"{self.path}: the numbers of {name} are compressed, which PyTorch never does")
+                raise ValueError(f"{self.path}: the numbers of {name} are compressed, unlike those of PyTorch")
             check(entry.file_size)
             raw = self._zip.read(entry)
         except (KeyError, zipfile.BadZipFile, OSError, EOFError, RuntimeError) as error:
             raise ValueError(f"{self.path}: the numbers of {name} are missing or damaged ({error})") from error
-        check(len(raw))  # an archive may promise more than it holds
+        check(len(raw))  # the archive may be shorter than its index states
         numbers = np.frombuffer(raw[: len(raw) - len(raw) % size], storage.dtype)
         steps = tuple(s * size if n > 1 else 0 for n, s in zip(shape, strides, strict=True))
         view = np.lib.stride_tricks.as_strided(numbers[offset:], shape, steps, writeable=False)

@@ -1,6 +1,6 @@
-"""Weights in Hugging Face's layout, in and out, one tensor at a time: safetensors both ways, PyTorch `.bin` shards in.
+"""Weights in Hugging Face's layout, one tensor at a time: reads safetensors and PyTorch `.bin`, writes safetensors.
 
-Our parameters stack the layers, keep heads apart, and multiply from the left; the published tensors do none of this.
+Our parameters stack the layers, have an axis of heads, and multiply from the left; published tensors do not.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rlhf.models.architecture import ModelConfig, eos_ids, from_hf, to_hf
 T = TypeVar("T")
 
 SHARD_BYTES = 5 * 1024**3
-"""Largest file that `save` writes."""
+"""Largest file that `save` writes, in bytes."""
 
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 SINGLE = ("model.safetensors", "pytorch_model.bin")
@@ -29,16 +29,16 @@ class TensorFile(Protocol):
     """A file of named tensors."""
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a tensor."""
+        """Shape of a tensor."""
         ...
 
     def read(self, name: str) -> np.ndarray:
-        """One tensor."""
+        """Read a tensor."""
         ...
 
 
 class SafetensorsFile:
-    """The tensors of a `.safetensors` file, read one by one."""
+    """Tensors of a `.safetensors` file, read one by one."""
 
     def __init__(self, path: Path) -> None:
         """Open the file.
@@ -52,24 +52,24 @@ class SafetensorsFile:
         try:
             self._file = safe_open(str(path), framework="numpy")
         except SafetensorError as error:
-            raise ValueError(f"{path} is not a safetensors file, or it is damaged: {error}") from error
+            raise ValueError(f"{path} is damaged or not a safetensors file: {error}") from error
         self.names = set(self._file.keys())
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a tensor, of which nothing else is read."""
+        """Shape of a tensor, read without its numbers."""
         return tuple(self._file.get_slice(name).get_shape())
 
     def read(self, name: str) -> np.ndarray:
-        """One tensor."""
+        """Read a tensor."""
         return self._file.get_tensor(name)
 
 
 class Weights:
-    """The named tensors of a model's folder, in whatever files they lie.
+    """Named tensors of a model's folder, in one file or in shards.
 
     Attributes:
-        folder: of the model.
-        files: name of a tensor to its file.
+        folder: folder of the model.
+        files: file of each tensor.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -77,7 +77,7 @@ class Weights:
 
         Raises:
             FileNotFoundError: there are no weights, or a shard that the index names is missing.
-            ValueError: a file is damaged or asks for more than tensors.
+            ValueError: a file is damaged or refers to objects other than tensors.
         """
         self.folder = folder
         self._open: dict[Path, Any] = {}
@@ -101,7 +101,7 @@ class Weights:
         return file.names if isinstance(file, SafetensorsFile) else set(file.tensors)
 
     def read(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """One tensor, which must have this shape.
+        """Read a tensor and check its shape.
 
         Raises:
             KeyError: there is no such tensor.
@@ -111,47 +111,47 @@ class Weights:
             raise KeyError(f"{self.folder} has no tensor {name}")
         path = self.files[name]
         if name not in self._names(path):
-            raise KeyError(f"{path} has no tensor {name}, although the index says so")
+            raise KeyError(f"{path} has no tensor {name}, but the index lists it")
         file = self._file(path)
-        if (found := file.shape(name)) != shape:
-            raise ValueError(f"{path}: {name} has shape {found}, the configuration asks for {shape}")
+        if (stored := file.shape(name)) != shape:
+            raise ValueError(f"{path}: {name} must have shape {shape}, got {stored}")
         return file.read(name)
 
     def __contains__(self, name: str) -> bool:
-        """Whether there is a tensor of this name."""
+        """True if there is a tensor of this name."""
         return name in self.files
 
 
 def _indexed(folder: Path, name: str) -> dict[str, Path]:
     try:
-        listed = json.loads((folder / name).read_text())["weight_map"]
+        weight_map = json.loads((folder / name).read_text())["weight_map"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / name} is not an index of shards: {error}") from error
-    missing = sorted({shard for shard in listed.values() if not (folder / shard).is_file()})
+    missing = sorted({shard for shard in weight_map.values() if not (folder / shard).is_file()})
     if missing:
         raise FileNotFoundError(f"{folder} lacks {len(missing)} of its shards: {', '.join(missing)}")
-    return {tensor: folder / shard for tensor, shard in listed.items()}
+    return {tensor: folder / shard for tensor, shard in weight_map.items()}
 
 
-class Piece(NamedTuple):
-    """One published tensor and the leaves of a layer that it holds.
+class PublishedTensor(NamedTuple):
+    """A published tensor and the leaves of a layer that it contains.
 
     Attributes:
-        name: behind `model.layers.i.`.
-        shape: of the tensor, `[out, in]` for matrices.
+        name: name after `model.layers.i.`.
+        shape: shape of the tensor, `[out, in]` for matrices.
         leaves: path of a leaf to its rows in the tensor.
-        ours: rows to leaf.
-        theirs: leaf to rows.
+        to_leaf: rows to leaf.
+        to_rows: leaf to rows.
     """
 
     name: str
     shape: tuple[int, ...]
     leaves: Mapping[tuple[str, ...], slice]
-    ours: Callable[[np.ndarray], np.ndarray]
-    theirs: Callable[[np.ndarray], np.ndarray]
+    to_leaf: Callable[[np.ndarray], np.ndarray]
+    to_rows: Callable[[np.ndarray], np.ndarray]
 
 
-def _pieces(config: ModelConfig) -> list[Piece]:
+def _published_tensors(config: ModelConfig) -> list[PublishedTensor]:
     hidden, inner, width = config.hidden_size, config.intermediate_size, config.head_dim
     whole = slice(None)
 
@@ -167,20 +167,22 @@ def _pieces(config: ModelConfig) -> list[Piece]:
     def same(x: np.ndarray) -> np.ndarray:
         return x
 
-    def norm(name: str, leaf: str) -> Piece:
-        return Piece(name, (hidden,), {(leaf, "scale"): whole}, same, same)
+    def norm(name: str, leaf: str) -> PublishedTensor:
+        return PublishedTensor(name, (hidden,), {(leaf, "scale"): whole}, same, same)
 
-    def matrix(name: str, leaf: str, shape: tuple[int, int]) -> Piece:
-        return Piece(f"mlp.{name}.weight", shape, {("mlp", leaf): whole}, turn, turn)
+    def matrix(name: str, leaf: str, shape: tuple[int, int]) -> PublishedTensor:
+        return PublishedTensor(f"mlp.{name}.weight", shape, {("mlp", leaf): whole}, turn, turn)
 
     queries, keys = config.num_heads * width, config.num_kv_heads * width
     if config.family == "baichuan":
         rows = {"q": slice(0, queries), "k": slice(queries, queries + keys), "v": slice(queries + keys, None)}
         leaves = {("attention", name): part for name, part in rows.items()}
-        projections = [Piece("self_attn.W_pack.weight", (queries + 2 * keys, hidden), leaves, heads_in, heads_out)]
+        projections = [
+            PublishedTensor("self_attn.W_pack.weight", (queries + 2 * keys, hidden), leaves, heads_in, heads_out)
+        ]
     else:
         projections = [
-            Piece(
+            PublishedTensor(
                 f"self_attn.{name}_proj.weight",
                 (queries if name == "q" else keys, hidden),
                 {("attention", name): whole},
@@ -189,7 +191,7 @@ def _pieces(config: ModelConfig) -> list[Piece]:
             )
             for name in ("q", "k", "v")
         ]
-    out = Piece(
+    out = PublishedTensor(
         "self_attn.o_proj.weight",
         (hidden, queries),
         {("attention", "o"): whole},
@@ -212,15 +214,15 @@ def load_decoder(config: ModelConfig, weights: Weights, dtype: Any = np.float32)
 
     Raises:
         KeyError: a tensor is missing.
-        ValueError: a tensor has another shape than the configuration says, or a file is damaged.
+        ValueError: a tensor does not have the configured shape, or a file is damaged.
     """
     hidden, layers = config.hidden_size, config.num_layers
     stacked: dict[str, Any] = {}
-    for piece in _pieces(config):
+    for tensor_spec in _published_tensors(config):
         for layer in range(layers):
-            found = weights.read(f"model.layers.{layer}.{piece.name}", piece.shape)
-            for path, rows in piece.leaves.items():
-                leaf = piece.ours(found[rows])
+            tensor = weights.read(f"model.layers.{layer}.{tensor_spec.name}", tensor_spec.shape)
+            for path, rows in tensor_spec.leaves.items():
+                leaf = tensor_spec.to_leaf(tensor[rows])
                 target = _at(stacked, path, lambda leaf=leaf: np.empty((layers, *leaf.shape), dtype))
                 target[layer] = leaf
     return {
@@ -231,12 +233,12 @@ def load_decoder(config: ModelConfig, weights: Weights, dtype: Any = np.float32)
 
 
 def load_language_model(folder: Path, dtype: Any = np.float32) -> tuple[ModelConfig, dict[str, Any]]:
-    """A model's folder as configuration and variables for `LanguageModel.apply`.
+    """Read a model's folder as configuration and variables for `LanguageModel.apply`.
 
     Raises:
         FileNotFoundError: `config.json` or weights are missing.
         KeyError: a tensor is missing.
-        ValueError: the model is of another kind, or a file is damaged.
+        ValueError: the model has another type, or a file is damaged.
     """
     config, weights = load_config(folder), Weights(folder)
     params: dict[str, Any] = {"decoder": load_decoder(config, weights, dtype)}
@@ -246,11 +248,11 @@ def load_language_model(folder: Path, dtype: Any = np.float32) -> tuple[ModelCon
 
 
 def load_config(folder: Path) -> ModelConfig:
-    """Read `config.json`, and from `generation_config.json`, if there is one, what else ends an answer.
+    """Read `config.json`, and further end-of-text ids from `generation_config.json` if it exists.
 
     Raises:
         FileNotFoundError: there is no `config.json`.
-        ValueError: a file is not JSON, or of a model that is not built; the message names the file.
+        ValueError: a file is not JSON, or its model is not supported; the message names the file.
     """
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} has no config.json: expected the folder of a model in Hugging Face's layout")
@@ -271,17 +273,19 @@ def _parsed(path: Path, read: Callable[[Mapping[str, Any]], T]) -> T:
 
 
 def decoder_tensors(config: ModelConfig, params: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
-    """The published names and tensors of a decoder's parameters."""
+    """Published names and tensors of a decoder's parameters."""
     yield "model.embed_tokens.weight", np.asarray(params["embedding"])
     for layer in range(config.num_layers):
-        for piece in _pieces(config):
-            rows = [piece.theirs(np.asarray(_leaf(params["layers"], path)[layer])) for path in piece.leaves]
-            yield f"model.layers.{layer}.{piece.name}", np.concatenate(rows)
+        for tensor_spec in _published_tensors(config):
+            rows = [
+                tensor_spec.to_rows(np.asarray(_leaf(params["layers"], path)[layer])) for path in tensor_spec.leaves
+            ]
+            yield f"model.layers.{layer}.{tensor_spec.name}", np.concatenate(rows)
     yield "model.norm.weight", np.asarray(params["ln_f"]["scale"])
 
 
 def language_model_tensors(config: ModelConfig, variables: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
-    """The published names and tensors of a language model."""
+    """Published names and tensors of a language model."""
     params = variables["params"]
     yield from decoder_tensors(config, params["decoder"])
     if not config.tied:
@@ -298,14 +302,14 @@ def save(
 ) -> None:
     """Write a model's folder: `config.json`, safetensors shards, and their index if there are several.
 
-    Files are written under other names first, so that a folder never holds half a shard.
+    Files are written under temporary names first, so that a folder never contains half a shard.
 
     Args:
         folder: made if it does not exist.
-        config: of the model.
-        tensors: by published name.
+        config: configuration of the model.
+        tensors: tensors by published name.
         extra: further entries of `config.json`.
-        shard_bytes: largest file.
+        shard_bytes: largest file, in bytes.
     """
     from safetensors.numpy import save_file
 

@@ -1,4 +1,4 @@
-"""Drawing answers: one compiled function for the prompt and all tokens that follow it."""
+"""Sampling of answers: one compiled function for the prompt and all generated tokens."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from rlhf.models.heads import LanguageModel
 
 @hyperparameters
 class SamplingConfig(Hyper):
-    """How the next token is drawn: the penalty first, then temperature, `top_k`, `top_p`, as Hugging Face does."""
+    """Sampling of the next token: repetition penalty, temperature, `top_k`, `top_p`, in Hugging Face's order."""
 
-    max_new_tokens: int = option("longest answer", default=128, low=1)
-    temperature: float = option("0 takes the most likely token", default=1.0, low=0)
-    top_k: int = option("draw from so many tokens, 0 for all", default=0, low=0)
+    max_new_tokens: int = option("longest answer, in tokens", default=128, low=1)
+    temperature: float = option("sampling temperature; 0 is greedy", default=1.0, low=0)
+    top_k: int = option("number of most likely tokens to sample from; 0 for all", default=0, low=0)
     top_p: float = option(
-        "draw from the fewest tokens that have this probability together", default=1.0, above=0, high=1
+        "probability mass of the most likely tokens to sample from (nucleus sampling)", default=1.0, above=0, high=1
     )
     repetition_penalty: float = option(
-        "above 1 makes tokens of prompt and answer less likely: it divides positive logits and multiplies negative "
+        "penalty on tokens of prompt and answer if above 1: it divides positive logits and multiplies negative "
         "ones (Keskar et al. 2019)",
         default=1.0,
         above=0,
@@ -31,12 +31,12 @@ class SamplingConfig(Hyper):
 
 
 class Answers(NamedTuple):
-    """Prompts with answers behind them.
+    """Prompts followed by answers.
 
     Attributes:
-        ids: `[B, S + N]`, prompt and answer, padded after the answer's end.
-        mask: `[B, S + N]`, False for padding; the end of a text counts.
-        steps: `[]` int32, tokens drawn before all rows had ended.
+        ids: `[B, S + N]`, prompt and answer, padded after the end of the answer.
+        mask: `[B, S + N]`, False for padding; the end-of-text token counts as answer.
+        steps: `[]` int32, tokens sampled until all rows ended.
     """
 
     ids: jax.Array
@@ -45,12 +45,12 @@ class Answers(NamedTuple):
 
 
 def shaped(logits: jax.Array, used: jax.Array, sampling: SamplingConfig) -> jax.Array:
-    """Logits `[B, V]` that a token is drawn from; tokens that are left out have minus infinity.
+    """Logits `[B, V]` to sample a token from; excluded tokens have minus infinity.
 
     Args:
         logits: `[B, V]` float32.
         used: `[B, V]` bool, tokens of prompt and answer.
-        sampling: how.
+        sampling: sampling options.
     """
     penalty = sampling.repetition_penalty
     if penalty != 1.0:
@@ -63,7 +63,7 @@ def shaped(logits: jax.Array, used: jax.Array, sampling: SamplingConfig) -> jax.
     if sampling.top_p < 1.0:
         order = jnp.argsort(-logits, axis=-1, stable=True)
         likely = jax.nn.softmax(jnp.take_along_axis(logits, order, axis=-1), axis=-1)
-        # A token stays while those before it fall short of top_p, so that the one that reaches it stays too.
+        # A token stays while the sum before it is below top_p, so the token that reaches top_p stays too.
         stays = jnp.cumsum(likely, axis=-1) - likely < sampling.top_p
         kept = jnp.zeros_like(stays).at[jnp.arange(len(order))[:, None], order].set(stays)
         logits = jnp.where(kept, logits, -jnp.inf)
@@ -81,17 +81,17 @@ def generate(
     pad: int,
     cache_dtype: Any = None,
 ) -> Answers:
-    """Answer prompts; to be jitted with `model`, `sampling` and `pad` static.
+    """Sample answers to prompts; `model`, `sampling` and `pad` are static under `jit`.
 
     Args:
         model: the language model.
-        variables: its parameters.
+        variables: variables of the model.
         key: a typed key.
         ids: `[B, S]`, prompts, padded on the left.
         mask: `[B, S]`, False for padding.
-        sampling: how tokens are drawn.
-        pad: id to fill up with.
-        cache_dtype: of keys and values; None for the model's activations'.
+        sampling: sampling options.
+        pad: id of padding.
+        cache_dtype: type of cached keys and values; None for that of the model's activations.
     """
     batch, start = ids.shape
     total = start + sampling.max_new_tokens
@@ -105,10 +105,10 @@ def generate(
         return jnp.asarray(model.apply(variables, hidden[:, -1], method=LanguageModel.logits))
 
     def draw(logits: jax.Array, used: jax.Array, number: jax.Array) -> jax.Array:
-        found = shaped(logits, used, sampling)
+        final = shaped(logits, used, sampling)
         if sampling.temperature == 0.0:
-            return jnp.argmax(found, axis=-1)
-        return jax.random.categorical(jax.random.fold_in(key, number), found)
+            return jnp.argmax(final, axis=-1)
+        return jax.random.categorical(jax.random.fold_in(key, number), final)
 
     def grow(carry: tuple[Any, ...]) -> tuple[Any, ...]:
         number, ids, mask, used, ended, logits, cache = carry

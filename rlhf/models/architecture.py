@@ -1,7 +1,7 @@
-"""Sizes and switches of a decoder-only language model, and the published ones by name.
+"""Configuration of a decoder-only language model, and published configurations by name.
 
-One description covers Llama 1 to 3 and Baichuan 2: they differ in how positions enter, in how many heads share their
-keys, and in the output layer.
+One class covers Llama 1 to 3 and Baichuan 2, which differ in positional encoding, in key-value heads, and in the output
+layer.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RopeScaling:
-    """How Llama 3 stretches slow rotations to longer texts.
+    """Scaling of rotary frequencies for longer contexts (Llama 3.1).
 
-    Rotations whose wavelength exceeds `original_length / low_frequency` turn `factor` times slower, those below
-    `original_length / high_frequency` as before, and those in between in proportion.
+    Rotations with a wavelength above `original_length / low_frequency` are `factor` times slower, those with one below
+    `original_length / high_frequency` are unchanged, and those between are interpolated.
 
     Attributes:
-        factor: how much slower.
-        low_frequency: turns in the original length at which the whole stretch begins.
-        high_frequency: and above which there is none.
-        original_length: tokens of the texts the model was first trained on.
+        factor: slow-down of the slowest rotations.
+        low_frequency: turns in the original length below which the full factor applies.
+        high_frequency: turns in the original length above which rotations are unchanged.
+        original_length: context length of the first training.
     """
 
     factor: float
@@ -34,8 +34,8 @@ class RopeScaling:
 POOLINGS = ("last", "mean")
 
 DTYPES = {"float32": 4, "bfloat16": 2}
-"""What activations and matrix products may be, and the bytes of a number. Parameters, norms, softmax, positions,
-logits, losses and moments are float32 in either."""
+"""Types of activations and matrix products, and their bytes per number. Parameters, norms, softmax, positions, logits,
+losses and moments are float32 for either type."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,35 +43,35 @@ class ModelConfig:
     """A decoder-only language model.
 
     Attributes:
-        family: `"llama"` or `"baichuan"`: the names of its tensors and the layout of its `config.json`.
+        family: `"llama"` or `"baichuan"`, which sets tensor names and the layout of `config.json`.
         vocab_size: V, rows of the embedding and of the output layer.
         hidden_size: H.
         intermediate_size: F, width of the gated layer.
         num_layers: L.
-        num_heads: heads of queries.
-        num_kv_heads: heads of keys and values, a divisor of `num_heads`.
+        num_heads: query heads.
+        num_kv_heads: key-value heads, a divisor of `num_heads`.
         head_dim: width of a head.
-        position: `"rope"` turns queries and keys, `"alibi"` lowers scores with distance.
-        rope_theta: base of the rotations' wavelengths.
-        rope_scaling: how they are stretched, if they are.
-        norm_eps: added to the mean square in RMSNorm.
+        position: `"rope"` (rotary embeddings) or `"alibi"` (linear biases).
+        rope_theta: base of the rotary wavelengths.
+        rope_scaling: scaling of the rotary frequencies, None without.
+        norm_eps: epsilon of RMSNorm.
         norm_head: scale every row of the output layer to unit length (Baichuan 2, section 1.5).
         tied: the output layer is the embedding.
         z_loss_weight: weight of the squared largest logit in the loss of the language model.
-        init_std: deviation of the initial matrices.
-        max_length: tokens the model was trained on.
+        init_std: standard deviation of the initial matrices.
+        max_length: context length.
         bos_id: start of a text, None if there is none.
         eos_id: end of a text.
-        other_eos_ids: further ids that end an answer; a text that is learned ends with `eos_id`.
+        other_eos_ids: further ids that end an answer; training texts end with `eos_id`.
         pad_id: padding, None if the tokenizer has none.
-        score_pooling: what a score model scores a token by: `"last"`, its own hidden state, as published, or `"mean"`,
+        score_pooling: pooling of a score model: `"last"`, the hidden state of the token, as published, or `"mean"`,
             the mean over the text so far, which small models learn from few texts.
-        score_shrinkage: tokens of score 0 that this mean counts beside the text's, so that a few words say little.
-        score_after: ids behind whose last occurrence that mean begins, so that a prompt does not count; none for all.
-        score_words: add to each token's score one that depends on the token alone and is fitted before the rest is
-            trained (`rlhf.judges.unigram_scores`); only with the mean.
-        score_openings: the first tokens of an answer, so many, have another such score each, whose mean is added: how
-            an answer begins says more than the same words further on. 0 for none; only with `score_words`.
+        score_shrinkage: pseudo-count of tokens with score 0 in the mean, which shrinks the score of short texts.
+        score_after: ids after whose last occurrence the mean starts, which excludes the prompt; empty for whole texts.
+        score_words: add a score of each token's id, fitted before training (`rlhf.judges.unigram_scores`); only with
+            the mean.
+        score_openings: number of first tokens of an answer with a further score of their id, whose mean is added,
+            because the start of an answer is more informative. 0 for none; only with `score_words`.
     """
 
     family: str = "llama"
@@ -102,10 +102,10 @@ class ModelConfig:
     score_openings: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse sizes that do not fit together.
+        """Check that the sizes fit together.
 
         Raises:
-            ValueError: the message names the size and what was expected.
+            ValueError: a size is out of range; the message names it and the expected value.
         """
         for name in ("vocab_size", "hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads"):
             if getattr(self, name) < 1:
@@ -134,7 +134,7 @@ class ModelConfig:
 def parameter_count(config: ModelConfig) -> dict[str, int]:
     """Parameters by part, and `total`: embedding, layers, last norm and output layer.
 
-    Source: Baichuan 2's sizes are `2VH + L(4H^2 + 3HF + 2H) + H`; shared keys and tied embeddings take away from it.
+    Source: Baichuan 2's sizes are `2VH + L(4H^2 + 3HF + 2H) + H`; shared key-value heads and tied embeddings reduce it.
     """
     hidden = config.hidden_size
     attention = 2 * hidden * config.head_dim * (config.num_heads + config.num_kv_heads)
@@ -205,106 +205,106 @@ law (figure 4).
 
 
 BAICHUAN_1, BAICHUAN_2 = 64_000, 125_696
-"""Tokens of either, which is what tells them apart: both call themselves `baichuan`."""
+"""Vocabulary sizes, which distinguish the two: both have the model type `baichuan`."""
 
 
-def from_hf(found: Mapping[str, Any]) -> ModelConfig:
+def from_hf(entries: Mapping[str, Any]) -> ModelConfig:
     """Read a Hugging Face `config.json` of a Llama or a Baichuan 2 model.
 
     Raises:
-        ValueError: for another kind of model, Baichuan 1 among them, or one that needs what is not built (biases,
-            another activation, another stretch of the rotations); the message names the key and its value.
-        KeyError: for a missing key, by name.
+        ValueError: another model type, Baichuan 1 included, or an unsupported feature (biases, another activation,
+            another scaling of the rotations); the message names the key and its value.
+        KeyError: a key is missing.
     """
-    kind = found.get("model_type")
+    kind = entries.get("model_type")
     if kind not in ("llama", "baichuan"):
         raise ValueError(f"model_type must be 'llama' or 'baichuan', got {kind!r}")
-    if found.get("hidden_act", "silu") != "silu":
-        raise ValueError(f"hidden_act must be 'silu', got {found['hidden_act']!r}")
+    if entries.get("hidden_act", "silu") != "silu":
+        raise ValueError(f"hidden_act must be 'silu', got {entries['hidden_act']!r}")
     for name in ("attention_bias", "mlp_bias"):
-        if found.get(name):
+        if entries.get(name):
             raise ValueError(f"{name} is true; models with biases are not supported")
-    heads, hidden = found["num_attention_heads"], found["hidden_size"]
-    rope = found.get("rope_parameters") or {}  # transformers 5; earlier versions keep two keys beside each other
-    scaling = found.get("rope_scaling") or (rope if rope.get("rope_type", "default") != "default" else None)
+    heads, hidden = entries["num_attention_heads"], entries["hidden_size"]
+    rope = entries.get("rope_parameters") or {}  # transformers 5; earlier versions have two keys
+    scaling = entries.get("rope_scaling") or (rope if rope.get("rope_type", "default") != "default" else None)
     own: dict[str, Any] = {}
     if kind == "baichuan":
-        if BAICHUAN_1 <= found["vocab_size"] < BAICHUAN_2:
+        if BAICHUAN_1 <= entries["vocab_size"] < BAICHUAN_2:
             raise ValueError(
-                f"vocab_size {found['vocab_size']} is that of Baichuan 1, which is not built; Baichuan 2, whose output "
-                f"layer has rows of unit length, has {BAICHUAN_2}"
+                f"vocab_size {entries['vocab_size']} is that of Baichuan 1, which is not supported; Baichuan 2, whose "
+                f"output layer has unit rows, has {BAICHUAN_2}"
             )
-        # 13B has no rotations: its configuration says model_max_length where that of 7B says max_position_embeddings.
-        own = {"norm_head": True, "position": "rope" if "max_position_embeddings" in found else "alibi"}
-    length = found.get("max_position_embeddings", found.get("model_max_length", 2048))
-    eos, *others = eos_ids(found) or (2,)
+        # 13B has no rotations: its key is model_max_length, that of 7B max_position_embeddings.
+        own = {"norm_head": True, "position": "rope" if "max_position_embeddings" in entries else "alibi"}
+    length = entries.get("max_position_embeddings", entries.get("model_max_length", 2048))
+    first, *others = eos_ids(entries) or (2,)
     return ModelConfig(
         family=kind,
-        vocab_size=found["vocab_size"],
+        vocab_size=entries["vocab_size"],
         hidden_size=hidden,
-        intermediate_size=found["intermediate_size"],
-        num_layers=found["num_hidden_layers"],
+        intermediate_size=entries["intermediate_size"],
+        num_layers=entries["num_hidden_layers"],
         num_heads=heads,
-        num_kv_heads=found.get("num_key_value_heads") or heads,
-        head_dim=found.get("head_dim") or hidden // heads,
-        rope_theta=float(found.get("rope_theta", rope.get("rope_theta", 10_000.0))),
+        num_kv_heads=entries.get("num_key_value_heads") or heads,
+        head_dim=entries.get("head_dim") or hidden // heads,
+        rope_theta=float(entries.get("rope_theta", rope.get("rope_theta", 10_000.0))),
         rope_scaling=_scaling(scaling),
-        norm_eps=found.get("rms_norm_eps", 1e-6),
-        tied=bool(found.get("tie_word_embeddings", False)),
-        z_loss_weight=found.get("z_loss_weight", 0.0),
-        init_std=found.get("initializer_range", 0.02),
+        norm_eps=entries.get("rms_norm_eps", 1e-6),
+        tied=bool(entries.get("tie_word_embeddings", False)),
+        z_loss_weight=entries.get("z_loss_weight", 0.0),
+        init_std=entries.get("initializer_range", 0.02),
         max_length=length,
-        bos_id=found.get("bos_token_id", 1),
-        eos_id=eos,
+        bos_id=entries.get("bos_token_id", 1),
+        eos_id=first,
         other_eos_ids=tuple(others),
-        pad_id=found.get("pad_token_id"),
-        **scoring_from_hf(found),
+        pad_id=entries.get("pad_token_id"),
+        **scoring_from_hf(entries),
         **own,
     )
 
 
-def scoring_from_hf(found: Mapping[str, Any]) -> dict[str, Any]:
-    """How a score model scores, from the entries that `scoring_to_hf` writes; as published where there are none."""
+def scoring_from_hf(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Scoring options from the entries that `scoring_to_hf` writes; the published ones without entries."""
     return {
-        "score_pooling": found.get("score_pooling", "last"),
-        "score_shrinkage": found.get("score_shrinkage", 0.0),
-        "score_after": tuple(found.get("score_after", ())),
-        "score_words": bool(found.get("score_words", False)),
-        "score_openings": int(found.get("score_openings", 0)),
+        "score_pooling": entries.get("score_pooling", "last"),
+        "score_shrinkage": entries.get("score_shrinkage", 0.0),
+        "score_after": tuple(entries.get("score_after", ())),
+        "score_words": bool(entries.get("score_words", False)),
+        "score_openings": int(entries.get("score_openings", 0)),
     }
 
 
 def scoring_to_hf(config: ModelConfig) -> dict[str, Any]:
-    """How a score model scores, as entries of its `config.json`; none if as published."""
+    """Scoring options as entries of a `config.json`; empty for the published ones."""
     if config.score_pooling == "last":
         return {}
     return {name: getattr(config, name) for name in scoring_from_hf({})} | {"score_after": list(config.score_after)}
 
 
-def eos_ids(found: Mapping[str, Any]) -> tuple[int, ...]:
-    """Ids that end an answer, as a `config.json` or a `generation_config.json` has them: a number, a list, or none.
+def eos_ids(entries: Mapping[str, Any]) -> tuple[int, ...]:
+    """Ids that end an answer, from a `config.json` or a `generation_config.json`: a number, a list, or none.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the entry has another type.
     """
-    said = found.get("eos_token_id")
-    ids = said if isinstance(said, list) else [] if said is None else [said]
+    eos = entries.get("eos_token_id")
+    ids = eos if isinstance(eos, list) else [] if eos is None else [eos]
     if not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
-        raise ValueError(f"eos_token_id must be a whole number or a list of them, got {said!r}")
+        raise ValueError(f"eos_token_id must be a whole number or a list of them, got {eos!r}")
     return tuple(dict.fromkeys(ids))
 
 
-def _scaling(found: Mapping[str, Any] | None) -> RopeScaling | None:
-    if not found:
+def _scaling(entries: Mapping[str, Any] | None) -> RopeScaling | None:
+    if not entries:
         return None
-    kind = found.get("rope_type", found.get("type"))
+    kind = entries.get("rope_type", entries.get("type"))
     if kind != "llama3":
         raise ValueError(f"rope_scaling must be of type 'llama3', got {kind!r}")
     return RopeScaling(
-        factor=found["factor"],
-        low_frequency=found["low_freq_factor"],
-        high_frequency=found["high_freq_factor"],
-        original_length=found["original_max_position_embeddings"],
+        factor=entries["factor"],
+        low_frequency=entries["low_freq_factor"],
+        high_frequency=entries["high_freq_factor"],
+        original_length=entries["original_max_position_embeddings"],
     )
 
 

@@ -1,4 +1,4 @@
-"""Attention of a decoder: positions, shared keys, and a cache of what came before."""
+"""Attention of a decoder: positions, shared key-value heads, and a cache of earlier tokens."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rlhf.models.architecture import ModelConfig
 from rlhf.models.low_rank import adapted
 
 LOWEST = float(np.finfo(np.float32).min)
-"""Score of a key that must not be seen. Finite, so that a query that sees none has a mean instead of a NaN."""
+"""Score of a masked key. It is finite, so that a query without an unmasked key gives a mean instead of NaN."""
 
 
 class LayerCache(NamedTuple):
     """Keys and values of one layer, T slots.
 
     Attributes:
-        keys: `[B, T, KV, D]`, rotated already.
+        keys: `[B, T, KV, D]`, already rotated.
         values: `[B, T, KV, D]`.
     """
 
@@ -29,11 +29,11 @@ class LayerCache(NamedTuple):
     values: jax.Array
 
 
-class Place(NamedTuple):
-    """Where tokens stand, computed once for all layers; Q new tokens, K that may be seen.
+class Positions(NamedTuple):
+    """Positional terms shared by all layers, for Q new tokens and K keys.
 
     Attributes:
-        cos: `[B or 1, Q, D]` float32, of the rotations; None with ALiBi.
+        cos: `[B or 1, Q, D]` float32, of the rotations; None for ALiBi.
         sin: `[B or 1, Q, D]`.
         bias: `[B or 1, 1 or heads, Q, K]` float32, added to scores.
         start: slot of the first new token in the cache; None without a cache.
@@ -46,9 +46,9 @@ class Place(NamedTuple):
 
 
 def inverse_wavelengths(config: ModelConfig) -> np.ndarray:
-    """Angle by which each pair of dimensions turns from one token to the next, `[D / 2]`.
+    """Rotation angle `[D / 2]` of each pair of dimensions from one token to the next.
 
-    `theta^(-2i / D)` (Su et al. 2021), stretched as Llama 3.1 does if the model says so.
+    `theta^(-2i / D)` (Su et al. 2021), scaled as in Llama 3.1 if the model has `rope_scaling`.
     """
     plain = config.rope_theta ** (-np.arange(0, config.head_dim, 2, dtype=np.float64) / config.head_dim)
     scaling = config.rope_scaling
@@ -61,14 +61,14 @@ def inverse_wavelengths(config: ModelConfig) -> np.ndarray:
 
 
 def rotations(config: ModelConfig, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Cosines and sines `[..., D]` for positions `[...]`, in float32: bfloat16 cannot tell 256 from 257."""
+    """Cosines and sines `[..., D]` for positions `[...]`, in float32: 256 and 257 are equal in bfloat16."""
     angles = positions.astype(jnp.float32)[..., None] * jnp.asarray(inverse_wavelengths(config), jnp.float32)
     angles = jnp.concatenate([angles, angles], axis=-1)
     return jnp.cos(angles), jnp.sin(angles)
 
 
 def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-    """Turn the pairs `(x_i, x_(i + D/2))` of `[B, Q, heads, D]`, in float32, back in the type of x."""
+    """Rotate the pairs `(x_i, x_(i + D/2))` of `[B, Q, heads, D]` in float32; the result has the type of x."""
     wide = x.astype(jnp.float32)
     low, high = jnp.split(wide, 2, axis=-1)
     turned = jnp.concatenate([-high, low], axis=-1)
@@ -76,7 +76,7 @@ def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
 
 
 def alibi_slopes(num_heads: int) -> np.ndarray:
-    """How much each head's score falls per token of distance, `[heads]` (Press, Smith and Lewis 2022).
+    """Slopes `[heads]`, the decrease of a head's score per token of distance (Press, Smith and Lewis 2022).
 
     A power of two gives a geometric sequence; otherwise the largest power of two below is followed by every other
     entry of the next one.
@@ -90,10 +90,10 @@ def alibi_slopes(num_heads: int) -> np.ndarray:
 
 
 def score_bias(config: ModelConfig, queries: jax.Array, keys: jax.Array, seen: jax.Array) -> jax.Array:
-    """What is added to the score of key k for query q: `[B or 1, 1 or heads, Q, K]`, float32.
+    """Bias on the scores of keys for queries: `[B or 1, 1 or heads, Q, K]`, float32.
 
     Args:
-        config: of the model.
+        config: configuration of the model.
         queries: `[Q]`, columns of the queries.
         keys: `[K]`, columns of the keys.
         seen: `[B, K]`, False for padding.
@@ -112,7 +112,7 @@ def score_bias(config: ModelConfig, queries: jax.Array, keys: jax.Array, seen: j
 class Attention(nn.Module):
     """Attention of one layer.
 
-    Keys and values are shared by `num_heads / num_kv_heads` heads of queries. Scores and their softmax are float32.
+    `num_heads / num_kv_heads` query heads share one key-value head. Scores and their softmax are float32.
     """
 
     config: ModelConfig
@@ -121,9 +121,9 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, place: Place, cache: LayerCache | None = None
+        self, x: jax.Array, positions: Positions, cache: LayerCache | None = None
     ) -> tuple[jax.Array, LayerCache | None]:
-        """`x [B, Q, H] -> [B, Q, H]`, and the cache with the new keys and values in it."""
+        """`x [B, Q, H] -> [B, Q, H]`, and the cache including the new keys and values."""
         config = self.config
         batch, length, _ = x.shape
 
@@ -134,10 +134,10 @@ class Attention(nn.Module):
 
         q = project("q", config.num_heads)
         k, v = project("k", config.num_kv_heads), project("v", config.num_kv_heads)
-        if place.cos is not None and place.sin is not None:
-            q, k = rotate(q, place.cos, place.sin), rotate(k, place.cos, place.sin)
-        if cache is not None and place.start is not None:
-            at = (0, place.start, 0, 0)
+        if positions.cos is not None and positions.sin is not None:
+            q, k = rotate(q, positions.cos, positions.sin), rotate(k, positions.cos, positions.sin)
+        if cache is not None and positions.start is not None:
+            at = (0, positions.start, 0, 0)
             cache = LayerCache(
                 jax.lax.dynamic_update_slice(cache.keys, k.astype(cache.keys.dtype), at),
                 jax.lax.dynamic_update_slice(cache.values, v.astype(cache.values.dtype), at),
@@ -146,7 +146,7 @@ class Attention(nn.Module):
         groups = config.num_heads // config.num_kv_heads
         q = q.reshape(batch, length, config.num_kv_heads, groups, config.head_dim)
         scores = jnp.einsum("bqngd,bknd->bngqk", q, k, preferred_element_type=jnp.float32)
-        scores = scores / math.sqrt(config.head_dim) + _by_group(place.bias, config.num_kv_heads)
+        scores = scores / math.sqrt(config.head_dim) + _by_group(positions.bias, config.num_kv_heads)
         weights = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
         mixed = jnp.einsum("bngqk,bknd->bqngd", weights, v).reshape(batch, length, config.num_heads, config.head_dim)
         shape = (config.num_heads, config.head_dim, config.hidden_size)

@@ -1,4 +1,4 @@
-"""The body of a language model: embedding, pre-norm blocks, last norm; with or without a cache."""
+"""Decoder of a language model: embedding, pre-norm blocks and last norm, with or without a cache."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import jax.numpy as jnp
 from flax import struct
 
 from rlhf.models.architecture import ModelConfig
-from rlhf.models.attention import Attention, LayerCache, Place, rotations, score_bias
+from rlhf.models.attention import Attention, LayerCache, Positions, rotations, score_bias
 from rlhf.models.low_rank import adapted
 from rlhf.parallel import sharding
 
 
 @struct.dataclass
 class Cache:
-    """What a model remembers of the tokens so far, T slots.
+    """Keys and values of the tokens so far, T slots.
 
     Attributes:
         layers: keys and values `[layers, B, T, KV, D]`.
-        seen: `[B, T]`, slots that hold a token which is not padding.
+        seen: `[B, T]`, True for slots with a token that is not padding.
         length: `[]` int32, slots in use.
     """
 
@@ -51,7 +51,7 @@ class RMSNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Shape is kept."""
+        """Normalise the last axis."""
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), self.param_dtype)
         wide = x.astype(jnp.float32)
         wide = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + self.eps)
@@ -80,33 +80,35 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer: attention and the gated layer, each behind a norm and beside a shortcut."""
+    """One layer: attention and the gated MLP, each with a preceding norm and a residual connection."""
 
     config: ModelConfig
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, place: Place, cache: LayerCache | None) -> tuple[jax.Array, LayerCache | None]:
+    def __call__(
+        self, x: jax.Array, positions: Positions, cache: LayerCache | None
+    ) -> tuple[jax.Array, LayerCache | None]:
         """`x [B, Q, H] -> [B, Q, H]`, and the layer's cache."""
         config, types = self.config, (self.dtype, self.param_dtype)
         normed = RMSNorm(config.norm_eps, *types, name="ln_1")(x)
-        mixed, cache = Attention(config, *types, name="attention")(normed, place, cache)
+        mixed, cache = Attention(config, *types, name="attention")(normed, positions, cache)
         x = x + mixed
         normed = RMSNorm(config.norm_eps, *types, name="ln_2")(x)
         return x + MLP(config, *types, name="mlp")(normed), cache
 
 
 class Decoder(nn.Module):
-    """Token ids to the hidden states behind the last norm.
+    """Map token ids to the hidden states after the last norm.
 
     Layers are one block scanned over stacked parameters, so that compile time does not grow with depth.
 
     Attributes:
-        config: of the model.
-        dtype: of activations and matrix products.
-        param_dtype: of the parameters.
-        remat: keep only the input of each layer for the gradient, and compute the rest anew.
+        config: configuration of the model.
+        dtype: type of activations and matrix products.
+        param_dtype: type of the parameters.
+        remat: store only the input of each layer, and recompute the rest in the backward pass.
     """
 
     config: ModelConfig
@@ -120,16 +122,16 @@ class Decoder(nn.Module):
     ) -> tuple[jax.Array, Cache | None]:
         """Hidden states of new tokens.
 
-        Positions are columns: with padding on the left they are shifted, which neither rotations nor ALiBi notice,
-        since both depend on differences only.
+        Positions are columns. Padding on the left shifts them, which changes nothing, because rotations and ALiBi
+        depend on differences only.
 
         Args:
             ids: `[B, Q]`.
-            mask: `[B, Q]`, False for padding; None if there is none.
-            cache: of the tokens before; the new ones must fit in.
+            mask: `[B, Q]`, False for padding; None without padding.
+            cache: cache of earlier tokens, with room for the new ones.
 
         Returns:
-            `[B, Q, H]`, and the cache with the new tokens in it.
+            `[B, Q, H]`, and the cache including the new tokens.
         """
         config = self.config
         init = nn.initializers.normal(config.init_std)
@@ -138,10 +140,10 @@ class Decoder(nn.Module):
         # On a mesh a device looks up its part of the hidden size, for the rows of its whole copy of the model.
         x = sharding.constrain_rows(sharding.constrain(x, "copy", None, "embed"))
         mask = jnp.ones(ids.shape, bool) if mask is None else mask
-        place, cache = _place(config, mask, cache)
+        positions, cache = _positions(config, mask, cache)
 
         def block(module: Block, x: jax.Array, cache: LayerCache | None) -> tuple[jax.Array, LayerCache | None]:
-            x, cache = module(x, place, cache)
+            x, cache = module(x, positions, cache)
             return sharding.constrain_rows(x), cache
 
         scanned = nn.scan(
@@ -159,8 +161,8 @@ class Decoder(nn.Module):
         return RMSNorm(config.norm_eps, self.dtype, self.param_dtype, name="ln_f")(x), cache
 
 
-def _place(config: ModelConfig, mask: jax.Array, cache: Cache | None) -> tuple[Place, Cache | None]:
-    """Rotations and biases of new tokens, and the cache that knows of them."""
+def _positions(config: ModelConfig, mask: jax.Array, cache: Cache | None) -> tuple[Positions, Cache | None]:
+    """Rotations and biases of new tokens, and the cache including their mask."""
     new = jnp.arange(mask.shape[1])
     start = None
     if cache is None:
@@ -172,4 +174,4 @@ def _place(config: ModelConfig, mask: jax.Array, cache: Cache | None) -> tuple[P
         keys = jnp.arange(seen.shape[1])
         cache = dataclasses.replace(cache, seen=seen, length=start + mask.shape[1])
     cos, sin = rotations(config, new[None]) if config.position == "rope" else (None, None)
-    return Place(cos, sin, score_bias(config, new, keys, seen), start), cache
+    return Positions(cos, sin, score_bias(config, new, keys, seen), start), cache

@@ -1,4 +1,4 @@
-"""What stands on a decoder: logits of the next token, a score, or a score and logits of labels."""
+"""Heads on a decoder: logits of the next token, scores, or logits of labels."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class LanguageModel(nn.Module):
     """A decoder with an output layer over the vocabulary.
 
     Attributes:
-        config: of the model.
-        dtype: of activations and matrix products.
-        param_dtype: of the parameters.
+        config: configuration of the model.
+        dtype: type of activations and matrix products.
+        param_dtype: type of the parameters.
         remat: see `Decoder`.
-        head_is_unit: the stored output layer has unit rows already, so that generation does not scale it at each token.
-        loss_chunk: tokens whose logits a loss holds at once (`rlhf.losses.chunked_logits`), 0 for the whole batch.
+        head_is_unit: the stored output layer already has unit rows, so that generation need not scale it per token.
+        loss_chunk: tokens whose logits a loss keeps in memory (`rlhf.losses.chunked_logits`), 0 for the whole batch.
     """
 
     config: ModelConfig
@@ -39,7 +39,7 @@ class LanguageModel(nn.Module):
     loss_chunk: int = 0
 
     def setup(self) -> None:
-        """Name the parts."""
+        """Create the submodules."""
         config = self.config
         self.decoder = Decoder(config, self.dtype, self.param_dtype, self.remat)
         if not config.tied:
@@ -57,8 +57,8 @@ class LanguageModel(nn.Module):
     def logits(self, hidden: jax.Array) -> jax.Array:
         """`[..., H] -> [..., V]`, in float32."""
         weight = self.output_layer().astype(self.dtype)
-        found = jnp.einsum("...h,vh->...v", hidden, weight, preferred_element_type=jnp.float32)
-        return sharding.constrain(found, "batch", *(None,) * (found.ndim - 2), "vocab")
+        logits = jnp.einsum("...h,vh->...v", hidden, weight, preferred_element_type=jnp.float32)
+        return sharding.constrain(logits, "batch", *(None,) * (logits.ndim - 2), "vocab")
 
     def output_layer(self) -> jax.Array:
         """`[V, H]`, with unit rows if the model has them."""
@@ -74,12 +74,12 @@ class LanguageModel(nn.Module):
 
 
 class Scores(NamedTuple):
-    """What a score model says.
+    """Output of a score model.
 
     Attributes:
-        scores: `[B, L, S]` float32, of each token.
-        end_scores: `[B, S]`, of the last token that is not padding.
-        end: `[B]` int32, where that token stands.
+        scores: `[B, L, S]` float32, scores of each token.
+        end_scores: `[B, S]`, scores of the last token that is not padding.
+        end: `[B]` int32, column of that token.
     """
 
     scores: jax.Array
@@ -91,11 +91,11 @@ class ScoreModel(nn.Module):
     """A decoder with a linear layer: a reward or cost model, a critic, or a classifier of `size` labels.
 
     Attributes:
-        config: of the model.
-        size: S, scores of each token.
-        bias: whether the linear layer has one.
-        dtype: of activations and matrix products.
-        param_dtype: of the parameters.
+        config: configuration of the model.
+        size: S, number of scores.
+        bias: True for a linear layer with a bias.
+        dtype: type of activations and matrix products.
+        param_dtype: type of the parameters.
         remat: see `Decoder`.
     """
 
@@ -137,9 +137,9 @@ def score_tokens(model: ScoreModel, params: Any, ids: Any, mask: Any) -> Scores:
 
 
 def mean_so_far(scores: jax.Array, counted: jax.Array, shrinkage: float = 0.0) -> jax.Array:
-    """Mean `[B, L, S]` of the scores of the counted tokens up to each, and of `shrinkage` scores of 0.
+    """Running mean `[B, L, S]` of the scores of counted tokens and of `shrinkage` scores of 0.
 
-    A token before the first that counts keeps its own score.
+    Tokens before the first counted one have their own score.
     """
     count = jnp.cumsum(counted, axis=1)[..., None]
     mean = jnp.cumsum(jnp.where(counted[..., None], scores, 0.0), axis=1) / jnp.maximum(count + shrinkage, 1)
@@ -147,28 +147,28 @@ def mean_so_far(scores: jax.Array, counted: jax.Array, shrinkage: float = 0.0) -
 
 
 def opening(counted: jax.Array, number: int) -> jax.Array:
-    """The first `number` of the counted tokens `[B, L]`."""
+    """Mask `[B, L]` of the first `number` counted tokens."""
     return counted & (jnp.cumsum(counted, axis=1) <= number)
 
 
 def openings_so_far(scores: jax.Array, counted: jax.Array, number: int) -> jax.Array:
-    """Sum `[B, L, S]` up to each token of the scores of the first `number` counted tokens, divided by `number`."""
+    """Running sum `[B, L, S]` of the scores of the first `number` counted tokens, divided by `number`."""
     return jnp.cumsum(jnp.where(opening(counted, number)[..., None], scores, 0.0), axis=1) / number
 
 
 def after(ids: jax.Array, marker: tuple[int, ...]) -> jax.Array:
-    """Tokens `[B, L]` behind the last place where `marker` stands; all of them in a text without it."""
+    """Mask `[B, L]` of the tokens after the last occurrence of `marker`; all tokens of a text without it."""
     columns, size = jnp.arange(ids.shape[1]), len(marker)
     if not 0 < size <= ids.shape[1]:
         return jnp.ones(ids.shape, bool)
     starts = ids.shape[1] - size + 1
-    found = jnp.all(jnp.stack([ids[:, i : i + starts] == token for i, token in enumerate(marker)]), axis=0)
-    end = jnp.max(jnp.where(found, columns[:starts] + size, 0), axis=1)
+    matches = jnp.all(jnp.stack([ids[:, i : i + starts] == token for i, token in enumerate(marker)]), axis=0)
+    end = jnp.max(jnp.where(matches, columns[:starts] + size, 0), axis=1)
     return columns >= end[:, None]
 
 
 def last_token(mask: jax.Array) -> jax.Array:
-    """Column `[B]` of the last True of `[B, L]`; 0 in a row without any."""
+    """Column `[B]` of the last True of `[B, L]`; 0 in a row without a True."""
     return jnp.where(jnp.any(mask, axis=-1), mask.shape[-1] - 1 - jnp.argmax(mask[:, ::-1], axis=-1), 0)
 
 

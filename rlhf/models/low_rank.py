@@ -8,19 +8,19 @@ import jax.numpy as jnp
 from flax import struct
 
 SUFFIX = "_lora"
-"""The adapter of a matrix `q` lies beside it in the parameters, under `q_lora`."""
+"""Suffix of an adapter: that of the matrix `q` is the parameter `q_lora`."""
 
 
 @struct.dataclass
 class LowRank:
-    """What is added to a matrix: `scale * a @ b`.
+    """Low-rank update of a matrix: `scale * a @ b`.
 
     Attributes:
-        a: `[*inputs, r]`, behind the axis of layers where they are stacked.
+        a: `[*inputs, r]`, after the axis of layers if they are stacked.
         b: `[r, *outputs]`.
-        scale: alpha / r; not trained, and a part of the program.
-        key: of the inputs that are dropped while it learns, None for none.
-        keep: share of the inputs that is kept.
+        scale: alpha / r, static.
+        key: key of the dropout of inputs, None without dropout.
+        keep: probability of keeping an input.
     """
 
     a: jax.Array

@@ -1,7 +1,7 @@
-"""What a run will need of memory, before anything is loaded: parameters, gradients, moments and activations.
+"""Memory estimates of a run before anything is loaded: parameters, gradients, moments and activations.
 
-An estimate from sizes, not a measurement: the compiler keeps less where it fuses and more where it copies. Counts of
-parameters are exact.
+Estimates come from sizes, not from a measurement: the compiler needs less where it fuses and more where it copies.
+Counts of parameters are exact.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rlhf.reinforcement.reinforcement_config import ReinforcementConfig
 FLOAT = 4
 WHOLE = LoraConfig()
 KEPT_PER_LAYER = 12
-"""Arrays `[B, L, H]` of a layer that wait for the gradient, about, the wide ones of the gated layer included."""
+"""Approximate number of arrays `[B, L, H]` that a layer stores for the backward pass, gated MLP included."""
 
 
 def activations(
@@ -31,28 +31,28 @@ def activations(
     """Bytes of activations of one gradient on one device.
 
     Args:
-        config: of the model.
-        rows: of the device.
-        length: of the texts.
-        chunk: tokens of the device whose logits are held at once, 0 for all.
-        remat: whether only the input of a layer is kept, and the rest of one layer at a time.
-        tensor: devices that share heads, gated layer and vocabulary.
+        config: configuration of the model.
+        rows: rows of the device.
+        length: length of the texts.
+        chunk: tokens of the device whose logits are in memory at once, 0 for all.
+        remat: True if only the input of each layer is stored, and the rest of one layer at a time.
+        tensor: devices that share heads, gated MLP and vocabulary.
         size: bytes of a number in a layer; scores and logits are float32.
     """
     hidden = rows * length * config.hidden_size * size
     scores = rows * config.num_heads * length * length * FLOAT // tensor
     layer = KEPT_PER_LAYER * hidden // tensor + 2 * scores
     layers = config.num_layers * hidden + layer if remat else config.num_layers * layer
-    return layers + 2 * _held(rows * length, chunk) * config.vocab_size * FLOAT // tensor
+    return layers + 2 * _tokens_in_memory(rows * length, chunk) * config.vocab_size * FLOAT // tensor
 
 
-def _held(tokens: int, chunk: int) -> int:
-    """Tokens whose logits are held at once."""
+def _tokens_in_memory(tokens: int, chunk: int) -> int:
+    """Tokens whose logits are in memory at once."""
     return min(tokens, chunk) if chunk else tokens
 
 
-def _kept_and_trained(config: ModelConfig, options: LoraConfig) -> tuple[int, int]:
-    """Bytes of the weights of a model, and of what is trained of it: adapters or the weights."""
+def _weights_and_trained(config: ModelConfig, options: LoraConfig) -> tuple[int, int]:
+    """Bytes of a model's weights, and of its trained parameters: adapters or the weights."""
     count = parameter_count(config)["total"] * FLOAT
     return count, lora.parameter_count(config, options) * FLOAT if options.lora_rank else count
 
@@ -60,8 +60,8 @@ def _kept_and_trained(config: ModelConfig, options: LoraConfig) -> tuple[int, in
 def supervised(
     config: ModelConfig, rows: int, length: int, options: LoraConfig = WHOLE, chunk: int = 0, dtype: str = "float32"
 ) -> dict[str, int]:
-    """Bytes by purpose of a supervised stage: parameters, gradients, two moments of Adam, activations."""
-    each, trained = _kept_and_trained(config, options)
+    """Bytes of a supervised stage by purpose: parameters, gradients, two moments of Adam, activations."""
+    each, trained = _weights_and_trained(config, options)
     parts = {"parameters": each + trained if options.lora_rank else each, "gradients": trained, "moments": 2 * trained}
     return parts | {"activations": activations(config, rows, length, chunk=chunk, size=DTYPES[dtype])}
 
@@ -74,19 +74,19 @@ def reinforcement(
     prompt_length: int,
     sampling: SamplingConfig,
 ) -> dict[str, int]:
-    """Bytes by purpose of reinforcement: the actor and the critics learn, the reference and the judges do not.
+    """Bytes of reinforcement by purpose: actor and critics are trained, reference and judges are frozen.
 
-    What learns is a copy of the reference or of a judge, or with a `lora_rank` the adapters on top of it.
+    Trained models are copies of the reference or of a judge, or with a `lora_rank` adapters on top of it.
 
     Args:
-        config: of every model, about.
-        models: actor and judges; with adapters, the models whose weights they stand on.
-        critics: which begin from judges; none with `estimator="group"`.
-        options: of the method.
+        config: configuration of every model, approximately.
+        models: number of actor and judges; with adapters, number of distinct base models.
+        critics: number of critics, which start from judges; 0 for estimator "group".
+        options: hyper-parameters of the method.
         prompt_length: longest prompt.
-        sampling: of answers.
+        sampling: sampling options.
     """
-    each, trained = _kept_and_trained(config, options)
+    each, trained = _weights_and_trained(config, options)
     learning = 1 + critics
     length = prompt_length + sampling.max_new_tokens
     answers = options.prompts_per_iteration * options.answers_per_prompt
@@ -99,18 +99,18 @@ def reinforcement(
             config, options.batch_size, length, chunk=options.loss_chunk, size=DTYPES[options.dtype]
         ),
         "cache": cache,
-        "experience": 2 * _held(answers * length, options.loss_chunk) * config.vocab_size * FLOAT,
+        "experience": 2 * _tokens_in_memory(answers * length, options.loss_chunk) * config.vocab_size * FLOAT,
     }
 
 
 def describe(parts: dict[str, int]) -> str:
-    """The parts and their sum in one line."""
+    """Format the parts and their sum in one line."""
     listed = ", ".join(f"{name} {size(value)}" for name, value in parts.items())
     return f"needs about {size(sum(parts.values()))} of memory ({listed})"
 
 
 def size(count: float) -> str:
-    """Bytes as a person says them."""
+    """Format a number of bytes with three digits and a unit."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000 or unit == "GB":
             return f"{count:.3g} {unit}"

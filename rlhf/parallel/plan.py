@@ -1,4 +1,4 @@
-"""What a stage needs on each device of a mesh, before there is a mesh or a model: from shapes, or from the compiler."""
+"""Memory of a stage on each device of a mesh, from shapes or from the compiler, without a mesh or a model."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ COLLECTIVES = re.compile(r" (all-gather|all-reduce|reduce-scatter|all-to-all|col
 
 
 class Plan(NamedTuple):
-    """A stage of a size.
+    """A stage with its sizes.
 
     Attributes:
         stage: one of `STAGES`.
-        config: of every model: the actor, and in reinforcement a critic and a frozen model for reward and for cost, and
-            the frozen reference.
-        rows: of one gradient; in reinforcement also the prompts of an iteration.
-        length: of texts; in reinforcement of prompt and answer.
-        prompt_length: of prompts, for reinforcement.
-        dtype: of activations and matrix products.
-        param_dtype: of parameters, gradients and moments.
-        loss_chunk: tokens whose logits are held at once, 0 for all.
+        config: configuration of every model: the actor, and in reinforcement the frozen reference, and a critic and a
+            frozen model for reward and for cost.
+        rows: rows of one gradient; in reinforcement also the prompts of an iteration.
+        length: length of texts; in reinforcement of prompt and answer.
+        prompt_length: length of prompts, for reinforcement.
+        dtype: type of activations and matrix products.
+        param_dtype: type of parameters, gradients and moments.
+        loss_chunk: tokens whose logits are in memory at once, 0 for all.
     """
 
     stage: str
@@ -62,10 +62,10 @@ def parameters_of(model: LanguageModel | ScoreModel) -> Any:
 
 
 def trainer_of(plan: Plan) -> Trainer:
-    """The trainer of the stage, with shapes in place of weights: it can be traced and compiled, not run.
+    """Trainer of the stage with shapes instead of weights: it can be traced and compiled, but not run.
 
     Raises:
-        ValueError: an unknown stage, or texts without room for an answer.
+        ValueError: the stage is unknown, or texts have no room for an answer.
     """
     if plan.stage not in STAGES:
         raise ValueError(f"stage must be one of {STAGES}, got {plan.stage!r}")
@@ -80,7 +80,7 @@ def trainer_of(plan: Plan) -> Trainer:
         raise ValueError(f"length {plan.length} must exceed prompt_length {plan.prompt_length}")
     scorer = ScoreModel(plan.config, dtype=plan.dtype, param_dtype=plan.param_dtype, remat=True)
     ids = np.zeros((plan.rows, plan.prompt_length), np.int32)
-    scores = parameters_of(scorer), parameters_of(scorer)  # two, since what is one object is kept once
+    scores = parameters_of(scorer), parameters_of(scorer)  # two objects, because equal objects are stored once
     reward, cost = (score_judge(scorer, params) for params in scores)
     problem = ReinforcementProblem(
         actor, parameters_of(actor), Prompts(ids, ids == 0), reward, (cost,), (scorer, scorer), scores
@@ -91,35 +91,35 @@ def trainer_of(plan: Plan) -> Trainer:
 
 
 def estimate(plan: Plan, over: Mesh | AbstractMesh) -> dict[str, int]:
-    """Bytes on one device by purpose. Parameters, gradients and moments are exact, the rest is reckoned.
+    """Bytes on one device by purpose; parameters, gradients and moments are exact, the rest is an estimate.
 
     Raises:
-        ValueError: the mesh does not divide the model or the rows; the message names what.
+        ValueError: the mesh does not divide the model or the rows; the message names the dimension.
     """
     state = jax.eval_shape(trainer_of(plan).init, jax.random.key(0))
-    apart, tensor = over.shape["data"] * over.shape["fsdp"], over.shape["tensor"]
+    row_shards, tensor = over.shape["data"] * over.shape["fsdp"], over.shape["tensor"]
     sharding.partition("rows", (plan.rows,), ("batch",), over.shape)
-    rows, size = plan.rows // apart, jnp.dtype(plan.dtype).itemsize
-    # A chunk is columns of all rows, at least one, so that each device holds its rows' part of it.
-    chunk = max(plan.loss_chunk // apart, rows) if plan.loss_chunk else 0
-    learned = state.params["model" if plan.stage == "sft" else "actor"]
-    layer = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], plan.dtype), learned["decoder"]["layers"])
-    found = {
+    rows, size = plan.rows // row_shards, jnp.dtype(plan.dtype).itemsize
+    # A chunk is columns of all rows, at least one, so each device has the part of its rows.
+    chunk = max(plan.loss_chunk // row_shards, rows) if plan.loss_chunk else 0
+    trained = state.params["model" if plan.stage == "sft" else "actor"]
+    layer = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], plan.dtype), trained["decoder"]["layers"])
+    parts = {
         "parameters": sharding.shard_bytes(state.params, over),
         "frozen": sharding.shard_bytes(state.frozen, over),
-        "gradients": sharding.shard_bytes(learned, over),
+        "gradients": sharding.shard_bytes(trained, over),
         "moments": sharding.shard_bytes(state.optimizer, over),
         "activations": memory.activations(
             plan.config, rows, plan.length, remat=True, tensor=tensor, size=size, chunk=chunk
         ),
-        # Two layers' weights at once where they are cut over fsdp: the one at work and the one that is fetched.
+        # Weights of two layers at once if they are split over fsdp: the current layer and the prefetched one.
         "gathered": 2 * _bytes(layer) // tensor if over.shape["fsdp"] > 1 else 0,
     }
     if plan.stage == "ppo-lag":
         config = plan.config
         slots = rows * plan.length * config.num_layers * config.num_kv_heads * config.head_dim
-        found["cache"] = 2 * slots * size // tensor
-    return found
+        parts["cache"] = 2 * slots * size // tensor
+    return parts
 
 
 def _bytes(tree: Any) -> int:
@@ -127,12 +127,12 @@ def _bytes(tree: Any) -> int:
 
 
 class Compiled(NamedTuple):
-    """What the compiler says of one step.
+    """Memory and communication of one compiled step.
 
     Attributes:
-        arguments: bytes of the state on one device; the next state takes its place.
-        temporary: bytes it sets aside beside it on one device.
-        collectives: instructions by kind; those inside a loop over layers are counted once.
+        arguments: bytes of the state on one device; the next state reuses them.
+        temporary: further bytes that it allocates on one device.
+        collectives: number of instructions by kind; those inside a loop over layers count once.
     """
 
     arguments: int
@@ -141,10 +141,10 @@ class Compiled(NamedTuple):
 
 
 def compiled(plan: Plan, over: Mesh) -> Compiled:
-    """Compile a step for a mesh; nothing is allocated there and nothing runs."""
+    """Compile a step for a mesh, without allocating or running anything there."""
     population = make_population(trainer_of(plan), 1, layout=sharding.layout(over))
     state = jax.eval_shape(population.init, keys_for(0, 1))
-    made = population.step.lower(state).compile()
-    sizes = made.memory_analysis()
-    kinds = collections.Counter(COLLECTIVES.findall(made.as_text()))
+    executable = population.step.lower(state).compile()
+    sizes = executable.memory_analysis()
+    kinds = collections.Counter(COLLECTIVES.findall(executable.as_text()))
     return Compiled(sizes.argument_size_in_bytes, sizes.temp_size_in_bytes, dict(sorted(kinds.items())))

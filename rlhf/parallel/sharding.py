@@ -1,7 +1,7 @@
-"""How a language model is laid over devices: two tables, from parameter to logical axes and from these to the mesh.
+"""Sharding of language models: tables from parameters to logical axes, and from these to axes of the mesh.
 
-Only layouts are said here; XLA's partitioner adds the communication (Xu et al. 2021, arXiv 2105.04663). Nothing changes
-what is computed but the order of sums.
+The tables define layouts only; XLA's partitioner adds the communication (Xu et al. 2021, arXiv 2105.04663). Results
+change only by the order of sums.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from jsafe import host_data
 from jsafe.population import Layout
 
 AXES = ("data", "fsdp", "tensor")
-"""Of a mesh. `data` holds copies of the model that see other rows; `fsdp` too, and each keeps a part of every parameter
-and moment (Rajbhandari et al. 2020, ZeRO stage 3); `tensor` splits heads, the gated layer and the vocabulary (Shoeybi
-et al. 2019)."""
+"""Axes of a mesh. `data` has copies of the model on different rows; `fsdp` too, with a part of every parameter and
+moment on each device (Rajbhandari et al. 2020, ZeRO stage 3); `tensor` splits heads, the gated MLP and the vocabulary
+(Shoeybi et al. 2019)."""
 
 LOGICAL: dict[str, tuple[str | None, ...]] = {
     "decoder/embedding": ("vocab", "embed"),
@@ -33,8 +33,8 @@ LOGICAL: dict[str, tuple[str | None, ...]] = {
     "mlp/up": ("embed", "mlp"),
     "mlp/down": ("mlp", "embed"),
 }
-"""Logical axes of a parameter by the end of its path; inside `layers` one more stands in front. A parameter that is not
-listed (norms, heads of scores, low-rank factors, statistics) is small and every device has a copy."""
+"""Logical axes of a parameter by the end of its path; inside `layers` one more comes first. Parameters that are not
+listed (norms, score heads, low-rank factors, statistics) are small, and every device has a copy."""
 
 MESH_AXES: dict[str, tuple[str, ...]] = {
     "batch": ("data", "fsdp"),
@@ -46,10 +46,10 @@ MESH_AXES: dict[str, tuple[str, ...]] = {
     "mlp": ("tensor",),
     "layers": (),
 }
-"""Axes of the mesh that a logical axis is cut along."""
+"""Axes of the mesh that a logical axis is split over."""
 
 LARGEST_COPY = 1 << 26
-"""Elements of a parameter that every device may have a copy of; a larger one belongs in `LOGICAL`."""
+"""Largest number of elements of a replicated parameter; larger ones belong in `LOGICAL`."""
 
 
 def parse(text: str) -> dict[str, int]:
@@ -69,7 +69,7 @@ def parse(text: str) -> dict[str, int]:
 
 
 def mesh(data: int = 1, fsdp: int = 1, tensor: int = 1) -> Mesh:
-    """All devices, of all processes, as a mesh.
+    """Return a mesh of all devices of all processes.
 
     Raises:
         ValueError: the sizes do not multiply to the number of devices.
@@ -78,42 +78,42 @@ def mesh(data: int = 1, fsdp: int = 1, tensor: int = 1) -> Mesh:
     if math.prod(shape) != len(devices):
         raise ValueError(
             f"a mesh of data={data}, fsdp={fsdp}, tensor={tensor} needs {math.prod(shape)} devices, "
-            f"and there are {len(devices)} ({devices[0].platform})"
+            f"got {len(devices)} ({devices[0].platform})"
         )
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def abstract_mesh(data: int = 1, fsdp: int = 1, tensor: int = 1) -> AbstractMesh:
-    """A mesh of devices that need not exist, to reckon with."""
+    """Return a mesh of devices that need not exist, for estimates."""
     return AbstractMesh((data, fsdp, tensor), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def layout(over: Mesh | AbstractMesh) -> Layout:
-    """What `jsafe.fit` needs to spread a run of language models over a mesh."""
+    """Return the layout that spreads a run of `jsafe.fit` over a mesh."""
     return Layout(over, lambda state: specs(state, over))
 
 
 def specs(tree: Any, over: Mesh | AbstractMesh) -> Any:
-    """How each array of a tree is cut: parameters by their names, moments as their parameters, all else not at all.
+    """Partition of each array of a tree: parameters by name, moments like their parameters, the rest replicated.
 
     Args:
-        tree: arrays or their shapes; parameters, or a state that holds them anywhere.
+        tree: arrays or their shapes; parameters, or a state that contains them.
         over: the mesh.
 
     Returns:
         The tree with a `PartitionSpec` for each array.
 
     Raises:
-        ValueError: a dimension that its axis does not divide, or a large array that no table knows, by name.
+        ValueError: an axis does not divide its dimension, or a large array is in no table; the message has its name.
     """
     return jax.tree_util.tree_map_with_path(lambda path, leaf: _spec(path, leaf, over), tree)
 
 
 def logical_axes(path: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[str | None, ...]:
-    """Logical axes of the array at a path of a tree, None for dimensions that are never cut.
+    """Logical axes of the array at a path of a tree, None for dimensions that are never split.
 
     Raises:
-        ValueError: the array is too large to be copied, and no table knows it.
+        ValueError: the array is too large to be replicated, and is in no table.
     """
     names = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
     for length in (2, 1):
@@ -124,8 +124,8 @@ def logical_axes(path: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[str | N
                 return axes
     if math.prod(shape) > LARGEST_COPY:
         raise ValueError(
-            f"{'/'.join(names)} of shape {list(shape)} is too large for a copy on every device, and "
-            "rlhf.parallel.sharding.LOGICAL does not say how it is cut"
+            f"{'/'.join(names)} of shape {list(shape)} is too large for a copy on every device; "
+            "add its axes to rlhf.parallel.sharding.LOGICAL"
         )
     return (None,) * len(shape)
 
@@ -139,13 +139,13 @@ def _spec(path: tuple[Any, ...], leaf: Any, over: Mesh | AbstractMesh) -> Partit
 def partition(
     name: str, shape: tuple[int, ...], logical: tuple[str | None, ...], sizes: Mapping[str, int]
 ) -> PartitionSpec:
-    """How an array is cut.
+    """Partition of an array.
 
     Args:
-        name: of the array, for the message.
-        shape: of the array.
-        logical: axis of each dimension.
-        sizes: of the mesh's axes.
+        name: name of the array, for the message.
+        shape: shape of the array.
+        logical: logical axis of each dimension.
+        sizes: sizes of the mesh's axes.
 
     Raises:
         ValueError: the axes of a dimension do not divide it.
@@ -155,16 +155,16 @@ def partition(
         axes = MESH_AXES[axis] if axis else ()
         parts = math.prod(sizes[a] for a in axes)
         if size % parts:
-            wanted = ", ".join(f"{a}={sizes[a]}" for a in axes)
-            raise ValueError(f"{name}: dimension {place} ({axis}) has {size} entries, which {wanted} does not divide")
+            divisors = ", ".join(f"{a}={sizes[a]}" for a in axes)
+            raise ValueError(f"{name}: dimension {place} ({axis}) has {size} entries, which {divisors} does not divide")
         cut.append(axes[0] if len(axes) == 1 else axes or None)
     return PartitionSpec(*cut)
 
 
 def current() -> AbstractMesh | None:
-    """The mesh of the run that is being traced; None on one device."""
-    found = jax.sharding.get_abstract_mesh()
-    return found if found.axis_names == AXES and not found.manual_axes else None
+    """Return the mesh of the run that is being traced, None on one device."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return mesh if mesh.axis_names == AXES and not mesh.manual_axes else None
 
 
 def loaded(tree: Any, key: jax.Array) -> Any:
@@ -188,9 +188,9 @@ def rows(source: Any, indices: jax.Array) -> Any:
 
 
 def constrain(x: jax.Array, *logical: str | None) -> jax.Array:
-    """The same array, cut along these logical axes if there is a mesh.
+    """Constrain an array to be split along logical axes if there is a mesh.
 
-    Without it the partitioner may prefer to gather activations instead of weights.
+    Without constraints the partitioner may gather activations instead of weights.
 
     Raises:
         ValueError: the axes of a dimension do not divide it.
@@ -202,12 +202,12 @@ def constrain(x: jax.Array, *logical: str | None) -> jax.Array:
 
 
 def constrain_rows(tree: Any) -> Any:
-    """A tree of rows `[B, ...]` with the rows spread over `data` and `fsdp`."""
+    """Constrain a tree of rows `[B, ...]` to be spread over `data` and `fsdp`."""
     return jax.tree.map(lambda x: constrain(x, "batch", *(None,) * (x.ndim - 1)), tree)
 
 
 def constrain_parameters(tree: Any) -> Any:
-    """Parameters, or gradients, cut as the tables say: a gradient is then summed where it is kept."""
+    """Constrain parameters or gradients to the tables, so that each device sums its own part of a gradient."""
     over = current()
     if over is None:
         return tree
@@ -216,9 +216,9 @@ def constrain_parameters(tree: Any) -> Any:
 
 def shard_bytes(tree: Any, over: Mesh | AbstractMesh) -> int:
     """Bytes of a tree on one device."""
-    found = zip(jax.tree.leaves(tree), jax.tree.leaves(specs(tree, over), is_leaf=_is_spec), strict=True)
+    pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(specs(tree, over), is_leaf=_is_spec), strict=True)
     return sum(
-        math.prod(NamedSharding(over, spec).shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf, spec in found
+        math.prod(NamedSharding(over, spec).shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf, spec in pairs
     )
 
 

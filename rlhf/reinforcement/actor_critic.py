@@ -87,7 +87,7 @@ def critic_loss(
 
 @dataclasses.dataclass(frozen=True)
 class Learner:
-    """Everything that one update needs and no update changes.
+    """Models, optimisers and settings that updates share.
 
     Attributes:
         problem: models and data.

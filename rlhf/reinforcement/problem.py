@@ -60,9 +60,9 @@ def check_problem(problem: ReinforcementProblem, config: ReinforcementConfig) ->
     if costs and len(config.limits) != costs:
         raise ValueError(f"cost_limit must have one entry for each of the {costs} costs, got {config.cost_limit}")
     expected = 1 + costs if config.estimator == "critic" else 0
-    for name, found in (("critics", problem.critics), ("critic_params", problem.critic_params)):
-        if len(found) != expected:
-            raise ValueError(f"{name} must have {expected} entries (the reward's, each cost's), got {len(found)}")
+    for name, entries in (("critics", problem.critics), ("critic_params", problem.critic_params)):
+        if len(entries) != expected:
+            raise ValueError(f"{name} must have {expected} entries (the reward's, each cost's), got {len(entries)}")
     if rows < config.prompts_per_iteration:
         raise ValueError(
             f"prompts_per_iteration must be at most the number of prompts, {rows}, got {config.prompts_per_iteration}"

@@ -7,12 +7,12 @@ program fetches the rows it needs and embeds no copy of either.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jsafe import Metrics, Trainer, TrainerInfo, TrainState
 from jsafe.config import hyperparameters, option
@@ -25,6 +25,7 @@ from jsafe.supervised import (
     epoch_rows,
     initial_hyper,
     select,
+    update_metrics,
 )
 from jsafe.trainer import shown_metrics
 from rlhf.adapters import lora
@@ -32,7 +33,7 @@ from rlhf.adapters.lora import LoraConfig
 from rlhf.judges import score_normalizer
 from rlhf.models.architecture import DTYPES
 from rlhf.parallel import sharding
-from rlhf.training.adamw import adamw
+from rlhf.training.adamw import AdamW, adamw
 from rlhf.training.schedules import SCHEDULES, schedule
 
 _DROPOUT_STREAM = (1 << 31) + 1
@@ -99,6 +100,31 @@ def count_updates(rows: int, config: TrainingConfig) -> int:
     return updates_per_epoch * config.epochs
 
 
+@dataclasses.dataclass(frozen=True)
+class _Learner:
+    """Settings and data that updates share.
+
+    Attributes:
+        config: hyper-parameters.
+        data: tree of arrays of the host, `[rows, ...]` each.
+        rows: rows of the data.
+        loss: loss of a batch.
+        augment: random transformation of a batch, None for none.
+        momentum: momentum of the score statistics, None for a loss without scores.
+        optimizer: optimiser of the trained parameters.
+        schedule: factor on the learning rate, by update.
+    """
+
+    config: TrainingConfig
+    data: Any
+    rows: int
+    loss: Loss
+    augment: Augment | None
+    momentum: float | None
+    optimizer: AdamW
+    schedule: Callable[[jax.Array], jax.Array]
+
+
 def supervised_trainer(
     name: str,
     params: Any,
@@ -131,12 +157,11 @@ def supervised_trainer(
     """
     rows = count_rows(data)
     total = count_updates(rows, config)
-    updates_per_epoch = total // config.epochs
-    factor = schedule(config.schedule, total, config.warmup_ratio)
     optimizer = adamw(
         weight_decay=config.weight_decay, max_grad_norm=config.max_grad_norm, beta1=config.beta1, beta2=config.beta2
     )
-    parts = config.accumulation
+    factor = schedule(config.schedule, total, config.warmup_ratio)
+    learner = _Learner(config, data, rows, loss, augment, momentum, optimizer, factor)
     frozen, _ = lora.split(params, config)
 
     def init(key: jax.Array, hyper: Mapping[str, Any] | None = None) -> TrainState:
@@ -153,45 +178,6 @@ def supervised_trainer(
             frozen=sharding.loaded(frozen, key) if frozen else (),
         )
 
-    def part_loss(state: TrainState, params: Any, part: Any, index: jax.Array) -> LossOutput:
-        """Loss of one part of a batch, with its own dropout and augmentation."""
-        number = state.iteration * parts + index
-        if config.lora_dropout:
-            key = jax.random.fold_in(jax.random.fold_in(state.key, _DROPOUT_STREAM), number)
-            params = lora.dropped_out(params, key, config.lora_dropout)
-        if augment is not None:
-            # The keys of the row order are folded with epochs from 0 up, these with negative numbers.
-            part = augment(jax.random.fold_in(state.key, -1 - state.iteration * parts - index), part)
-        return loss(lora.joined(state.frozen, params), part)
-
-    def step(state: TrainState) -> tuple[TrainState, Metrics]:
-        chosen = epoch_rows(state.key, state.iteration, rows, config.batch_size)
-        batches = sharding.rows(data, chosen.reshape(parts, -1))
-        model = state.params["model"]
-        gradient, output = accumulated_gradient(
-            lambda params, part, index: part_loss(state, params, part, index), model, batches
-        )
-        gradient_norm, mean_loss = optax.tree.norm(gradient), jnp.mean(output.loss)
-        rate = state.hyper["learning_rate"] * factor(state.iteration)
-        updated = optimizer.update(gradient, state.optimizer, model, rate, jnp.isfinite(mean_loss))
-        normalizer = state.algo
-        if momentum is not None and output.scores is not None:
-            scores = output.scores.reshape(-1, output.scores.shape[-1])
-            normalizer = score_normalizer.moving(state.algo, scores, momentum)
-        done, skipped = state.iteration + 1, state.skipped + (~updated.finite).astype(jnp.int32)
-        metrics = {name: jnp.mean(value, axis=0) for name, value in output.metrics.items()}
-        metrics |= {"loss": mean_loss, "gradient_norm": gradient_norm, "learning_rate": rate, "skipped": skipped}
-        metrics |= {"epoch": done / updates_per_epoch, "env_steps": done * config.batch_size}
-        state = dataclasses.replace(
-            state,
-            params={"model": updated.params},
-            optimizer=updated.optimizer,
-            algo=select(updated.finite, normalizer, state.algo),
-            iteration=done,
-            skipped=skipped,
-        )
-        return state, metrics
-
     info = TrainerInfo(
         algorithm=name,
         config={**config.config(), "rows": rows, "updates": total, **(recorded or {})},
@@ -200,4 +186,49 @@ def supervised_trainer(
         metrics=shown_metrics("loss", *shown),
         unit="rows",
     )
-    return Trainer(init=init, step=step, info=info)
+    return Trainer(init=init, step=functools.partial(_step, learner), info=info)
+
+
+def _step(learner: _Learner, state: TrainState) -> tuple[TrainState, Metrics]:
+    """One update of the optimiser."""
+    config, model = learner.config, state.params["model"]
+    chosen = epoch_rows(state.key, state.iteration, learner.rows, config.batch_size)
+    batches = sharding.rows(learner.data, chosen.reshape(config.accumulation, -1))
+    slope, parts = accumulated_gradient(functools.partial(_part_loss, learner, state), model, batches)
+    output = LossOutput(jnp.mean(parts.loss), {k: jnp.mean(v, axis=0) for k, v in parts.metrics.items()}, parts.scores)
+    rate = state.hyper["learning_rate"] * learner.schedule(state.iteration)
+    metrics = update_metrics(output, slope, rate)
+    updated = learner.optimizer.update(slope, state.optimizer, model, rate, jnp.isfinite(output.loss))
+    statistics = _score_statistics(learner, state.algo, output.scores)
+    done, skipped = state.iteration + 1, state.skipped + (~updated.finite).astype(jnp.int32)
+    metrics |= {"skipped": skipped, "env_steps": done * config.batch_size}
+    metrics["epoch"] = done / (learner.rows // config.batch_size)
+    state = dataclasses.replace(
+        state,
+        params={"model": updated.params},
+        optimizer=updated.optimizer,
+        algo=select(updated.finite, statistics, state.algo),
+        iteration=done,
+        skipped=skipped,
+    )
+    return state, metrics
+
+
+def _part_loss(learner: _Learner, state: TrainState, params: Any, part: Any, index: jax.Array) -> LossOutput:
+    """Loss of one part of a batch, with its own dropout and augmentation."""
+    config = learner.config
+    number = state.iteration * config.accumulation + index
+    if config.lora_dropout:
+        key = jax.random.fold_in(jax.random.fold_in(state.key, _DROPOUT_STREAM), number)
+        params = lora.dropped_out(params, key, config.lora_dropout)
+    if learner.augment is not None:
+        # The keys of the row order are folded with epochs from 0 up, these with negative numbers.
+        part = learner.augment(jax.random.fold_in(state.key, -1 - number), part)
+    return learner.loss(lora.joined(state.frozen, params), part)
+
+
+def _score_statistics(learner: _Learner, statistics: Any, scores: jax.Array | None) -> Any:
+    """Running statistics including the scores `[parts, R, S]` of a batch; unchanged without scores."""
+    if learner.momentum is None or scores is None:
+        return statistics
+    return score_normalizer.moving(statistics, scores.reshape(-1, scores.shape[-1]), learner.momentum)

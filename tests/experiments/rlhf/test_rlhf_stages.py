@@ -200,7 +200,7 @@ def test_judges_that_are_adapters_of_the_actors_model_stand_on_its_copy_of_the_w
         assert "is no moderation model: expected 14 scores" in refused(
             capsys, "flagged", tmp_path / kind / "adapter", "--data", files["sft"]
         )
-        assert "a model that gives scores, and a language model is wanted" in refused(
+        assert "must be a language model, got a score model" in refused(
             capsys, "generate", "--model", tmp_path / kind / "model", "--prompt", "a"
         )
 
@@ -232,9 +232,9 @@ def test_judges_that_are_adapters_of_the_actors_model_stand_on_its_copy_of_the_w
     (tmp_path / "cost" / "adapter" / "adapter_config.json").write_text(
         json.dumps(words_of | {"base_model_name_or_path": str(changed)})
     )
-    assert "holds adapters of other weights than" in refused(capsys, *words("adapter"))
+    assert "has adapters of other weights than" in refused(capsys, *words("adapter"))
     assert refused(capsys, *words("adapter")[:-2], "--model", tmp_path / "reward" / "adapter").endswith(
-        "holds adapters of a score model, and a language model is wanted"
+        "must have adapters of a language model, got those of a score model"
     )
 
 
@@ -488,7 +488,7 @@ def test_mistakes_are_named_in_one_line(files, models, tmp_path, capsys):
     warm = ["--warm-epochs", 2, "--data", files["pairs"]]
     assert "needs a model from scratch" in refused(capsys, "cost", "--model", models["sft"] / "model", *warm)
     roles = ["--model", models["sft"] / "model", "--prompt", "a", "--template", "baichuan"]
-    assert "needs a model of the family baichuan" in refused(capsys, "generate", *roles)
+    assert "needs a model of family 'baichuan'" in refused(capsys, "generate", *roles)
     shard = tmp_path / "torn"
     shutil.copytree(models["sft"] / "model", shard)
     (shard / "model.safetensors").write_bytes((shard / "model.safetensors").read_bytes()[:1000])

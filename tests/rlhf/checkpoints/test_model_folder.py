@@ -48,8 +48,8 @@ def test_a_score_model_keeps_its_head_and_statistics(model, tmp_path):
     seen = ScoreStatistics(jnp.array([0.5, -1.0]), jnp.array([2.0, 3.0]), jnp.int32(7))
     scored = model_folder.with_scores(model, 2, seed=1)._replace(statistics=seen)
     model_folder.save_model(tmp_path, scored, "cost")
-    said = json.loads((tmp_path / "config.json").read_text())
-    assert (said["score_type"], said["score_dim"], said["mean"], said["count"]) == ("cost", 2, [0.5, -1.0], 7)
+    output = json.loads((tmp_path / "config.json").read_text())
+    assert (output["score_type"], output["score_dim"], output["mean"], output["count"]) == ("cost", 2, [0.5, -1.0], 7)
     again = model_folder.open_model(tmp_path, score=True)
     jax.tree.map(np.testing.assert_array_equal, again.params, scored.params)
     assert again.statistics is not None
@@ -61,7 +61,9 @@ def test_a_score_model_keeps_its_head_and_statistics(model, tmp_path):
 
 def test_a_language_model_gets_a_new_head_only_where_a_training_asks_for_it(model, tmp_path):
     model_folder.save_model(tmp_path, model)
-    with pytest.raises(ValueError, match=r"is no cost model: it has no tensor score_head.weight; no other tensor"):
+    with pytest.raises(
+        ValueError, match=r"must be a cost model with a tensor score_head.weight, got none; no other tensor"
+    ):
         model_folder.open_model(tmp_path, score=True, kind="cost")
     scored = model_folder.open_model(tmp_path, score=True, new_scores=1)
     assert scored.params["score_head"].shape == (64, 1)
@@ -74,7 +76,7 @@ def test_a_head_under_another_name_is_told(model, tmp_path):
     tensors = load_file(tmp_path / "model.safetensors")
     tensors["score.weight"] = tensors.pop("score_head.weight")
     save_file(tensors, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"no tensor score_head.weight; .*score.weight"):
+    with pytest.raises(ValueError, match=r"tensor score_head.weight, got none; .*score.weight"):
         model_folder.open_model(tmp_path, score=True)
 
 
@@ -82,14 +84,14 @@ def test_a_judge_of_another_kind_is_refused(model, tmp_path):
     for kind in ("reward", ""):
         model_folder.save_model(tmp_path, model_folder.with_scores(model), kind)
         assert model_folder.open_model(tmp_path, score=True, kind="reward").score_size == 1
-    model_folder.open_model(tmp_path, score=True, kind="cost")  # it does not say what it is
+    model_folder.open_model(tmp_path, score=True, kind="cost")  # its files have no kind
     model_folder.save_model(tmp_path, model_folder.with_scores(model), "reward")
-    with pytest.raises(ValueError, match="is a reward model, as its config.json says, and a cost model is wanted"):
+    with pytest.raises(ValueError, match="must be a cost model, got a reward model according to its config.json"):
         model_folder.open_model(tmp_path, score=True, kind="cost")
     model_folder.save_model(tmp_path, model_folder.with_scores(model, 14))
-    with pytest.raises(ValueError, match="gives 14 scores to a text, and a cost model gives 1 here"):
+    with pytest.raises(ValueError, match="must be a cost model with 1 scores per text, got 14"):
         model_folder.open_model(tmp_path, score=True, kind="cost")
-    with pytest.raises(ValueError, match="gives 14 scores to a text, and a score model gives 1 here"):
+    with pytest.raises(ValueError, match="must be a score model with 1 scores per text, got 14"):
         model_folder.open_model(tmp_path, score=True, new_scores=1)
 
 
@@ -118,5 +120,5 @@ def test_everything_that_is_missing_is_named_at_once(tmp_path):
 
 
 def test_an_unknown_size_is_refused(tokenizer):
-    with pytest.raises(ValueError, match="no size is called 'big'"):
+    with pytest.raises(ValueError, match="must be a folder or a size, got 'big'"):
         model_folder.fresh("big", tokenizer)

@@ -136,7 +136,7 @@ def test_a_model_of_baichuan_is_asked_and_taught_in_its_own_format(baichuan, lla
 def test_roles_are_refused_for_a_family_without_them():
     model = Model(PUBLISHED["llama-7b"], Tokenizer(Path("none"), None, 32_000, 1, 2, 0, "</s>"), {})
     assert with_template(model, None) is model
-    with pytest.raises(ValueError, match="needs a model of the family baichuan, got one of llama"):
+    with pytest.raises(ValueError, match="needs a model of family 'baichuan', got 'llama'"):
         with_template(model, "baichuan")
     own = Model(PUBLISHED["tiny-baichuan"], model.tokenizer, {})
     assert [with_template(own, name).tokenizer.template for name in TEMPLATES] == list(TEMPLATES)

@@ -135,10 +135,10 @@ def test_the_commands_refuse_a_folder_that_is_no_judge_or_another(places, comman
     start = [places / "start"] if command == "evaluate" else ["--model", places / "start"]
     words = [command, *start, "--data", places / "rows.jsonl", "--cost-model"]
     for cost, reward, message in [
-        ("cost", "start", "start is no reward model: it has no tensor score_head.weight"),
-        ("start", "reward", "start is no cost model: it has no tensor score_head.weight"),
-        ("cost", "cost", "cost is a cost model, as its config.json says, and a reward model is wanted"),
-        ("reward", "reward", "reward is a reward model, as its config.json says, and a cost model is wanted"),
+        ("cost", "start", "start must be a reward model with a tensor score_head.weight, got none"),
+        ("start", "reward", "start must be a cost model with a tensor score_head.weight, got none"),
+        ("cost", "cost", "cost must be a reward model, got a cost model according to its config.json"),
+        ("reward", "reward", "reward must be a cost model, got a reward model according to its config.json"),
     ]:
         words_of_case = [*words, places / cost, "--reward-model", places / reward, RUN[command], places / "out"]
         assert main.main(["rlhf", *map(str, words_of_case)]) == 2

@@ -33,8 +33,8 @@ MASK = np.arange(LENGTH) < np.array([[12], [7], [9]])
 
 def params_of(config):
     """Larger than at the start of a training, so that the gradient of the largest logit matters."""
-    found = random_models.params_of(LanguageModel(config))
-    return jax.tree.map(lambda x: 8 * x if x.ndim == 2 else x, found)
+    actual = random_models.params_of(LanguageModel(config))
+    return jax.tree.map(lambda x: 8 * x if x.ndim == 2 else x, actual)
 
 
 def texts():
@@ -65,10 +65,10 @@ def test_chunks_change_neither_loss_nor_gradient(name, tokens):
         (objectives.dpo, objectives.with_reference(whole, jax.tree.map(lambda x: 0.5 * x, params), pairs())),
     ):
 
-        def found(model, make=make, batch=batch):
+        def actual(model, make=make, batch=batch):
             return jax.device_get(jax.jit(jax.value_and_grad(lambda p: make(model)(p, batch).loss))(params))
 
-        assert_same(found(whole), found(chunked))
+        assert_same(actual(whole), actual(chunked))
     ask = jax.jit(language_model.log_probs, static_argnums=0)
     ours, theirs = (ask(m, params, IDS, MASK) for m in (whole, chunked))
     np.testing.assert_allclose(ours, theirs, atol=2e-5)
@@ -78,8 +78,8 @@ def test_the_three_numbers_of_a_token():
     """By hand, Baichuan 2's example: h = (1, 2) and unit rows (.6, .8), (1, 0), (0, -1) give logits 2.2, 1, -2."""
     hidden, layer = np.array([[[1.0, 2.0]]], np.float32), np.array([[0.6, 0.8], [1.0, 0.0], [0.0, -1.0]], np.float32)
     ask = jax.jit(lambda *inputs: chunked_logits.from_hidden(*inputs, 1, largest=True))
-    said = ask(hidden, layer, np.array([[1]]))
-    assert [float(x[0, 0]) for x in said] == pytest.approx([1.0, np.log(np.exp([2.2, 1.0, -2.0]).sum()), 2.2])
+    output = ask(hidden, layer, np.array([[1]]))
+    assert [float(x[0, 0]) for x in output] == pytest.approx([1.0, np.log(np.exp([2.2, 1.0, -2.0]).sum()), 2.2])
 
 
 def test_chunks_are_counted_in_what_a_run_needs():

@@ -27,8 +27,8 @@ A_COST, _ = policy.answer_advantages(VALUES / 2, COSTS, MASK, START)
 
 
 def test_tokens_pay_for_leaving_the_reference_and_the_last_one_gets_the_score():
-    wanted = [[-0.01, 0.02, -0.01, 0, 1.46, 0], [-0.02, -0.01, 0.02, 0.01, -0.07, -50]]
-    np.testing.assert_allclose(REWARDS, wanted, atol=1e-5)
+    expected = [[-0.01, 0.02, -0.01, 0, 1.46, 0], [-0.02, -0.01, 0.02, 0.01, -0.07, -50]]
+    np.testing.assert_allclose(REWARDS, expected, atol=1e-5)
     np.testing.assert_allclose(
         COSTS, [[0.01, -0.02, 0.01, 0, 2.04, 0], [0.02, 0.01, -0.02, -0.01, 0.07, -1.02]], atol=1e-5
     )
@@ -46,8 +46,8 @@ def test_clipped_losses_of_actor_and_critic():
     loss = policy.actor_loss(moved, NEW[:, START:], A_REWARD, mask, clip_ratio=0.2)
     assert float(loss) == pytest.approx(24.627046, rel=1e-5)
     both = policy.mix_advantages(A_REWARD, A_COST[None], jnp.array([2.0]))
-    wanted = [[-0.798183, -0.829667, -0.873333, 0], [-13.740243, -14.484467, -15.257333, -15.986667]]
-    np.testing.assert_allclose(both, wanted, rtol=1e-5)
+    expected = [[-0.798183, -0.829667, -0.873333, 0], [-13.740243, -14.484467, -15.257333, -15.986667]]
+    np.testing.assert_allclose(both, expected, rtol=1e-5)
     loss = policy.actor_loss(moved, NEW[:, START:], both, mask, clip_ratio=0.2)
     assert float(loss) == pytest.approx(8.481751, rel=1e-5)
     values = VALUES[:, START:] + of([0.1, -6, 0.2, 0], [7, 0.1, -0.1, 0.3])

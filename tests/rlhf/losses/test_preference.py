@@ -14,7 +14,7 @@ def of(*rows):
 
 
 def one_token_pairs(count, *labels):
-    """Answers of one token after a prompt of one, so that a score stands where its answer ends."""
+    """Answers of one token after a prompt of one token, so that each answer ends in column 1."""
     ids = jnp.zeros((count, 2), jnp.int32)
     mask = jnp.ones((count, 2), bool)
     return PreferenceBatch(ids.at[:, 1].set(1), ids.at[:, 1].set(2), mask, mask, *labels)
@@ -40,10 +40,10 @@ def test_reward_loss_of_three_pairs():
 
 def test_reward_loss_of_tokens_compares_from_the_first_difference_to_the_longer_end():
     better, worse = of([0.1, 0.1, 0.5, 0.7, 0.9, 9.0]), of([0.1, 0.1, 0.3, 0.9, -0.2, 7.0])
-    found = preference.reward_loss(better, worse, UNEQUAL, level="token")[0]
-    assert float(found) == pytest.approx(0.5612044, abs=1e-6)
-    found = preference.reward_loss(better, worse, UNEQUAL, level="token", regularization=0.001)[0]
-    assert float(found) == pytest.approx(0.5616194, abs=1e-6)
+    actual = preference.reward_loss(better, worse, UNEQUAL, level="token")[0]
+    assert float(actual) == pytest.approx(0.5612044, abs=1e-6)
+    actual = preference.reward_loss(better, worse, UNEQUAL, level="token", regularization=0.001)[0]
+    assert float(actual) == pytest.approx(0.5616194, abs=1e-6)
 
 
 def test_cost_loss_of_three_pairs():
@@ -52,11 +52,11 @@ def test_cost_loss_of_three_pairs():
     loss, metrics = preference.cost_loss(safer, unsafer, one_token_pairs(3, *signs))
     assert float(loss) == pytest.approx(1.2076609, abs=1e-6)
     assert float(metrics["accuracy"]) == 1.0 and float(metrics["sign_accuracy"]) == 1.0
-    for row, wanted in enumerate((0.83734, 0.988752, 1.796891)):
+    for row, expected in enumerate((0.83734, 0.988752, 1.796891)):
         part = preference.cost_loss(
             safer[row : row + 1], unsafer[row : row + 1], one_token_pairs(1, *(s[row : row + 1] for s in signs))
         )
-        assert float(part[0]) == pytest.approx(wanted, abs=1e-5)
+        assert float(part[0]) == pytest.approx(expected, abs=1e-5)
     loss, _ = preference.cost_loss(safer, unsafer, one_token_pairs(3, *signs), regularization=0.001)
     assert float(loss) == pytest.approx(1.2083676, abs=1e-6)
 
@@ -64,10 +64,10 @@ def test_cost_loss_of_three_pairs():
 def test_cost_loss_of_tokens_adds_the_same_three_terms():
     safer, unsafer = of([0.1, 0.1, 0.5, 0.7, 0.9, 9.0]), of([0.1, 0.1, 0.3, 0.9, -0.2, 7.0])
     labelled = UNEQUAL._replace(chosen_safe=jnp.array([1.0]), rejected_safe=jnp.array([-1.0]))
-    found, _ = preference.cost_loss(safer, unsafer, labelled, level="token")
+    actual, _ = preference.cost_loss(safer, unsafer, labelled, level="token")
     low, high = np.array([0.5, 0.7, 0.9]), np.array([0.3, 0.9, -0.2])
     terms = [scipy.special.log_expit(x).mean() for x in (high - low, -low, high)]
-    assert float(found) == pytest.approx(-sum(terms), abs=1e-6)
+    assert float(actual) == pytest.approx(-sum(terms), abs=1e-6)
 
 
 def test_unknown_levels_of_comparison_are_refused():

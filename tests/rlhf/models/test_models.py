@@ -117,12 +117,12 @@ def test_models_that_are_not_built_are_refused_by_key(changes, message):
 
 def test_all_ids_that_end_an_answer_are_known(tmp_path):
     """Llama 3's instructed models name some in either file."""
-    said = to_hf(PUBLISHED["llama3-8b"]) | {"eos_token_id": [128_001, 128_008]}
-    (tmp_path / "config.json").write_text(json.dumps(said))
+    output = to_hf(PUBLISHED["llama3-8b"]) | {"eos_token_id": [128_001, 128_008]}
+    (tmp_path / "config.json").write_text(json.dumps(output))
     assert load_config(tmp_path).ends == (128_001, 128_008)
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [128_009, 128_001]}))
-    found = load_config(tmp_path)
-    assert found.ends == (128_001, 128_008, 128_009) == from_hf(to_hf(found)).ends
+    actual = load_config(tmp_path)
+    assert actual.ends == (128_001, 128_008, 128_009) == from_hf(to_hf(actual)).ends
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": "</s>"}')
     with pytest.raises(ValueError, match="generation_config.json: eos_token_id must be a whole number or a list"):
         load_config(tmp_path)
@@ -139,8 +139,8 @@ def test_rms_norm_of_one_to_four():
 def test_rotation_of_one_to_four_at_position_three():
     config = dataclasses.replace(SMALL, head_dim=4)
     cos, sin = rotations(config, jnp.array([[3]]))
-    found = rotate(jnp.arange(1.0, 5.0).reshape(1, 1, 1, 4), cos, sin)
-    np.testing.assert_allclose(found.ravel(), [-1.413353, 1.879118, -2.828857, 4.058191], atol=1e-5)
+    actual = rotate(jnp.arange(1.0, 5.0).reshape(1, 1, 1, 4), cos, sin)
+    np.testing.assert_allclose(actual.ravel(), [-1.413353, 1.879118, -2.828857, 4.058191], atol=1e-5)
 
 
 def test_slopes_of_forty_heads():
@@ -165,9 +165,9 @@ def test_norm_head_begins_uniform_and_other_output_layers_normal():
         return np.asarray(jax.jit(lambda key: init(key, ids)["params"]["head"])(jax.random.key(0)))
 
     width = 24**-0.5
-    found = head(config)
-    assert 0.999 * width < np.abs(found).max() <= width
-    assert found.std() == pytest.approx(width / 3**0.5, rel=0.01) and abs(found.mean()) < 0.01 * width
+    actual = head(config)
+    assert 0.999 * width < np.abs(actual).max() <= width
+    assert actual.std() == pytest.approx(width / 3**0.5, rel=0.01) and abs(actual.mean()) < 0.01 * width
     plain = head(dataclasses.replace(config, norm_head=False))
     assert plain.std() == pytest.approx(config.init_std, rel=0.01) and np.abs(plain).max() > 3 * config.init_std
 
@@ -191,8 +191,8 @@ def test_padding_on_either_side_changes_nothing(model):
     for before, after in ((3, 0), (0, 3), (2, 2)):
         padded = np.pad(ids, ((0, 0), (before, after)), constant_values=7)
         mask = np.pad(np.ones((1, 6), bool), ((0, 0), (before, after)))
-        found, _ = apply(params, padded, mask)
-        np.testing.assert_allclose(found[:, before : before + 6], plain, atol=1e-4)
+        actual, _ = apply(params, padded, mask)
+        np.testing.assert_allclose(actual[:, before : before + 6], plain, atol=1e-4)
 
 
 def test_no_token_sees_what_comes_after_it(model):
@@ -240,12 +240,12 @@ def test_end_scores_stand_at_the_last_token_that_is_not_padding():
     np.testing.assert_array_equal(last_token(mask), [1, 3, 1, 0])
     model = ScoreModel(SMALL, size=2)
     params = {"params": params_of(model)}
-    found = jax.device_get(jax.jit(model.apply)(params, ids_of(4, 4), mask))
-    assert found.scores.shape == (4, 4, 2) and found.scores.dtype == np.float32
-    np.testing.assert_array_equal(found.end_scores[0], found.scores[0, 1])
+    actual = jax.device_get(jax.jit(model.apply)(params, ids_of(4, 4), mask))
+    assert actual.scores.shape == (4, 4, 2) and actual.scores.dtype == np.float32
+    np.testing.assert_array_equal(actual.end_scores[0], actual.scores[0, 1])
     hidden, _ = jax.jit(Decoder(SMALL).apply)({"params": params["params"]["decoder"]}, ids_of(4, 4), mask)
     by_hand = np.asarray(hidden)[1, 3] @ params["params"]["score_head"] + params["params"]["score_bias"]
-    np.testing.assert_allclose(found.end_scores[1], by_hand, atol=1e-6)
+    np.testing.assert_allclose(actual.end_scores[1], by_hand, atol=1e-6)
 
 
 def test_pooled_scores_are_means_over_the_text_so_far():
@@ -255,18 +255,18 @@ def test_pooled_scores_are_means_over_the_text_so_far():
     plain, pooled = ScoreModel(SMALL), ScoreModel(config)
     params = {"params": params_of(plain)}
     each = np.asarray(jax.jit(plain.apply)(params, ids, seen).scores)[0, :, 0]
-    found = jax.jit(pooled.apply)(params, ids, seen)
+    actual = jax.jit(pooled.apply)(params, ids, seen)
     by_hand = [each[: t + 1].mean() for t in range(5)]
-    np.testing.assert_allclose(found.scores[0, :, 0], by_hand, atol=1e-6)
-    np.testing.assert_allclose(found.end_scores[0, 0], each.mean(), atol=1e-6)
+    np.testing.assert_allclose(actual.scores[0, :, 0], by_hand, atol=1e-6)
+    np.testing.assert_allclose(actual.end_scores[0, 0], each.mean(), atol=1e-6)
     left = jax.jit(pooled.apply)(params, np.pad(ids, ((0, 0), (2, 1))), np.pad(seen, ((0, 0), (2, 1))))
     np.testing.assert_allclose(left.end_scores[0, 0], each.mean(), atol=1e-5)
     shrunk = jax.jit(ScoreModel(dataclasses.replace(config, score_shrinkage=3.0)).apply)(params, ids, seen)
     np.testing.assert_allclose(shrunk.end_scores[0, 0], each.sum() / 8, atol=1e-6)
     marked = dataclasses.replace(config, score_after=(int(ids[0, 1]), int(ids[0, 2])))
-    found = jax.jit(ScoreModel(marked).apply)(params, ids, seen)
+    actual = jax.jit(ScoreModel(marked).apply)(params, ids, seen)
     by_hand = [*each[:3], each[3], each[3:5].mean()]
-    np.testing.assert_allclose(found.scores[0, :, 0], by_hand, atol=1e-6)
+    np.testing.assert_allclose(actual.scores[0, :, 0], by_hand, atol=1e-6)
     assert from_hf(to_hf(marked)) == marked
     with pytest.raises(ValueError, match="score_pooling must be one of"):
         dataclasses.replace(SMALL, score_pooling="max")

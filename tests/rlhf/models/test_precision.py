@@ -73,26 +73,26 @@ def test_generation_and_reinforcement_keep_their_types_in_bfloat16(nano):
     options = ReinforcementConfig(
         dtype=HALF, prompts_per_iteration=2, batch_size=2, cost_limit=0.0, ptx_coefficient=1.0
     )
-    asked = [Example((q,), "yes") for q in ("one", "two")]
+    samples = [Example((q,), "yes") for q in ("one", "two")]
     sampling = SamplingConfig(max_new_tokens=4)
-    models, data = ReinforcementModels(nano, judge, [judge]), PromptData(asked, ptx=asked, prompt_length=60)
+    models, data = ReinforcementModels(nano, judge, [judge]), PromptData(samples, ptx=samples, prompt_length=60)
     stage = reinforcement_stage("ppo-lag", models, data, options, sampling)
-    begun = jax.eval_shape(stage.trainer.init, jax.random.key(0))
-    ended, _ = jax.eval_shape(stage.trainer.step, begun)
+    initial = jax.eval_shape(stage.trainer.init, jax.random.key(0))
+    ended, _ = jax.eval_shape(stage.trainer.step, initial)
     assert all_float32(ended.params) and all_float32(ended.optimizer)
-    assert jax.tree.map(lambda x: x.dtype, ended) == jax.tree.map(lambda x: x.dtype, begun)
+    assert jax.tree.map(lambda x: x.dtype, ended) == jax.tree.map(lambda x: x.dtype, initial)
 
 
 def test_stages_take_a_type_and_reckon_with_it():
-    def given(*words):
+    def parsed(*words):
         return app.parse(["rlhf", *words]).request
 
     for stage in ("sft", "reward", "cost", "dpo", "moderation", "pretrain", "ppo", "ppo-lag", "reward-shaping"):
-        assert given(stage, "--dtype", HALF).training.given() == {"dtype": HALF}
+        assert parsed(stage, "--dtype", HALF).training.given() == {"dtype": HALF}
     for stage in ("chat", "harness"):
-        assert given(stage, "--dtype", HALF).dtype == HALF
+        assert parsed(stage, "--dtype", HALF).dtype == HALF
     for stage in (["generate"], ["evaluate", "a"]):
-        assert given(*stage, "--dtype", HALF).responses.dtype == HALF
+        assert parsed(*stage, "--dtype", HALF).responses.dtype == HALF
     with pytest.raises(ValueError, match="dtype"):
         TrainingConfig(dtype="float16")
     config, sizes = PUBLISHED["llama-7b"], (4, 512)

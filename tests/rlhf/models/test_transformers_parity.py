@@ -15,6 +15,6 @@ RECORDED = json.loads(llm.RECORDED.read_text())["logits"]
 def test_logits_are_those_of_transformers(name, tmp_path):
     config = llm.MODELS[name]
     save(tmp_path, config, iter(llm.tensors(config).items()))
-    found = llm.ours(tmp_path)
+    actual = llm.ours(tmp_path)
     seen = llm.texts(config)[1][:, ::5]
-    np.testing.assert_allclose(found[:, ::5, ::7][seen], np.array(RECORDED[name])[seen], atol=llm.TOLERANCE)
+    np.testing.assert_allclose(actual[:, ::5, ::7][seen], np.array(RECORDED[name])[seen], atol=llm.TOLERANCE)

@@ -36,7 +36,7 @@ def draw(params):
 
 
 @pytest.mark.parametrize(
-    ("program", "model", "said"),
+    ("program", "model", "formula"),
     [
         (lambda p: LANGUAGE.apply({"params": p}, IDS)[0], LANGUAGE, flops.language(CONFIG, ROWS, LENGTH)),
         (lambda p: SCORES.apply({"params": p}, IDS, MASK).scores, SCORES, flops.scores(CONFIG, ROWS, LENGTH)),
@@ -45,15 +45,15 @@ def draw(params):
     ],
     ids=["language", "scores", "learning", "generation"],
 )
-def test_xla_counts_the_same_to_ten_percent(program, model, said):
+def test_xla_counts_the_same_to_ten_percent(program, model, formula):
     """XLA also counts sums, norms and the softmax, which are a few percent here and less in larger models."""
     counted = jax.jit(program).lower(params_of(model)).cost_analysis()["flops"]
-    assert 1.0 <= counted / said < 1.1
+    assert 1.0 <= counted / formula < 1.1
 
 
 def test_an_iteration_of_ppo_is_the_sum_of_its_passes():
     """Eight answers: drawn; read by actor, reference, judge and critic; learned from twice by actor and critic."""
     options = ReinforcementConfig(prompts_per_iteration=8, batch_size=4, update_iterations=2)
-    found = flops.reinforcement(CONFIG, 1, options, 10, SamplingConfig(max_new_tokens=6), 0)
-    read, judged = flops.language(CONFIG, 8, 16), flops.scores(CONFIG, 8, 16)
-    assert found == flops.generation(CONFIG, 8, 10, 6) + 2 * read + 2 * judged + 2 * 3 * (read + judged)
+    actual = flops.reinforcement(CONFIG, 1, options, 10, SamplingConfig(max_new_tokens=6), 0)
+    read, scores_only = flops.language(CONFIG, 8, 16), flops.scores(CONFIG, 8, 16)
+    assert actual == flops.generation(CONFIG, 8, 10, 6) + 2 * read + 2 * scores_only + 2 * 3 * (read + scores_only)

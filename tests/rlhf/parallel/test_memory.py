@@ -1,4 +1,4 @@
-"""What a run is said to need: parameters are exact, the rest lies near what the compiler reports."""
+"""Memory estimates: parameters are exact, the rest is close to the figures of the compiler."""
 
 import jax
 import numpy as np
@@ -32,9 +32,9 @@ def test_activations_are_within_a_factor_of_what_the_compiler_sets_aside(params)
     ids = np.zeros((ROWS, LENGTH), np.int32)
     batch = Supervised(ids, ids, np.ones(ids.shape, bool))
     gradient = jax.jit(jax.grad(lambda p, b: loss(p, b).loss))
-    found = gradient.lower(params, batch).compile().memory_analysis().temp_size_in_bytes
-    said = memory.supervised(CONFIG, ROWS, LENGTH)["activations"]
-    assert 1 / 3 < said / found < 3
+    actual = gradient.lower(params, batch).compile().memory_analysis().temp_size_in_bytes
+    output = memory.supervised(CONFIG, ROWS, LENGTH)["activations"]
+    assert 1 / 3 < output / actual < 3
 
 
 def test_a_line_says_the_sum():

@@ -74,18 +74,18 @@ def test_merged_weights_say_what_base_and_adapters_say(matrices):
     adapters = drawn(options=dataclasses.replace(OPTIONS, lora_matrices=matrices))
     whole = lora.merged(lora.joined(BASE, adapters))
     assert jax.tree.structure(whole) == jax.tree.structure(BASE)
-    found = logits(lora.joined(BASE, adapters))
-    assert np.abs(found - logits(BASE)).max() > 0.01
-    np.testing.assert_allclose(found, logits(whole), rtol=1e-5, atol=1e-5)
+    actual = logits(lora.joined(BASE, adapters))
+    assert np.abs(actual - logits(BASE)).max() > 0.01
+    np.testing.assert_allclose(actual, logits(whole), rtol=1e-5, atol=1e-5)
 
 
 def test_answers_drawn_with_a_cache_are_those_of_the_merged_weights():
     params = lora.joined(BASE, drawn())
     seen = np.ones(IDS.shape, bool)
     draw = jax.jit(lambda p: generate(MODEL, {"params": p}, jax.random.key(0), IDS, seen, SAMPLING, pad=0))
-    said = [draw(p) for p in (params, lora.merged(params), BASE)]
-    np.testing.assert_array_equal(said[0].ids, said[1].ids)
-    assert (np.asarray(said[0].ids) != np.asarray(said[2].ids)).any()
+    output = [draw(p) for p in (params, lora.merged(params), BASE)]
+    np.testing.assert_array_equal(output[0].ids, output[1].ids)
+    assert (np.asarray(output[0].ids) != np.asarray(output[2].ids)).any()
 
 
 def test_gradients_follow_from_those_of_the_merged_weights():
@@ -96,9 +96,9 @@ def test_gradients_follow_from_those_of_the_merged_weights():
         return -jnp.mean(jnp.sum(jax.nn.log_softmax(logits(params)) * targets, axis=-1))
 
     adapters = drawn()
-    found = jax.device_get(jax.jit(jax.grad(lambda part: loss(lora.joined(BASE, part))))(adapters))
+    actual = jax.device_get(jax.jit(jax.grad(lambda part: loss(lora.joined(BASE, part))))(adapters))
     whole = jax.device_get(jax.jit(jax.grad(loss))(lora.merged(lora.joined(BASE, adapters))))
-    gradients = dict(lora.adapters(found))
+    gradients = dict(lora.adapters(actual))
     for name, adapter in lora.adapters(adapters):
         part, axes = lora.MATRICES[name]
         for layer in range(CONFIG.num_layers):
@@ -203,16 +203,16 @@ def test_actor_and_reference_are_one_copy_and_so_are_critics_and_judges():
 
 
 def test_ppo_lag_with_adapters_begins_at_the_reference_and_rises_too():
-    found = {}
+    actual = {}
     for rank in (0, 4):
         trainer = ppo_lag(dataclasses.replace(REINFORCEMENT, lora_rank=rank))
         state, metrics = jax.jit(lambda key, t=trainer: jsafe.run(t, key, 20))(jax.random.key(4))
-        found[rank] = jax.tree.map(np.asarray, metrics)
+        actual[rank] = jax.tree.map(np.asarray, metrics)
         before = jax.jit(lambda key, t=trainer: t.init(key).frozen)(jax.random.key(4))
         jax.tree.map(np.testing.assert_array_equal, state.frozen, before)
-    full, low = found[0], found[4]
+    full, low = actual[0], actual[4]
     assert full["kl"][0] == low["kl"][0] == 0.0 and low["kl"][-1] > 0.01
-    # Both begin at one policy with one key: the first answers and what judges and critics say of them are the same.
+    # Both start from one policy with one key, so the first answers and their scores and values are equal.
     for name in ("return", "cost", "critic_loss_0", "critic_loss_1"):
         assert low[name][0] == pytest.approx(full[name][0], rel=1e-4), name
     for metrics in (full, low):
@@ -237,7 +237,7 @@ def test_critics_learn_first_and_the_weight_of_the_divergence_falls_by_one_facto
         weights.append(float(metrics["kl_coefficient"]))
         state = new
     np.testing.assert_allclose(weights, [0.2, 0.2, 0.2, 0.1, 0.05, 0.025, 0.025], rtol=1e-5)
-    # What is paid for leaving the reference is what is learned from: the weight alone tells two runs apart.
+    # The weight of the divergence is all that differs between two runs; equal weights give equal parameters.
     other = ppo_lag(dataclasses.replace(options, actor_delay=0, last_kl_coefficient=0.0))
     same = ppo_lag(dataclasses.replace(options, actor_delay=0, last_kl_coefficient=0.2))
     ended = [jax.jit(lambda key, t=t: jsafe.run(t, key, 2)[0].params)(jax.random.key(4)) for t in (other, same)]
@@ -263,34 +263,34 @@ def test_an_adapter_reads_what_is_left_and_says_the_same_on_average():
     w, a, b = rng.normal(size=(5, 2)), rng.normal(size=(1, 5, 3)), rng.normal(size=(1, 3, 2))
     x = np.float32(rng.normal(size=(4000, 5)))
     stacked = {"w_lora": low_rank.LowRank(a, b, 0.5)}
-    said = []
+    output = []
 
     def drawn_by(number, x):
         one = jax.tree.map(lambda leaf: leaf[0], lora.dropped_out(stacked, jax.random.key(number), 0.25)["w_lora"])
         return one, np.asarray(Layer().apply({"params": {"w": w, "w_lora": one}}, x))
 
     for number in (0, 1):
-        one, found = drawn_by(number, x)
-        said.append(found)
+        one, actual = drawn_by(number, x)
+        output.append(actual)
         mask = np.asarray(jax.random.bernoulli(one.key, 0.75, x.shape))
         assert abs(mask.mean() - 0.75) < 0.02
-        np.testing.assert_allclose(said[-1], x @ w + 0.5 * (mask * x / 0.75) @ a[0] @ b[0], rtol=1e-4, atol=1e-4)
-    assert np.abs(said[0] - said[1]).max() > 0.1
+        np.testing.assert_allclose(output[-1], x @ w + 0.5 * (mask * x / 0.75) @ a[0] @ b[0], rtol=1e-4, atol=1e-4)
+    assert np.abs(output[0] - output[1]).max() > 0.1
     plain = x @ w + 0.5 * x @ a[0] @ b[0]
     _, often = drawn_by(2, np.repeat(x[:3], 4000, axis=0))
     np.testing.assert_allclose(often.reshape(3, 4000, 2).mean(axis=1), plain[:3], atol=0.1)
 
 
 def test_training_with_dropout_of_adapters_learns_and_differs():
-    found = {}
+    actual = {}
     for rate in (0.0, 0.3):
         options = TrainingConfig(
             epochs=40, batch_size=8, learning_rate=0.02, schedule="constant", lora_rank=4, lora_dropout=rate
         )
         trainer = supervised_trainer("test", REWARD, TEXTS_AND_SCORES, squared_error, options)
-        found[rate] = jax.jit(lambda key, t=trainer: jsafe.run(t, key, 40)[1]["loss"])(jax.random.key(0))
-    assert found[0.3][0] == found[0.0][0] > 1.0  # at first an adapter adds nothing
-    assert found[0.3][-5:].mean() < 0.5 and np.abs(found[0.3][5:] - found[0.0][5:]).max() > 1e-3
+        actual[rate] = jax.jit(lambda key, t=trainer: jsafe.run(t, key, 40)[1]["loss"])(jax.random.key(0))
+    assert actual[0.3][0] == actual[0.0][0] > 1.0  # at first an adapter adds nothing
+    assert actual[0.3][-5:].mean() < 0.5 and np.abs(actual[0.3][5:] - actual[0.0][5:]).max() > 1e-3
     with pytest.raises(ValueError, match="lora_dropout changes nothing without a lora_rank"):
         TrainingConfig(lora_dropout=0.1)
 
@@ -301,13 +301,13 @@ def test_the_tensors_for_peft_add_up_to_the_merged_model(score, tmp_path):
     base = REWARD if score else BASE
     trained = drawn() | ({"score_head": base["score_head"], "score_bias": base["score_bias"]} if score else {})
     peft.save(tmp_path, CONFIG, trained, "somewhere")
-    said = json.loads((tmp_path / "adapter_config.json").read_text())
-    assert (said["peft_type"], said["r"], said["lora_alpha"]) == ("LORA", 3, 6.0)
-    assert said["base_model_name_or_path"] == "somewhere" and "q_proj" in said["target_modules"]
-    found = load_file(tmp_path / "adapter_model.safetensors")
+    output = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (output["peft_type"], output["r"], output["lora_alpha"]) == ("LORA", 3, 6.0)
+    assert output["base_model_name_or_path"] == "somewhere" and "q_proj" in output["target_modules"]
+    actual = load_file(tmp_path / "adapter_model.safetensors")
     if score:
-        assert found.pop("base_model.model.score_head.weight").shape == (1, 24)
-        assert found.pop("base_model.model.score_head.bias").shape == (1,)
+        assert actual.pop("base_model.model.score_head.weight").shape == (1, 24)
+        assert actual.pop("base_model.model.score_head.bias").shape == (1,)
     plain = dict(weights.decoder_tensors(CONFIG, base["decoder"]))
     whole = dict(weights.decoder_tensors(CONFIG, lora.merged(lora.joined(base, trained))["decoder"]))
     for name in plain:
@@ -315,22 +315,22 @@ def test_the_tensors_for_peft_add_up_to_the_merged_model(score, tmp_path):
         if "_proj" not in name:
             np.testing.assert_array_equal(whole[name], plain[name])
             continue
-        a, b = found.pop(f"{place}.lora_A.weight"), found.pop(f"{place}.lora_B.weight")
+        a, b = actual.pop(f"{place}.lora_A.weight"), actual.pop(f"{place}.lora_B.weight")
         np.testing.assert_allclose(plain[name] + 2.0 * b @ a, whole[name], rtol=1e-5, atol=1e-5)
-    assert not found
+    assert not actual
 
 
 def test_adapters_come_back_from_their_folder_and_others_are_refused(tmp_path):
     trained = drawn() | {"score_head": REWARD["score_head"], "score_bias": REWARD["score_bias"]}
     peft.save(tmp_path, CONFIG, trained, "somewhere")
-    found = peft.load(tmp_path, REWARD)
-    jax.tree.map(np.testing.assert_array_equal, found, trained)
+    actual = peft.load(tmp_path, REWARD)
+    jax.tree.map(np.testing.assert_array_equal, actual, trained)
     assert peft.base_of(tmp_path) == tmp_path / "somewhere"
-    said, tensors = tmp_path / "adapter_config.json", tmp_path / "adapter_model.safetensors"
-    kept, config = tensors.read_bytes(), json.loads(said.read_text())
+    output, tensors = tmp_path / "adapter_config.json", tmp_path / "adapter_model.safetensors"
+    kept, config = tensors.read_bytes(), json.loads(output.read_text())
 
     def refusal(**changes):
-        said.write_text(json.dumps(config | changes))
+        output.write_text(json.dumps(config | changes))
         with pytest.raises(ValueError) as error:  # noqa: PT011
             peft.load(tmp_path, REWARD)
         return str(error.value)
@@ -343,14 +343,14 @@ def test_adapters_come_back_from_their_folder_and_others_are_refused(tmp_path):
     save_file({k: v for k, v in held.items() if "layers.1.mlp.up_proj.lora_B" not in k}, tensors)
     assert "has no tensor base_model.model.model.layers.1.mlp.up_proj.lora_B.weight" in refusal()
     save_file(held | {"base_model.model.lm_head.weight": np.zeros(3)}, tensors)
-    assert "not read here: base_model.model.lm_head.weight" in refusal()
+    assert "unsupported tensors: base_model.model.lm_head.weight" in refusal()
     tensors.write_bytes(kept[: len(kept) // 2])
     assert str(tensors) in refusal()
-    said.write_text(json.dumps(config | {"base_model_name_or_path": str(tmp_path)}))
+    output.write_text(json.dumps(config | {"base_model_name_or_path": str(tmp_path)}))
     with pytest.raises(ValueError, match="names its own folder"):
         peft.base_of(tmp_path)
-    for text, reason in (("[]", "must hold an object"), ("{", "is no JSON"), ("{}", "names no base_model")):
-        said.write_text(text)
+    for text, reason in (("[]", "must hold an object"), ("{", "is not JSON"), ("{}", "names no base_model")):
+        output.write_text(text)
         with pytest.raises(ValueError, match=reason):
             peft.base_of(tmp_path)
 

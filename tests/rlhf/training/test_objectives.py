@@ -1,4 +1,4 @@
-"""The stages on tiny models: each learns what its data say, and the losses see the tokens they should."""
+"""Objectives on tiny models: each model fits its data, and the losses cover the right tokens."""
 
 import jax
 import numpy as np
@@ -77,15 +77,15 @@ def test_direct_preference_raises_the_better_answers_against_the_reference():
     data = pairs()
     model = LanguageModel(TINY)
     start = params_of(model)
-    asked = objectives.with_reference(model, start, data, batch_size=24)
+    referenced = objectives.with_reference(model, start, data, batch_size=24)
     np.testing.assert_allclose(
-        asked.chosen_log_probs,
+        referenced.chosen_log_probs,
         jax.jit(language_model.log_probs, static_argnums=0)(model, start, data.chosen, data.chosen_mask),
         atol=1e-5,
     )
-    first = jax.jit(objectives.dpo(model))(start, jax.tree.map(lambda x: x[:8], asked))
+    first = jax.jit(objectives.dpo(model))(start, jax.tree.map(lambda x: x[:8], referenced))
     assert float(first.loss) == pytest.approx(np.log(2), abs=1e-5)  # nothing has moved yet
-    _, metrics = train("dpo", start, asked, objectives.dpo(model))
+    _, metrics = train("dpo", start, referenced, objectives.dpo(model))
     assert metrics["accuracy"][-4:].mean() == 1.0 and metrics["chosen_reward"][-1] > 0 > metrics["rejected_reward"][-1]
 
 
@@ -111,10 +111,10 @@ def test_padding_does_not_change_any_loss():
     for loss in map(jax.jit, (objectives.reward(score), objectives.cost(score))):
         np.testing.assert_allclose(loss(start, data).loss, loss(start, wide).loss, rtol=1e-5)
     words = params_of(language)
-    told = Supervised(data.chosen, np.where(data.chosen_mask, data.chosen, IGNORED), data.chosen_mask)
+    batch = Supervised(data.chosen, np.where(data.chosen_mask, data.chosen, IGNORED), data.chosen_mask)
     padded = Supervised(
-        *(np.pad(x, ((0, 0), (0, 3)), constant_values=v) for x, v in zip(told, (0, IGNORED, False), strict=True))
+        *(np.pad(x, ((0, 0), (0, 3)), constant_values=v) for x, v in zip(batch, (0, IGNORED, False), strict=True))
     )
     loss = jax.jit(objectives.supervised(language))
-    np.testing.assert_allclose(loss(words, told).loss, loss(words, Supervised(*padded)).loss, rtol=1e-5)
-    assert np.isfinite(loss(words, told).loss)
+    np.testing.assert_allclose(loss(words, batch).loss, loss(words, Supervised(*padded)).loss, rtol=1e-5)
+    assert np.isfinite(loss(words, batch).loss)

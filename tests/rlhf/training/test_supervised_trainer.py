@@ -16,8 +16,8 @@ from rlhf.training.supervised_trainer import TrainingConfig, count_updates, supe
 
 def test_the_cosine_schedule_has_the_published_values():
     factor = schedule("cosine", 1000, 0.03)
-    found = [2e-5 * float(factor(jnp.int32(step))) for step in (1, 15, 30, 515, 1000)]
-    np.testing.assert_allclose(found, [6.667e-7, 1e-5, 2e-5, 1e-5, 0.0], rtol=1e-3, atol=1e-12)
+    actual = [2e-5 * float(factor(jnp.int32(step))) for step in (1, 15, 30, 515, 1000)]
+    np.testing.assert_allclose(actual, [6.667e-7, 1e-5, 2e-5, 1e-5, 0.0], rtol=1e-3, atol=1e-12)
 
 
 def test_other_schedules_at_their_corners():
@@ -71,18 +71,18 @@ def test_updates_are_adamw_on_each_epochs_own_order(accumulation):
     orders = [np.asarray(jax.random.permutation(jax.random.fold_in(key, epoch), 23)) for epoch in range(3)]
     batches = [order[i : i + 4] for order in orders for i in range(0, 20, 4)]
     assert all(len(set(order.tolist())) == 23 for order in orders)
-    wanted = adamw_by_hand(batches)
+    expected = adamw_by_hand(batches)
     for name in PARAMS:
-        np.testing.assert_allclose(state.params["model"][name], wanted[name], rtol=2e-4, err_msg=name)
+        np.testing.assert_allclose(state.params["model"][name], expected[name], rtol=2e-4, err_msg=name)
     np.testing.assert_allclose(metrics["epoch"][-1], 3.0)
     assert int(state.algo.count) == 60 and metrics["worst"].shape == (15,)
 
 
 def test_biases_and_norms_of_layers_do_not_decay():
     tree = {"decoder": {"layers": {"ln_1": {"scale": 1}, "ln_2": {"scale": 1}, "mlp": {"up": 1}}, "ln_f": {"scale": 1}}}
-    found = decayed({**tree, "score_head": 1, "score_bias": 1})
-    assert found["decoder"]["layers"] == {"ln_1": {"scale": False}, "ln_2": {"scale": False}, "mlp": {"up": True}}
-    assert found["decoder"]["ln_f"]["scale"] and found["score_head"] and not found["score_bias"]
+    actual = decayed({**tree, "score_head": 1, "score_bias": 1})
+    assert actual["decoder"]["layers"] == {"ln_1": {"scale": False}, "ln_2": {"scale": False}, "mlp": {"up": True}}
+    assert actual["decoder"]["ln_f"]["scale"] and actual["score_head"] and not actual["score_bias"]
 
 
 def test_an_update_that_is_not_finite_changes_nothing_and_is_counted():

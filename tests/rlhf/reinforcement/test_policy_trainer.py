@@ -38,17 +38,17 @@ CRITICS = tuple(params_of(CRITIC, seed) for seed in (1, 2, 3))
 
 
 def counting(*tokens):
-    """Judges an answer by how often it says one of these tokens."""
+    """Count occurrences of these tokens in an answer."""
 
     def apply(params, ids, mask):
-        said = jnp.isin(ids[:, 2:], jnp.array(tokens)) & mask[:, 2:]
-        return jnp.sum(said, axis=1).astype(jnp.float32)
+        output = jnp.isin(ids[:, 2:], jnp.array(tokens)) & mask[:, 2:]
+        return jnp.sum(output, axis=1).astype(jnp.float32)
 
     return Judge(apply)
 
 
 GOOD, HARM = counting(7, 8), counting(8)
-"""Tokens 7 and 8 are good and 8 is harmful too; both are worth 1, so a limit only says which of them to use."""
+"""Tokens 7 and 8 are good and 8 is harmful too; both are worth 1, so a limit only decides which of them to use."""
 
 
 def make(costs, options=OPTIONS, reward=GOOD, ptx=None):
@@ -102,7 +102,7 @@ def test_a_multiplier_waits_for_its_delay():
     assert metrics["multiplier"][3] > metrics["multiplier"][2] > 0.5
 
 
-def test_texts_that_people_wrote_are_learned_beside():
+def test_texts_of_the_ptx_loss_are_learned_too():
     texts = np.tile(np.array([[3, 3, 5, 5, 2]], np.int32), (32, 1))
     ptx = Supervised(texts, np.where(np.arange(5) > 1, texts, -100).astype(np.int32), np.ones_like(texts, bool))
     options = dataclasses.replace(OPTIONS, ptx_coefficient=16.0)
@@ -110,12 +110,61 @@ def test_texts_that_people_wrote_are_learned_beside():
     assert metrics["ptx_loss"][0] > 1.5 and metrics["ptx_loss"][-1] < 0.3
 
 
-def test_a_judge_that_says_nan_moves_nothing_and_is_counted():
+def test_a_judge_that_gives_nan_moves_nothing_and_is_counted():
     broken = Judge(lambda params, ids, mask: jnp.full(len(ids), jnp.nan))
     state, metrics = train((HARM,), OPTIONS, 2, reward=broken)
     assert metrics["skipped"][-1] > 0
     for a, b in zip(jax.tree.leaves(state.params["actor"]), jax.tree.leaves(ACTOR_PARAMS), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_grid_over_cost_limits_and_rates_is_one_vmap():
+    """Each member has the numbers of a run of its own."""
+    options = dataclasses.replace(OPTIONS, update_iterations=1, actor_learning_rate=0.01)
+    trainer = make((HARM,), options)
+    assert set(trainer.info.traced) == {
+        "cost_limit", "multiplier_init", "multiplier_learning_rate", "multiplier_max", "actor_learning_rate",
+        "critic_learning_rate",
+    }  # fmt: skip
+    hyper = {"cost_limit": jnp.array([[0.2], [3.0]]), "multiplier_learning_rate": jnp.array([0.2, 0.05])}
+    run = jax.jit(lambda hyper: jsafe.run(trainer, jax.random.key(4), 4, hyper)[1])
+    together = jax.jit(jax.vmap(run))(hyper)
+    for member in range(2):
+        alone = run(jax.tree.map(lambda x, member=member: x[member], hyper))
+        for name in ("multiplier", "return", "cost", "actor_loss", "critic_loss_1"):
+            np.testing.assert_allclose(together[name][member], alone[name], rtol=2e-3, atol=2e-4, err_msg=name)
+    assert together["multiplier"][0, -1] > 0.5 > together["multiplier"][1, -1]
+
+
+def test_the_first_multiplier_follows_its_traced_start_limit_and_rate():
+    """log multiplier += rate * multiplier * (cost - limit), once for each of two minibatches."""
+    options = dataclasses.replace(OPTIONS, update_iterations=1)
+    trainer = make((HARM,), options)
+    hyper = {"cost_limit": (0.25,), "multiplier_init": 0.8, "multiplier_learning_rate": 0.3, "multiplier_max": 0.85}
+    for most in (20.0, 0.8001):
+        _, metrics = jax.jit(lambda key, most=most: jsafe.run(trainer, key, 1, hyper | {"multiplier_max": most}))(
+            jax.random.key(4)
+        )
+        log = np.log(0.8)
+        for _ in range(2):
+            log = min(log + 0.3 * np.exp(log) * (float(metrics["cost"][0]) - 0.25), np.log(most))
+        assert float(metrics["multiplier"][0]) == pytest.approx(np.exp(log), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "costs, hyper, error, message",
+    [
+        ((HARM,), {"cost_limits": 1.0}, TypeError, "no traced option 'cost_limits'; did you mean 'cost_limit'"),
+        ((HARM,), {"kl_coefficient": 1.0}, TypeError, "no traced option 'kl_coefficient'"),
+        ((), {"cost_limit": (1.0,)}, TypeError, "no traced option 'cost_limit'"),
+        ((HARM,), {"cost_limit": (1.0, 2.0)}, ValueError, r"cost_limit must have shape \(1,\), got \(2,\)"),
+        ((HARM,), {"multiplier_max": -1.0}, ValueError, "multiplier_max must be greater than 0"),
+    ],
+)
+def test_hyper_parameters_of_a_run_are_checked_by_name(costs, hyper, error, message):
+    trainer = make(costs)
+    with pytest.raises(error, match=message):
+        jax.eval_shape(lambda key: jsafe.run(trainer, key, 1, hyper), jax.random.key(0))
 
 
 def test_the_window_holds_the_last_costs():
@@ -129,8 +178,8 @@ def test_the_window_holds_the_last_costs():
 
 
 def test_answers_of_a_group_are_compared_with_one_another():
-    found = policy.group_advantages(jnp.array([1.0, 3.0, 5.0, 5.0]), 2)
-    np.testing.assert_allclose(found, [-1, 1, 0, 0], atol=1e-6)
+    actual = policy.group_advantages(jnp.array([1.0, 3.0, 5.0, 5.0]), 2)
+    np.testing.assert_allclose(actual, [-1, 1, 0, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize(
