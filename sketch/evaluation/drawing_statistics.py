@@ -65,8 +65,8 @@ def count_rows(groups: Sequence[Group], vectors: Sequence[np.ndarray]) -> list[d
                 test = metrics.kolmogorov_smirnov(values, of_people)
                 row |= {f"{name}_ks": test.statistic, f"{name}_ks_p": test.p_value}
         ends = [one.finished for one in group.sets]
-        known = all(end is not None for end in ends)
-        row["unfinished"] = 1.0 - float(np.concatenate(ends).mean()) if known else None  # type: ignore[arg-type]
+        has_ends = all(end is not None for end in ends)
+        row["unfinished"] = 1.0 - float(np.concatenate(ends).mean()) if has_ends else None  # type: ignore[arg-type]
         rows.append(group.named() | row)
     return rows
 

@@ -88,19 +88,19 @@ def resampled_ratio(
     chosen = rng.integers(len(groups), size=(draws, len(groups)))
     means = np.zeros(chosen.shape)
     for number, values in enumerate(groups):
-        where = chosen == number
-        count, size = int(where.sum()), len(values)
+        of_seed = chosen == number
+        count, size = int(of_seed.sum()), len(values)
         values = np.asarray(values, np.float64)
         if totals is None and np.isin(values, (0.0, 1.0)).all():
             # The number of ones in a resample is binomial.
-            means[where] = rng.binomial(size, values.mean(), count) / size
+            means[of_seed] = rng.binomial(size, values.mean(), count) / size
             continue
         over = np.ones(size) if totals is None else np.asarray(totals[number], np.float64)
         ratios = np.empty(count)
         for part in _chunks(count):
             picked = rng.integers(size, size=(len(ratios[part]), size))
             ratios[part] = values[picked].sum(axis=1) / np.maximum(over[picked].sum(axis=1), 1e-300)
-        means[where] = ratios
+        means[of_seed] = ratios
     return means.mean(axis=1)
 
 

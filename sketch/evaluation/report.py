@@ -138,10 +138,10 @@ def figures(report: Report, folder: Path) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     judges = [*report.settings["judges"], *([MEAN] if any(row["judge"] == MEAN for row in report.rows) else [])]
-    drawn = [(folder / "recall.png", _recall), (folder / "recognised.png", _bars)]
-    for path, draw in drawn:
+    plots = [(folder / "recall.png", _recall), (folder / "recognised.png", _bars)]
+    for path, draw in plots:
         _panels(path, judges, report.rows, draw)
-    return [path for path, _ in drawn]
+    return [path for path, _ in plots]
 
 
 def _panels(path: Path, judges: Sequence[str], rows: Sequence[Mapping[str, Any]], draw: Callable[..., None]) -> None:

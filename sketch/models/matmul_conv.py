@@ -36,10 +36,10 @@ def convolved(
     return patches @ kernel.reshape(-1, kernel.shape[-1])
 
 
-def _for_linen(images: Any, kernel: Any, strides: Sequence[int], padding: Any, **rest: Any) -> jax.Array:
+def _for_linen(images: Any, kernel: Any, strides: Sequence[int], padding: Any, **options: Any) -> jax.Array:
     """Adapter for `flax.linen.Conv`, which passes further arguments."""
-    plain = all(set(jax.tree.leaves(rest.get(name))) <= {1} for name in ("lhs_dilation", "rhs_dilation"))
-    if padding != "SAME" or len(set(strides)) != 1 or not plain or rest.get("feature_group_count", 1) != 1:
+    plain = all(set(jax.tree.leaves(options.get(name))) <= {1} for name in ("lhs_dilation", "rhs_dilation"))
+    if padding != "SAME" or len(set(strides)) != 1 or not plain or options.get("feature_group_count", 1) != 1:
         raise ValueError("convolutions must have padding 'SAME', one stride, no dilation and one feature group")
     return convolved(images, kernel, strides[0])
 

@@ -127,23 +127,23 @@ class Predictor(nn.Module):
         """Return canvas features `[B, features]`."""
         return self.eye(jnp.stack([canvas, last], axis=-1))
 
-    def prior(self, seen: jax.Array) -> Latent:
+    def prior(self, canvas_features: jax.Array) -> Latent:
         """Return the prior of the latent vector given the canvas."""
-        return Latent(*jnp.split(self.prior_head(seen), 2, axis=-1))
+        return Latent(*jnp.split(self.prior_head(canvas_features), 2, axis=-1))
 
-    def posterior(self, seen: jax.Array, following: jax.Array) -> Latent:
+    def posterior(self, canvas_features: jax.Array, following: jax.Array) -> Latent:
         """Return the posterior of the latent vector given the canvas and the true next stroke."""
-        both = jnp.concatenate([seen, self.next_eye(following[..., None])], axis=-1)
+        both = jnp.concatenate([canvas_features, self.next_eye(following[..., None])], axis=-1)
         return Latent(*jnp.split(self.posterior_head(both), 2, axis=-1))
 
-    def suggest(self, seen: jax.Array, latent: jax.Array) -> Suggestion:
+    def suggest(self, canvas_features: jax.Array, latent: jax.Array) -> Suggestion:
         """Decode a latent vector to a next stroke."""
-        x = nn.elu(self.mix(jnp.concatenate([seen, latent], axis=-1)))
+        x = nn.elu(self.mix(jnp.concatenate([canvas_features, latent], axis=-1)))
         image = nn.elu(self.seed(x)).reshape(len(x), self.base, self.base, -1)
         for layer in self.grow:
             image = nn.elu(doubled(layer(image)))
         heads = {name: layer(x) for name, layer in self.heads.items()}
-        over = self.over(nn.elu(seen))[..., 0]  # the end of the drawing depends on the canvas alone
+        over = self.over(nn.elu(canvas_features))[..., 0]  # the end of the drawing depends on the canvas alone
         return Suggestion(
             self.ink(image)[..., 0], heads["start"], heads["end"], heads["box"], self.log_length(x)[..., 0], over,
             jnp.tanh(self.embed(x)),
@@ -151,19 +151,19 @@ class Predictor(nn.Module):
 
     def __call__(self, example: NextStroke, key: jax.Array) -> tuple[Suggestion, Latent, Latent]:
         """Return the reconstructed next stroke, the posterior and the prior."""
-        seen = self.look(example.canvas, example.last)
-        prior, posterior = self.prior(seen), self.posterior(seen, example.next)
-        return self.suggest(seen, posterior.sample(key)), posterior, prior
+        canvas_features = self.look(example.canvas, example.last)
+        prior, posterior = self.prior(canvas_features), self.posterior(canvas_features, example.next)
+        return self.suggest(canvas_features, posterior.sample(key)), posterior, prior
 
     def expected(self, canvas: jax.Array, last: jax.Array) -> Suggestion:
         """Return the prediction at the mean of the prior."""
-        seen = self.look(canvas, last)
-        return self.suggest(seen, self.prior(seen).mean)
+        canvas_features = self.look(canvas, last)
+        return self.suggest(canvas_features, self.prior(canvas_features).mean)
 
     def likely(self, canvas: jax.Array, last: jax.Array, key: jax.Array) -> Suggestion:
         """Return the prediction for a sample of the prior."""
-        seen = self.look(canvas, last)
-        return self.suggest(seen, self.prior(seen).sample(key))
+        canvas_features = self.look(canvas, last)
+        return self.suggest(canvas_features, self.prior(canvas_features).sample(key))
 
 
 class TrainedPredictor(NamedTuple):
@@ -221,14 +221,14 @@ def embeddings(size: PredictorConfig, suggest: Suggest, drawings: Drawings) -> F
     """
     places = raster.framed_places(drawings)
     images = raster.stroke_images(drawings, size.strokes, next_stroke_data.view(size.side), places=places)
-    seen = next_stroke_data.canvases(images)
+    canvases = next_stroke_data.canvases(images)
     last = jnp.concatenate([jnp.zeros_like(images[:, :1]), images], axis=1)
     most = jnp.minimum(jnp.max(stroke_count(drawings)), size.strokes)
 
     def add(number: jax.Array, embedded: jax.Array) -> jax.Array:
-        return embedded.at[:, number].set(suggest(seen[:, number], last[:, number], number))
+        return embedded.at[:, number].set(suggest(canvases[:, number], last[:, number], number))
 
-    return jax.lax.fori_loop(0, most + 1, add, jnp.zeros((*seen.shape[:2], size.embedding_size)))
+    return jax.lax.fori_loop(0, most + 1, add, jnp.zeros((*canvases.shape[:2], size.embedding_size)))
 
 
 def guidance_inputs(

@@ -36,7 +36,7 @@ def run(request: BenchRequest) -> Result:
     """Run `jsafe sketch bench`."""
     configure(request.machine.platform, request.machine.devices)
     from experiments.benchmarks.drawing_speed import benchmarks, time_alternately
-    from experiments.commands.throughput import machine_line
+    from experiments.benchmarks.hardware import machine_line
     from jsafe import runtime
 
     rows = []

@@ -60,10 +60,10 @@ def refused(capsys: pytest.CaptureFixture[str], *words: Any) -> str:
     return captured.err.strip().splitlines()[-1]
 
 
-def trained(where: Path, stage: str, *words: Any) -> Path:
+def trained(folder: Path, stage: str, *words: Any) -> Path:
     with contextlib.redirect_stdout(io.StringIO()):
-        assert main.main(["sketch", stage, *map(str, words), "--run-dir", str(where)]) == 0
-    return where
+        assert main.main(["sketch", stage, *map(str, words), "--run-dir", str(folder)]) == 0
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -147,27 +147,27 @@ def test_an_interrupted_run_ends_with_the_same_numbers(plain: Path, cats: Path, 
 
 
 def test_a_run_does_not_go_on_with_other_drawings(plain: Path, cats: Path, tmp_path: Path, capsys):
-    where, other = tmp_path / "run", tmp_path / "other.npz"
-    shutil.copytree(plain, where)
+    folder, other = tmp_path / "run", tmp_path / "other.npz"
+    shutil.copytree(plain, folder)
     save_drawings(other, procedural.drawings("cat", 20, seed=1), split=np.repeat([0, 1, 2], [12, 4, 4]))
-    record = where / "run.json"
+    record = folder / "run.json"
     record.write_text(record.read_text().replace(str(cats), str(other)))
-    assert "the training data differ from those" in refused(capsys, "train", "--resume", where)
+    assert "the training data differ from those" in refused(capsys, "train", "--resume", folder)
     assert "the training data differ from those" in refused(
-        capsys, "export", where, "--iteration", 2, "--out", tmp_path / "x"
+        capsys, "export", folder, "--iteration", 2, "--out", tmp_path / "x"
     )
 
 
 def test_going_on_from_a_model_keeps_its_unit_and_its_sizes(plain: Path, tmp_path: Path, capsys):
-    where = tmp_path / "finer"
+    folder = tmp_path / "finer"
     words = ["--start", plain, "--procedural", "sun:12", *SHORT]
-    result = run(capsys, "train", *words, "--run-dir", where)
-    before, after = load_model(plain, SketchRNN), load_model(where, SketchRNN)
+    result = run(capsys, "train", *words, "--run-dir", folder)
+    before, after = load_model(plain, SketchRNN), load_model(folder, SketchRNN)
     assert after.config == before.config and after.scale_factor == before.scale_factor
     assert result["final"]["valid_loss"] and not np.array_equal(
         after.params["output"]["bias"], before.params["output"]["bias"]
     )
-    assert (where / "start" / checkpoint.TENSORS).read_bytes() == (plain / "model" / checkpoint.TENSORS).read_bytes()
+    assert (folder / "start" / checkpoint.TENSORS).read_bytes() == (plain / "model" / checkpoint.TENSORS).read_bytes()
     message = refused(capsys, "train", *words, "--decoder-size", 9, "--run-dir", tmp_path / "x")
     assert "--start keeps the sizes of its model; leave --decoder-size out" in message
 
@@ -283,11 +283,11 @@ def test_a_guided_model_finishes_what_was_begun_where_it_stands(guided: Path, ca
 
 
 def test_a_critic_learns_from_a_generator_and_chooses_and_pays(plain: Path, cats: Path, tmp_path: Path, capsys):
-    where, size = tmp_path / "critic", ["--side", 8, "--channels", 4, "--batch-size", 4, *SHORT[:4], "--quiet"]
+    folder, size = tmp_path / "critic", ["--side", 8, "--channels", 4, "--batch-size", 4, *SHORT[:4], "--quiet"]
     words = ["--data", cats, "--negatives", "sun:20", "--generator", plain, "--generated", 6, "--class", "cat"]
-    result = run(capsys, "discriminator", *words, *size, "--run-dir", where)
+    result = run(capsys, "discriminator", *words, *size, "--run-dir", folder)
     assert {"valid_auc_others", "valid_auc_generator-0", "valid_auc_corrupted"} <= set(result["final"])
-    words = ["generate", plain, "--count", 6, "--temperature", 1, "--length", 12, "--discriminator", where]
+    words = ["generate", plain, "--count", 6, "--temperature", 1, "--length", 12, "--discriminator", folder]
     best = run(capsys, *words, "--best-of", 3, "--out", tmp_path / "best")
     assert best["score"] > best["mean_score"] and 0 <= best["accepted"] <= 1
     assert "--discriminator DIR needs --best-of N or --refine STEPS" in refused(capsys, *words, "--out", tmp_path / "x")
@@ -295,7 +295,7 @@ def test_a_critic_learns_from_a_generator_and_chooses_and_pays(plain: Path, cats
     assert finer["log_odds"] >= finer["log_odds_before"]
     with np.load(tmp_path / "finer/drawings.npz") as file, np.load(tmp_path / "best/drawings.npz") as other:
         assert file["odds"].shape == (6, 2) and len(file["offsets"]) == len(other["offsets"])
-    words = ["--model", plain, "--discriminator", where, "--data", cats, *SHORT]
+    words = ["--model", plain, "--discriminator", folder, "--data", cats, *SHORT]
     rewarded = run(capsys, "reward", *words, "--run-dir", tmp_path / "paid")
     assert np.isfinite(rewarded["final"]["reward"])
     before, after = load_model(plain, SketchRNN), load_model(tmp_path / "paid", SketchRNN)
@@ -379,16 +379,16 @@ def test_what_does_not_go_together_is_said(
     ],
 )
 def test_what_cannot_be_used_is_said_and_begins_no_run(words: list[str], reason: str, tmp_path: Path, capsys):
-    where = tmp_path / "files"
-    where.mkdir()
+    folder = tmp_path / "files"
+    folder.mkdir()
     good = json.dumps({"word": "cat", "drawing": [[[0, 9, 9], [0, 0, 9]]]})
-    (where / "bad.ndjson").write_text(f'{good}\n{{"word": "cat", "drawing": []}}\n')
-    save_drawings(where / "few.npz", procedural.drawings("cat", 3), split=np.zeros(3, int))
+    (folder / "bad.ndjson").write_text(f'{good}\n{{"word": "cat", "drawing": []}}\n')
+    save_drawings(folder / "few.npz", procedural.drawings("cat", 3), split=np.zeros(3, int))
     objects = np.empty(2, object)
     objects[:] = procedural.drawings("cat", 2)
-    np.savez(where / "pickled.npz", train=objects, allow_pickle=True)
-    message = refused(capsys, "train", *(word.format(dir=where) for word in words), "--run-dir", tmp_path / "run")
-    assert reason.format(dir=where) in message
+    np.savez(folder / "pickled.npz", train=objects, allow_pickle=True)
+    message = refused(capsys, "train", *(word.format(dir=folder) for word in words), "--run-dir", tmp_path / "run")
+    assert reason.format(dir=folder) in message
     assert not (tmp_path / "run").exists()
 
 

@@ -57,21 +57,21 @@ model = "plain-{seed}"
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An experiment, and drawings: 12 to learn from, 4 to validate, 14 of people that nothing has learned from."""
-    where = tmp_path_factory.mktemp("files")
+    folder = tmp_path_factory.mktemp("files")
     split = np.repeat([0, 1, 2], [12, 4, 14])
     numbers = np.arange(30, dtype=np.uint64)
-    save_drawings(where / "cat_30.npz", procedural.drawings("cat", 30), split=split, key_id=numbers)
-    (where / "tiny.toml").write_text(DECLARED)
-    return where
+    save_drawings(folder / "cat_30.npz", procedural.drawings("cat", 30), split=split, key_id=numbers)
+    (folder / "tiny.toml").write_text(DECLARED)
+    return folder
 
 
 @pytest.fixture(scope="module")
 def compared(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The experiment, two steps at once."""
-    where = tmp_path_factory.mktemp("runs") / "tiny"
-    words = ["--input", f"cats={files / 'cat_30.npz'}", "--run-dir", str(where), "--jobs", "2", "--quiet", "--json"]
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    words = ["--input", f"cats={files / 'cat_30.npz'}", "--run-dir", str(folder), "--jobs", "2", "--quiet", "--json"]
     assert main.main(["sketch", "experiment", str(files / "tiny.toml"), *words]) == 0
-    return where
+    return folder
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: object) -> dict:
