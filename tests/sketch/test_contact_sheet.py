@@ -82,7 +82,7 @@ def test_a_sheet_holds_each_drawing_at_its_place(tmp_path):
 def test_what_cannot_be_a_sheet_is_refused(tmp_path):
     with pytest.raises(ValueError, match="needs drawings and columns, got 0 and 3"):
         contact_sheet.sheet([], 3)
-    with pytest.raises(ValueError, match="1 drawings and 2 captions"):
+    with pytest.raises(ValueError, match="a sheet of 1 drawings needs that number of captions, got 2"):
         contact_sheet.sheet([scribble()], 3, ["a", "b"])
     with pytest.raises(ValueError, match=r"bytes .* got float64 \[2, 2\]"):
         contact_sheet.save_png(tmp_path / "s.png", np.zeros((2, 2)))

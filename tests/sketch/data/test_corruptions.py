@@ -95,5 +95,5 @@ def test_every_drawing_is_damaged_whatever_its_strokes_and_its_unit():
     for before, after, tiny in zip(unpad(many), unpad(result), unpad(small), strict=True):
         assert len(before) != len(after) or np.abs(before[1:] - after[1:]).max() > 5
         np.testing.assert_allclose(tiny[:, :2] * 100, after[:, :2], atol=0.05)
-    with pytest.raises(ValueError, match="strokes are swapped between drawings, and the batch has only one"):
+    with pytest.raises(ValueError, match="swapping strokes needs at least two drawings in a batch, got one"):
         corruptions.corrupt(jax.random.key(0), pad([ONE_STROKE]))

@@ -75,9 +75,9 @@ def test_the_scale_of_the_cats_is_the_published_one():
         (lambda: strokes.from_polylines([]), "the drawing has no points"),
         (lambda: strokes.from_polylines([np.ones((2, 3))]), r"stroke 0 must be \[n, 2\], got \[2, 3\]"),
         (lambda: strokes.to_stroke5(np.array(ROWS3), 4), "a drawing of 5 points does not fit into 4 rows"),
-        (lambda: strokes.pad([np.array(ROWS3)], 4), "drawing 0 has 5 points and only 4 fit"),
-        (lambda: strokes.pad([]), "there are no drawings"),
-        (lambda: strokes.scale_factor(Drawings(np.ones((1, 2, 3)), np.array([2]))), "do not vary"),
+        (lambda: strokes.pad([np.array(ROWS3)], 4), "drawing 0 has 5 points, at most 4 fit"),
+        (lambda: strokes.pad([]), "needs at least one drawing, got none"),
+        (lambda: strokes.scale_factor(Drawings(np.ones((1, 2, 3)), np.array([2]))), "need offsets that vary"),
     ],
 )
 def test_what_cannot_be_written_in_a_format_is_refused(action, message):

@@ -27,5 +27,5 @@ def test_a_layer_has_the_parameters_and_results_of_flax():
     assert jax.tree.map(jnp.shape, ours.init(key, images)) == jax.tree.map(jnp.shape, params)
     np.testing.assert_allclose(ours.apply(params, images), theirs.apply(params, images), atol=1e-5)
     for wrong in ({"padding": "VALID"}, {"kernel_dilation": 2}, {"feature_group_count": 3, "features": 3}):
-        with pytest.raises(ValueError, match="only plain convolutions"):
+        with pytest.raises(ValueError, match="convolutions must have padding 'SAME'"):
             Conv(**{"features": 4, "kernel_size": (3, 3), **wrong}).init(key, images)
