@@ -1,12 +1,22 @@
-"""jsafe: safe learning in JAX, as pure compiled functions. This package is the core that every part shares."""
+"""jsafe: safe learning in JAX, as pure compiled functions. This package is the core that every part shares.
 
-from jsafe.cmdp import Env, Spec, State
-from jsafe.constrained import total_cost
-from jsafe.policy import Policy, load_policy
-from jsafe.population import Layout
-from jsafe.trainer import Metrics, MetricSpec, PolicySpec, Trainer, TrainerInfo, TrainState, run
-from jsafe.training.callbacks import Callback, TimeLimit
-from jsafe.training.fit import FitResult, fit
+Public names are imported at their first use, so that `jsafe.config` and other modules without JAX load at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jsafe.cmdp import Env, Spec, State
+    from jsafe.constrained import total_cost
+    from jsafe.policy import Policy, load_policy
+    from jsafe.population import Layout
+    from jsafe.trainer import Metrics, MetricSpec, PolicySpec, Trainer, TrainerInfo, TrainState, run
+    from jsafe.training.callbacks import Callback, TimeLimit
+    from jsafe.training.fit import FitResult, fit
 
 __version__ = "0.1.0"
 
@@ -30,3 +40,37 @@ __all__ = [
     "run",
     "total_cost",
 ]
+
+_MODULES = {
+    "Callback": "jsafe.training.callbacks",
+    "Env": "jsafe.cmdp",
+    "FitResult": "jsafe.training.fit",
+    "Layout": "jsafe.population",
+    "MetricSpec": "jsafe.trainer",
+    "Metrics": "jsafe.trainer",
+    "Policy": "jsafe.policy",
+    "PolicySpec": "jsafe.trainer",
+    "Spec": "jsafe.cmdp",
+    "State": "jsafe.cmdp",
+    "TimeLimit": "jsafe.training.callbacks",
+    "TrainState": "jsafe.trainer",
+    "Trainer": "jsafe.trainer",
+    "TrainerInfo": "jsafe.trainer",
+    "fit": "jsafe.training.fit",
+    "load_policy": "jsafe.policy",
+    "run": "jsafe.trainer",
+    "total_cost": "jsafe.constrained",
+}
+"""Module of each public name."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name or a submodule at its first use."""
+    if name in _MODULES:
+        value = getattr(importlib.import_module(_MODULES[name]), name)
+    elif importlib.util.find_spec(f"{__name__}.{name}") is not None:
+        value = importlib.import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
