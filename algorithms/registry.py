@@ -116,7 +116,7 @@ def make(
         **options: hyper-parameters to replace, by name; see `describe`.
 
     Raises:
-        ValueError: for an unknown algorithm or preset, a value out of range, an option that has no effect beside the
+        ValueError: for an unknown algorithm or preset, a value out of range, an option without effect, given the
             others, or a constrained method on an environment without costs.
         TypeError: for an unknown option, a value of the wrong type, or options next to complete hyper-parameters.
     """
@@ -124,8 +124,8 @@ def make(
     family, _ = lookup(name)
     if isinstance(preset, Config):
         if options or not isinstance(preset, family.config_class(name)):
-            wanted = family.config_class(name).__name__
-            raise TypeError(f"{name} needs a preset and options, or a {wanted} alone, got {preset!r} and {options}")
+            expected = family.config_class(name).__name__
+            raise TypeError(f"{name} needs a preset and options, or a {expected} alone, got {preset!r} and {options}")
         config: Any = preset
     else:
         config = configure(name, preset, **options)

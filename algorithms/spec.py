@@ -47,7 +47,7 @@ AdvantageMixer = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 class ConstraintPart(NamedTuple):
-    """How costs weigh on the policy.
+    """Kind of constraint: the weight of costs in the objective.
 
     Attributes:
         name: shown in listings.
@@ -92,7 +92,7 @@ NO_SCHEDULE = Schedule(
 
 
 class TransformPart(NamedTuple):
-    """How the decision process is transformed before learning.
+    """Kind of transformation of the decision process before learning.
 
     Attributes:
         name: shown in listings.
@@ -132,7 +132,7 @@ class AlgorithmSpec:
 
 
 class Problem(NamedTuple):
-    """What an algorithm learns from.
+    """Source of experience of an algorithm.
 
     Attributes:
         env: the CMDP, None for methods that learn from data alone.
@@ -162,7 +162,7 @@ class Family(Protocol):
         ...
 
     def idle_options(self, problem: Problem, config: Any, *, own_networks: bool) -> Mapping[str, str]:
-        """Options that have no effect beside the others, with the reason."""
+        """Options without effect, given the other ones, with the reason."""
         ...
 
 

@@ -9,10 +9,10 @@ import numpy as np
 
 
 def in_batches(arrays: Sequence[Any], size: int) -> Iterator[tuple[list[np.ndarray], int]]:
-    """Cut arrays `[N, ...]` into pieces of `size` rows; the last is filled up with copies of its last row.
+    """Cut arrays `[N, ...]` into batches of `size` rows; the last one is padded with copies of its last row.
 
     Yields:
-        The piece of each array, and how many of its rows count.
+        The rows of each array, and the number of rows that are no padding.
     """
     for start in range(0, len(arrays[0]), size):
         part = [np.asarray(x[start : start + size]) for x in arrays]

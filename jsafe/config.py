@@ -113,9 +113,6 @@ class Config:
         return {k: jnp.asarray(v, jnp.float32) for k, v in values.items()}
 
 
-Hyper = Config
-
-
 def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
     """Return the value in the type of the field's default, or raise an error that names the fault."""
     field_type = type(field.default)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jsafe.config import Hyper, merged_traced
+from jsafe.config import Config, merged_traced
 
 
 class LossOutput(NamedTuple):
@@ -67,7 +67,7 @@ def epoch_rows(key: jax.Array, update: jax.Array, rows: int, batch_size: int) ->
 
 
 def initial_hyper(
-    defaults: Mapping[str, Any], replaced: Mapping[str, Any] | None, owner: str, config: Hyper | None = None
+    defaults: Mapping[str, Any], replaced: Mapping[str, Any] | None, owner: str, config: Config | None = None
 ) -> dict[str, jax.Array]:
     """Traced hyper-parameters of a run as float32 arrays, some of them replaced by name.
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, get_args, get_type_hints
 
-from jsafe.config import Hyper
+from jsafe.config import Config
 
 
 class Settings:
-    """Base of frozen dataclasses of settings; the fields are JSON values, paths, tuples, `Hyper` or `Settings`."""
+    """Base of frozen dataclasses of settings; the fields are JSON values, paths, tuples, `Config` or `Settings`."""
 
     def to_json(self) -> dict[str, Any]:
         """Return every field as JSON values; `from_json` is the inverse."""
@@ -40,7 +40,7 @@ class Settings:
 def _plain(value: Any) -> Any:
     if isinstance(value, Settings):
         return value.to_json()
-    if isinstance(value, Hyper):
+    if isinstance(value, Config):
         return value.config()
     if isinstance(value, tuple | list):
         return [_plain(entry) for entry in value]
@@ -55,7 +55,7 @@ def _typed(value: Any, hint: Any, name: str) -> Any:
     for kind in kinds:
         if isinstance(value, Mapping) and issubclass(kind, Settings):
             return kind.from_json(value)
-        if isinstance(value, Mapping) and issubclass(kind, Hyper):
+        if isinstance(value, Mapping) and issubclass(kind, Config):
             return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in value.items()})
     if isinstance(value, str) and Path in kinds and str not in kinds:
         value = Path(value)

@@ -84,7 +84,7 @@ def make(name: str, problem: Problem, config: OnPolicyConfig, *, networks: Netwo
 
 
 def idle_options(problem: Problem, config: OnPolicyConfig, *, own_networks: bool) -> Mapping[str, str]:
-    """Options that have no effect beside the others, with the reason."""
+    """Options without effect, given the other ones, with the reason."""
     idle: dict[str, str] = {}
     if own_networks:
         idle |= dict.fromkeys(NETWORK_OPTIONS, "the networks are given")

@@ -69,7 +69,7 @@ Params = dict[str, Any]
 
 
 class Update(NamedTuple):
-    """How an algorithm changes its networks, given a batch.
+    """A change of the networks of an algorithm, given a batch.
 
     Attributes:
         init: `params -> optimiser state`.
@@ -82,7 +82,7 @@ class Update(NamedTuple):
 
 
 class UpdatePart(NamedTuple):
-    """How the policy is updated.
+    """Kind of update of the policy.
 
     Attributes:
         name: shown in listings.

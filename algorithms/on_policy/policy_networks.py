@@ -9,7 +9,7 @@ from jsafe.networks.mlp import make_policy, make_value
 
 
 def policy_spec(env: Env, config: OnPolicyConfig) -> PolicySpec:
-    """How to rebuild the built-in policy for an environment."""
+    """Describe how to rebuild the built-in policy for an environment."""
     return PolicySpec(
         observation_size=env.spec.observation_size,
         action_low=env.spec.action_low,

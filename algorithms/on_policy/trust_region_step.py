@@ -185,7 +185,7 @@ def _move(
         reached = evaluate(new)
     else:
         assert isinstance(config, LineSearchConfig)
-        found = trust_region.line_search(
+        search = trust_region.line_search(
             evaluate,
             flat,
             step,
@@ -193,7 +193,7 @@ def _move(
             tries=config.line_search_tries,
             shrink=config.line_search_shrink,
         )
-        new, factor, reached = found.params, found.factor, found.measured
+        new, factor, reached = search.params, search.factor, search.measured
     metrics = {
         **proposal.metrics,
         "skipped": (~finite).astype(jnp.int32),

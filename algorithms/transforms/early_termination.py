@@ -5,13 +5,13 @@ after step `t`, the episode ends at the first step with
 
     s_t = c_1 + ... + c_t > cost_limit,
 
-whose reward is 0, and nothing is bootstrapped from there. Whoever wants the later rewards has to stay within the
+whose reward is 0, and nothing is bootstrapped from there. To get the later rewards a policy has to stay within the
 limit. The process is Markov in the pair (state, s), so the policy sees the part of the limit that is left,
 
     max(0, 1 - s_t / cost_limit).
 
 OmniSafe departs from it in two ways, a switch for each: the policy does not see what is left, and the sum is cleared
-only where it ended an episode, so that it goes on over ordinary ends.
+only where it ended an episode, so that it continues over ordinary ends.
 """
 
 from __future__ import annotations

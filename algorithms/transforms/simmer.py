@@ -65,7 +65,7 @@ class SimmerConfig(SauteConfig):
 
 @dataclasses.dataclass(frozen=True)
 class Simmered(Sauted):
-    """A sauted environment whose budget is part of a larger one; `State.info` has `largest_budget` beside `budget`.
+    """A sauted environment whose budget is part of a larger one, `State.info["largest_budget"]`.
 
     Attributes:
         divide_by_current: measure costs by `budget` instead of `largest_budget`.

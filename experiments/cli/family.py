@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from experiments.cli.argument_types import integer, number, numbers, positive, sizes
 from experiments.cli.format import value_text
-from jsafe.config import Hyper, describe
+from jsafe.config import Config, describe
 
 
 class Command(NamedTuple):
@@ -31,7 +31,7 @@ class Command(NamedTuple):
     summary: str
     function: str
     given: tuple[str, ...]
-    options: tuple[type[Hyper], ...] = ()
+    options: tuple[type[Config], ...] = ()
     defaults: dict[str, Any] = {}  # noqa: RUF012
     presets: dict[str, dict[str, Any]] = {}  # noqa: RUF012
     choice: str = "preset"
@@ -141,7 +141,7 @@ def _elsewhere(family: Family, stage: str, extra: Sequence[str]) -> str:
     return f"{family.name} {stage} has no option {flag}" + (f"; it is of {', '.join(having)}" if having else "")
 
 
-def hyper_of(cls: type[Hyper], command: Command, given: Mapping[str, Any], preset: str | None = None) -> Any:
+def hyper_of(cls: type[Config], command: Command, given: Mapping[str, Any], preset: str | None = None) -> Any:
     """Hyper-parameters of a class: its defaults, those of a command or of its preset, and what was given."""
     defaults = command.presets[preset] if preset else command.defaults
     names = {option["name"] for option in describe(cls)}

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsafe.config import Hyper, hyperparameters, option
+from jsafe.config import Config, hyperparameters, option
 from rlhf.models.architecture import ModelConfig
 from rlhf.models.low_rank import SUFFIX, LowRank
 from rlhf.parallel import sharding
@@ -37,7 +37,7 @@ _ADAPTER_STREAM = 1 << 31
 
 
 @hyperparameters
-class LoraConfig(Hyper):
+class LoraConfig(Config):
     """Hyper-parameters of low-rank adapters (Hu et al. 2022), shared by all stages."""
 
     lora_rank: int = option("rank of the trained low-rank adapters; 0 trains every weight", default=0, low=0)

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jsafe.config import Hyper, hyperparameters, option
+from jsafe.config import Config, hyperparameters, option
 from rlhf.models.decoder import empty_cache
 from rlhf.models.heads import LanguageModel
 
 
 @hyperparameters
-class SamplingConfig(Hyper):
+class SamplingConfig(Config):
     """Sampling of the next token: repetition penalty, temperature, `top_k`, `top_p`, in Hugging Face's order."""
 
     max_new_tokens: int = option("longest answer, in tokens", default=128, low=1)

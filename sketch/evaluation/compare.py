@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jsafe.config import Hyper, hyperparameters, nearest, option
+from jsafe.config import Config, hyperparameters, nearest, option
 from sketch import contact_sheet
 from sketch.evaluation import metrics
 from sketch.evaluation.drawing_statistics import StrokeNLL, copy_rows, count_rows, disorder_rows, nearness
@@ -31,7 +31,7 @@ Row = dict[str, Any]
 
 
 @hyperparameters
-class EvaluationConfig(Hyper):
+class EvaluationConfig(Config):
     """Settings of a comparison."""
 
     target: str = option("class of the drawings", default="cat")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar, cast, get_type_hints
 import jax
 import numpy as np
 
-from jsafe.config import Hyper, nearest
+from jsafe.config import Config, nearest
 from sketch.models import classifier, discriminator, predictor, sketch_rnn
 from sketch.models.classifier import TrainedClassifier
 from sketch.models.discriminator import TrainedDiscriminator
@@ -34,7 +34,7 @@ class Kind(NamedTuple):
     """A kind of trained model.
 
     Attributes:
-        model: NamedTuple or dataclass with `params` (nested dicts of arrays), one `Hyper` field, and JSON fields.
+        model: NamedTuple or dataclass with `params` (nested dicts of arrays), one `Config` field, and JSON fields.
         init: `(model without params, key) -> params`, of which only shapes and types are used.
     """
 
@@ -207,7 +207,7 @@ def _name(model: type) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Hyper):
+    if isinstance(value, Config):
         return value.config()
     return list(value) if isinstance(value, tuple) else value
 
@@ -236,7 +236,7 @@ def _read_description(path: Path) -> tuple[str, Any, str]:
     for key, hint in hints.items():
         value = description[key]
         try:
-            if isinstance(hint, type) and issubclass(hint, Hyper):
+            if isinstance(hint, type) and issubclass(hint, Config):
                 fields[key] = hint(**value)
             else:
                 fields[key] = check_type(tuple(value) if isinstance(value, list) else value, hint)

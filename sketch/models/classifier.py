@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from jsafe.config import Hyper, hyperparameters, option
+from jsafe.config import Config, hyperparameters, option
 from sketch import raster
 from sketch.data.bitmap_dataset import BITMAP_SIDE
 from sketch.data.strokes import Drawings, real_rows
@@ -69,7 +69,7 @@ class Classifier(Protocol):
 
 
 @hyperparameters
-class ClassifierConfig(Hyper):
+class ClassifierConfig(Config):
     """Sizes of a classifier."""
 
     architecture: str = option("network architecture", default="plain", choices=("plain", "residual", "recurrent"))

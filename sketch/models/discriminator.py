@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jsafe.config import Hyper, hyperparameters, option
+from jsafe.config import Config, hyperparameters, option
 from sketch import raster
 from sketch.data.strokes import Drawings
 from sketch.models.matmul_conv import convolved
@@ -23,7 +23,7 @@ Params = dict[str, Any]
 
 
 @hyperparameters
-class DiscriminatorConfig(Hyper):
+class DiscriminatorConfig(Config):
     """Sizes of a discriminator."""
 
     side: int = option("pixels of one side of the image; a multiple of 2 to the number of channels", default=64, low=4)

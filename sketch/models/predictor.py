@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jsafe.config import Hyper, hyperparameters, option
+from jsafe.config import Config, hyperparameters, option
 from sketch import raster
 from sketch.data.strokes import Drawings, stroke_count, stroke_numbers
 from sketch.models import next_stroke_data
@@ -25,7 +25,7 @@ from sketch.models.sketch_rnn import Latent
 
 
 @hyperparameters
-class PredictorConfig(Hyper):
+class PredictorConfig(Config):
     """Sizes of a predictor."""
 
     side: int = option("pixels of one side of the images; a multiple of 2 to the number of channels", default=64, low=4)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jsafe.config import Hyper, hyperparameters, option
+from jsafe.config import Config, hyperparameters, option
 from sketch.data.strokes import START
 from sketch.models import mixture, rnn_cells
 from sketch.models.mixture import Mixture
@@ -26,7 +26,7 @@ HEAD_DEVIATION = 0.001
 
 
 @hyperparameters
-class SketchRNNConfig(Hyper):
+class SketchRNNConfig(Config):
     """Sizes of a Sketch-RNN; the defaults are those of the published code."""
 
     conditional: bool = option("encode drawings to a latent vector", default=True)

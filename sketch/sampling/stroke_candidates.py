@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jsafe.config import Hyper, hyperparameters, option
+from jsafe.config import Config, hyperparameters, option
 from sketch.models.rnn_cells import Carry
 
 
 @hyperparameters
-class CandidateConfig(Hyper):
+class CandidateConfig(Config):
     """Choice of the next stroke among candidates."""
 
     candidates: int = option("candidates sampled for each stroke", default=8, low=1)

@@ -16,14 +16,14 @@ import jax.numpy as jnp
 import optax
 
 from jsafe import Metrics, Trainer, TrainerInfo, TrainState, host_data, supervised
-from jsafe.config import Hyper, hyperparameters, option
+from jsafe.config import Config, hyperparameters, option
 from jsafe.supervised import LossOutput
 from jsafe.trainer import shown_metrics
 from sketch.models.sketch_rnn import annealed
 
 
 @hyperparameters
-class TrainingConfig(Hyper):
+class TrainingConfig(Config):
     """Hyper-parameters of supervised training; the defaults are Sketch-RNN's published ones."""
 
     iterations: int = option("iterations of a complete run", default=200, low=1)

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from jsafe import supervised
-from jsafe.config import Hyper, hyperparameters, option
+from jsafe.config import Config, hyperparameters, option
 from jsafe.supervised import LossOutput
 
 X = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
@@ -68,7 +68,7 @@ def test_arrays_of_different_lengths_are_refused():
 
 
 @hyperparameters
-class Options(Hyper):
+class Options(Config):
     """Two options."""
 
     rate: float = option("learning rate", default=0.1, traced=True, low=0)

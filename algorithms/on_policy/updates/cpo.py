@@ -52,16 +52,16 @@ def rule(region: Region, status: RunStatus, hyper: Traced, config: Any) -> Propo
     )
     improving = solved.case > 1
 
-    def accept(found: SurrogateValues) -> jax.Array:
-        improved = ~improving | (found.surrogate >= region.start.surrogate)
-        return improved & costs_hold(found, region, slack) & (found.kl <= region.radius)
+    def accept(reached: SurrogateValues) -> jax.Array:
+        improved = ~improving | (reached.surrogate >= region.start.surrogate)
+        return improved & costs_hold(reached, region, slack) & (reached.kl <= region.radius)
 
     return ProposedStep(solved.step, accept, {"case": solved.case, "dual_multiplier": jnp.sum(solved.multiplier)})
 
 
-def costs_hold(found: SurrogateValues, region: Region, slack: jax.Array) -> jax.Array:
+def costs_hold(reached: SurrogateValues, region: Region, slack: jax.Array) -> jax.Array:
     """True if no cost has grown by more than the room below its limit, or at all where there is none."""
-    return jnp.all(found.costs - region.start.costs <= jnp.maximum(-slack, 0.0))
+    return jnp.all(reached.costs - region.start.costs <= jnp.maximum(-slack, 0.0))
 
 
 def make(networks: Networks, values: tuple[str, ...], config: CPOConfig) -> Update:

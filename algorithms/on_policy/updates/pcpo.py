@@ -47,8 +47,8 @@ def rule(region: Region, status: RunStatus, hyper: Traced, config: Any) -> Propo
         cg_iterations=config.cg_iterations,
     )
 
-    def accept(found: SurrogateValues) -> jax.Array:
-        return costs_hold(found, region, slack) & (found.kl <= region.radius)
+    def accept(reached: SurrogateValues) -> jax.Array:
+        return costs_hold(reached, region, slack) & (reached.kl <= region.radius)
 
     return ProposedStep(solved.step, accept, {"case": solved.case, "dual_multiplier": jnp.sum(solved.multiplier)})
 

@@ -18,8 +18,8 @@ def rule(region: Region, status: RunStatus, hyper: Traced, config: Any) -> Propo
     """The natural step, shortened until the surrogate does not fall and the divergence is within the radius."""
     del status, hyper
 
-    def accept(found: SurrogateValues) -> jax.Array:
-        return (found.surrogate >= region.start.surrogate) & (found.kl <= region.radius)
+    def accept(reached: SurrogateValues) -> jax.Array:
+        return (reached.surrogate >= region.start.surrogate) & (reached.kl <= region.radius)
 
     return ProposedStep(trust_region_step.natural_step(region, config), accept, {})
 
