@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jsafe import Trainer, population
+from rlhf.config import TrainingConfig
 from rlhf.data.beavertails import CATEGORIES
 from rlhf.data.encoding import Labelled, Prompts, Supervised
 from rlhf.data.preference_batch import PreferenceBatch
@@ -18,11 +19,11 @@ from rlhf.generation.generate import SamplingConfig, generate
 from rlhf.models import LanguageModel, ModelConfig, ScoreModel
 from rlhf.parallel import flops
 from rlhf.reinforcement.judge import score_judge, shaped_judge
+from rlhf.reinforcement.method_presets import reinforcement_config
 from rlhf.reinforcement.policy_trainer import reinforcement_trainer
 from rlhf.reinforcement.problem import ReinforcementProblem
-from rlhf.reinforcement.setup import reinforcement_config
 from rlhf.training import objectives, stages
-from rlhf.training.supervised_trainer import TrainingConfig, supervised_trainer
+from rlhf.training.supervised_trainer import supervised_trainer
 
 FIRST_ID = 3
 """First random token, after the special ones."""

@@ -6,7 +6,6 @@ models share one copy of the weights: an actor and its reference, a critic and i
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,16 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsafe.config import Config, hyperparameters, option
+from rlhf.config import MATRICES, LoraConfig
 from rlhf.models.architecture import ModelConfig
 from rlhf.models.low_rank import SUFFIX, LowRank
 from rlhf.parallel import sharding
-
-MATRICES: dict[str, tuple[str, int]] = {
-    "q": ("attention", 1), "k": ("attention", 1), "v": ("attention", 1), "o": ("attention", 2),
-    "gate": ("mlp", 1), "up": ("mlp", 1), "down": ("mlp", 1),
-}  # fmt: skip
-"""Matrices that can be adapted: name to the part of a layer, and the number of input axes."""
 
 HEADS = ("score_head", "score_bias")
 """Parameters trained in full with the adapters: a new head has no weights to adapt."""
@@ -34,34 +27,6 @@ FIXED = ("score_words", "score_openings")
 
 _ADAPTER_STREAM = 1 << 31
 """Folded into a run's key for initial adapters; iterations and epochs count up from 0 and down from -1."""
-
-
-@hyperparameters
-class LoraConfig(Config):
-    """Hyper-parameters of low-rank adapters (Hu et al. 2022), shared by all stages."""
-
-    lora_rank: int = option("rank of the trained low-rank adapters; 0 trains every weight", default=0, low=0)
-    lora_alpha: float = option("scale of the adapters times their rank", default=16.0, above=0)
-    lora_matrices: str = option("names of the adapted matrices, separated by commas", default=",".join(MATRICES))
-
-    def __post_init__(self) -> None:
-        """Check each option, and the names of the matrices."""
-        super().__post_init__()
-        if not self.matrices or set(self.matrices) - set(MATRICES):
-            raise ValueError(f"lora_matrices must be some of {','.join(MATRICES)}, got {self.lora_matrices!r}")
-        for field in dataclasses.fields(LoraConfig)[1:]:
-            if not self.lora_rank and getattr(self, field.name) != field.default:
-                raise ValueError(f"{field.name} changes nothing without a lora_rank of at least 1")
-
-    @property
-    def matrices(self) -> tuple[str, ...]:
-        """Names of the adapted matrices."""
-        return tuple(name.strip() for name in self.lora_matrices.split(",") if name.strip())
-
-    @property
-    def scale(self) -> float:
-        """alpha / r."""
-        return self.lora_alpha / self.lora_rank
 
 
 def split(params: Mapping[str, Any], options: LoraConfig) -> tuple[Any, Any]:

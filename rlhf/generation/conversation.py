@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from rlhf.chat_templates.chat_template import prompt_ids
 from rlhf.checkpoints.model_folder import Model
+from rlhf.config import SamplingConfig
 from rlhf.data.schemas import Example
 from rlhf.generation.answers import answer_prompts
-from rlhf.generation.generate import SamplingConfig
 
 
 class TooLong(ValueError):

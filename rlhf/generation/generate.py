@@ -7,27 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jsafe.config import Config, hyperparameters, option
+from rlhf.config import SamplingConfig
 from rlhf.models.decoder import empty_cache
 from rlhf.models.heads import LanguageModel
-
-
-@hyperparameters
-class SamplingConfig(Config):
-    """Sampling of the next token: repetition penalty, temperature, `top_k`, `top_p`, in Hugging Face's order."""
-
-    max_new_tokens: int = option("longest answer, in tokens", default=128, low=1)
-    temperature: float = option("sampling temperature; 0 is greedy", default=1.0, low=0)
-    top_k: int = option("number of most likely tokens to sample from; 0 for all", default=0, low=0)
-    top_p: float = option(
-        "probability mass of the most likely tokens to sample from (nucleus sampling)", default=1.0, above=0, high=1
-    )
-    repetition_penalty: float = option(
-        "penalty on tokens of prompt and answer if above 1: it divides positive logits and multiplies negative "
-        "ones (Keskar et al. 2019)",
-        default=1.0,
-        above=0,
-    )
 
 
 class Answers(NamedTuple):

@@ -33,10 +33,6 @@ class RopeScaling:
 
 POOLINGS = ("last", "mean")
 
-DTYPES = {"float32": 4, "bfloat16": 2}
-"""Types of activations and matrix products, and their bytes per number. Parameters, norms, softmax, positions, logits,
-losses and moments are float32 for either type."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:

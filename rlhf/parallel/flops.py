@@ -8,7 +8,7 @@ is not counted: it is a cost of the program, not of the model.
 
 from __future__ import annotations
 
-from rlhf.generation.generate import SamplingConfig
+from rlhf.config import SamplingConfig
 from rlhf.models.architecture import ModelConfig, parameter_count
 from rlhf.reinforcement.reinforcement_config import ReinforcementConfig
 

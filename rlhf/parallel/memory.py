@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from rlhf.adapters import lora
 from rlhf.adapters.lora import LoraConfig
-from rlhf.generation.generate import SamplingConfig
-from rlhf.models.architecture import DTYPES, ModelConfig, parameter_count
+from rlhf.config import DTYPES, SamplingConfig
+from rlhf.models.architecture import ModelConfig, parameter_count
 from rlhf.reinforcement.reinforcement_config import ReinforcementConfig
 
 FLOAT = 4

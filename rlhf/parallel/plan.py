@@ -13,8 +13,8 @@ from jax.sharding import AbstractMesh, Mesh
 
 from jsafe import Trainer
 from jsafe.population import keys_for, make_population
+from rlhf.config import SamplingConfig, TrainingConfig
 from rlhf.data.encoding import Prompts, Supervised
-from rlhf.generation.generate import SamplingConfig
 from rlhf.models.architecture import ModelConfig
 from rlhf.models.heads import LanguageModel, ScoreModel
 from rlhf.parallel import memory, sharding
@@ -23,7 +23,7 @@ from rlhf.reinforcement.policy_trainer import reinforcement_trainer
 from rlhf.reinforcement.problem import ReinforcementProblem
 from rlhf.reinforcement.reinforcement_config import ReinforcementConfig
 from rlhf.training import objectives
-from rlhf.training.supervised_trainer import TrainingConfig, supervised_trainer
+from rlhf.training.supervised_trainer import supervised_trainer
 
 STAGES = ("sft", "ppo-lag")
 COLLECTIVES = re.compile(r" (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from jsafe import TrainState, multihost
 from jsafe.runs import resume
 from rlhf.checkpoints.model_folder import Model
+from rlhf.config import SamplingConfig
 from rlhf.data import encoding
 from rlhf.data.schemas import Example
-from rlhf.generation.generate import SamplingConfig
 from rlhf.models.heads import LanguageModel, ScoreModel
 from rlhf.reinforcement import judge as judges
 from rlhf.reinforcement.judge import Judge, score_judge

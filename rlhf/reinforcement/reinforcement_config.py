@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from jsafe.config import hyperparameters, option
-from rlhf.adapters.lora import LoraConfig
-from rlhf.models.architecture import DTYPES
-from rlhf.training.schedules import SCHEDULES
+from rlhf.config import DTYPES, SCHEDULES, LoraConfig
 
 ESTIMATORS = ("critic", "group")
 

@@ -9,50 +9,15 @@ from pathlib import Path
 from rlhf.adapters import peft
 from rlhf.checkpoints import model_folder, weight_files
 from rlhf.checkpoints.model_folder import Model
+from rlhf.config import SamplingConfig
 from rlhf.data import dataset, mixture
-from rlhf.generation.generate import SamplingConfig
 from rlhf.parallel import memory
 from rlhf.reinforcement.build import PromptData, ReinforcementModels, reinforcement_stage, shaped_judge
-from rlhf.reinforcement.reinforcement_config import PTX_COEFFICIENT, ReinforcementConfig
+from rlhf.reinforcement.method_presets import METHODS
+from rlhf.reinforcement.reinforcement_config import ReinforcementConfig
 from rlhf.training.recipes import Recipe, data_digest, log_adapters
 
 LOG = logging.getLogger(__name__)
-
-METHODS = ("ppo", "ppo-lag", "reward-shaping")
-
-PUBLISHED: dict[str, ReinforcementConfig] = {
-    "ppo": ReinforcementConfig(kl_coefficient=0.02),
-    "ppo-lag": ReinforcementConfig(kl_coefficient=0.01),
-    "reward-shaping": ReinforcementConfig(kl_coefficient=0.02),
-}
-"""Settings of the scripts of Safe RLHF (Dai et al. 2024)."""
-
-_BAICHUAN2 = ReinforcementConfig(
-    kl_coefficient=0.2,
-    last_kl_coefficient=0.005,
-    actor_delay=20,
-    iterations=350,
-    clip_ratio=0.1,
-    actor_learning_rate=5e-6,
-    critic_learning_rate=5e-6,
-    schedule="constant",
-    max_grad_norm=0.5,
-)
-
-BAICHUAN2: dict[str, ReinforcementConfig] = {"ppo": _BAICHUAN2, "ppo-lag": _BAICHUAN2}
-"""Settings that Baichuan 2 was aligned with (arXiv 2309.10305), except for the decay of the KL weight (unpublished)."""
-
-
-def reinforcement_config(method: str, preset: str | None = None, *, ptx: bool = False) -> ReinforcementConfig:
-    """Return the default hyper-parameters of a method.
-
-    Args:
-        method: one of `METHODS`.
-        preset: `"baichuan2"`, or None for the published settings.
-        ptx: there are texts for the PTX loss, which then has its published weight.
-    """
-    config = BAICHUAN2[method] if preset == "baichuan2" else PUBLISHED[method]
-    return dataclasses.replace(config, ptx_coefficient=PTX_COEFFICIENT) if ptx else config
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from rlhf.checkpoints import model_folder
-from rlhf.training.supervised_trainer import TrainingConfig
+from rlhf.config import TrainingConfig
 
 PUBLISHED = "safe-rlhf"
 """Name of the preset with the settings of Safe RLHF."""
@@ -66,6 +65,8 @@ def training_config(stage: str, model: str = "", preset: str | None = None, **ch
         preset: `"baichuan2"`, or None for the published settings.
         changes: fields of the config.
     """
-    small = model in model_folder.PRESETS
+    from rlhf.checkpoints.model_folder import PRESETS  # not at the top, so that this module loads without JAX
+
+    small = model in PRESETS
     config = BAICHUAN2[stage] if preset == "baichuan2" else SMALL[stage] if small else STAGES[stage]
     return dataclasses.replace(config, **changes)

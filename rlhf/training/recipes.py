@@ -21,6 +21,7 @@ from jsafe.runs import resume
 from rlhf.adapters import lora
 from rlhf.checkpoints import model_folder
 from rlhf.checkpoints.model_folder import Model
+from rlhf.config import TrainingConfig
 from rlhf.data import dataset, encoding, plain_text
 from rlhf.data.beavertails import CATEGORIES
 from rlhf.data.dataset import DataConfig
@@ -35,7 +36,6 @@ from rlhf.tokenizer.train_bpe import learn_tokenizer
 from rlhf.training import presets, stages
 from rlhf.training.checkpoint_schedule import CheckpointEvaluator, ScheduleConfig
 from rlhf.training.stages import Stage
-from rlhf.training.supervised_trainer import TrainingConfig
 
 LOG = logging.getLogger(__name__)
 

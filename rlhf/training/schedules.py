@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-SCHEDULES = ("cosine", "linear", "constant", "constant_with_warmup")
+from rlhf.config import SCHEDULES
 
 
 def schedule(kind: str, total: int, warmup_ratio: float = 0.0) -> Callable[[jax.Array], jax.Array]:

@@ -12,6 +12,7 @@ from jsafe.runs import resume
 from jsafe.supervised import Loss
 from rlhf.adapters import lora
 from rlhf.checkpoints.model_folder import Model
+from rlhf.config import TrainingConfig
 from rlhf.data import plain_text
 from rlhf.data.embedding_noise import token_dropout
 from rlhf.data.encoding import Encoded, Labelled, Supervised
@@ -19,7 +20,7 @@ from rlhf.data.preference_batch import PreferenceBatch
 from rlhf.judges.score_normalizer import ScoreStatistics
 from rlhf.models.heads import LanguageModel, ScoreModel
 from rlhf.training import objectives
-from rlhf.training.supervised_trainer import TrainingConfig, supervised_trainer
+from rlhf.training.supervised_trainer import supervised_trainer
 
 MOMENTUM = 0.9
 """Momentum of the moving statistics of scores, as published."""

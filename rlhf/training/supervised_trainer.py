@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 
 from jsafe import Metrics, Trainer, TrainerInfo, TrainState
-from jsafe.config import hyperparameters, option
 from jsafe.supervised import (
     Augment,
     Loss,
@@ -29,63 +28,14 @@ from jsafe.supervised import (
 )
 from jsafe.trainer import shown_metrics
 from rlhf.adapters import lora
-from rlhf.adapters.lora import LoraConfig
+from rlhf.config import TrainingConfig
 from rlhf.judges import score_normalizer
-from rlhf.models.architecture import DTYPES
 from rlhf.parallel import sharding
 from rlhf.training.adamw import AdamW, adamw
-from rlhf.training.schedules import SCHEDULES, schedule
+from rlhf.training.schedules import schedule
 
 _DROPOUT_STREAM = (1 << 31) + 1
 """Folded into a run's key for the dropout of adapters; distinct from the stream of their initial values."""
-
-
-@hyperparameters
-class TrainingConfig(LoraConfig):
-    """Hyper-parameters of the supervised stages (AdamW, Loshchilov and Hutter 2019)."""
-
-    epochs: int = option("passes over the data", default=1, low=1)
-    batch_size: int = option("rows of one gradient, a multiple of accumulation", default=16, low=1)
-    accumulation: int = option("parts of a batch, processed one after another to save memory", default=1, low=1)
-    learning_rate: float = option("largest learning rate", default=2e-5, traced=True, low=0)
-    schedule: str = option(
-        "learning-rate schedule, one of rlhf.training.schedules.SCHEDULES", default="cosine", choices=SCHEDULES
-    )
-    warmup_ratio: float = option(
-        "fraction of the updates in which the learning rate rises", default=0.03, low=0, high=1
-    )
-    weight_decay: float = option(
-        "decoupled weight decay; biases and the norms of layers are exempt", default=0.0, low=0
-    )
-    max_grad_norm: float = option("largest norm of a gradient", default=1.0, above=0)
-    token_dropout: float = option(
-        "fraction of the tokens of a text that are masked in training, drawn for each update",
-        default=0.0,
-        low=0,
-        high=1,
-    )
-    lora_dropout: float = option(
-        "fraction of an adapter's input that is dropped in training", default=0.0, low=0, high=0.99
-    )
-    remat: bool = option("recompute activations in the backward pass (gradient checkpointing)", default=False)
-    loss_chunk: int = option(
-        "tokens whose logits a loss keeps in memory at once; 0 for the whole batch", default=1024, low=0
-    )
-    dtype: str = option(
-        "type of activations and matrix products; parameters, losses and moments are float32 for either type",
-        default="float32",
-        choices=tuple(DTYPES),
-    )
-    beta1: float = option("Adam's beta1, decay of the first-moment estimate", default=0.9, low=0, high=1)
-    beta2: float = option("Adam's beta2, decay of the second-moment estimate", default=0.95, low=0, high=1)
-
-    def __post_init__(self) -> None:
-        """Check each option, and that the parts of a batch have one size."""
-        super().__post_init__()
-        if self.batch_size % self.accumulation:
-            raise ValueError(f"batch_size {self.batch_size} must be a multiple of accumulation {self.accumulation}")
-        if self.lora_dropout and not self.lora_rank:
-            raise ValueError("lora_dropout changes nothing without a lora_rank of at least 1")
 
 
 def count_updates(rows: int, config: TrainingConfig) -> int:

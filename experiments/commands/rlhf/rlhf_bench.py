@@ -71,8 +71,8 @@ def _case(request: BenchRequest) -> Case:
     """Return the sizes of the benchmark."""
     from experiments.benchmarks.stage_programs import Case
     from rlhf.checkpoints import model_folder, weight_files
+    from rlhf.config import TrainingConfig
     from rlhf.training.recipes import DEFAULT_LENGTH, SMALL_MODEL_LENGTH, VOCABULARY
-    from rlhf.training.supervised_trainer import TrainingConfig
 
     folder = Path(request.model)
     if folder.is_dir():

@@ -11,7 +11,7 @@ from experiments.cli.shared_flags import Machine, Output
 from experiments.cli.stdout import note
 from experiments.commands.rlhf.shared.hyperparameters import SamplingFlags
 from experiments.commands.rlhf.shared.model_flags import DataType, PolicyFlags
-from rlhf.generation.generate import SamplingConfig
+from rlhf.config import SamplingConfig
 
 
 @flags

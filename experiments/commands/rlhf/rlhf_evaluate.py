@@ -19,7 +19,7 @@ from experiments.commands.rlhf.shared.model_flags import (
     load_prompts,
     open_policy,
 )
-from rlhf.generation.generate import SamplingConfig
+from rlhf.config import SamplingConfig
 
 if TYPE_CHECKING:
     from rlhf.evaluation.compare import Judge

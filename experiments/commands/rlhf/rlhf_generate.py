@@ -11,7 +11,7 @@ from experiments.cli.result import Result, writable_folder
 from experiments.cli.shared_flags import Machine, Output
 from experiments.commands.rlhf.shared.hyperparameters import SamplingFlags
 from experiments.commands.rlhf.shared.model_flags import PolicyFlags, ResponseFlags, load_prompts
-from rlhf.generation.generate import SamplingConfig
+from rlhf.config import SamplingConfig
 
 ARTIFACT = "answers.jsonl"
 """File that a later step of an experiment reads."""

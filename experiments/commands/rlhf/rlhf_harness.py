@@ -12,7 +12,7 @@ from experiments.cli.result import Result, writable_folder
 from experiments.cli.shared_flags import Machine, Output
 from experiments.commands.rlhf.shared.hyperparameters import HyperparameterFlags, hyperparameter_flags
 from experiments.commands.rlhf.shared.model_flags import DataType, TokenizerPath
-from rlhf.generation.generate import SamplingConfig
+from rlhf.config import SamplingConfig
 
 if TYPE_CHECKING:
     from rlhf.evaluation.intervals import Accuracy

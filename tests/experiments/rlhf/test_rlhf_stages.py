@@ -18,10 +18,10 @@ from experiments.commands.rlhf.shared.rlhf_run import recorded_request
 from experiments.report.run_reader import load_run
 from jsafe.runs.checkpoint import Checkpoints
 from rlhf.checkpoints import model_folder
+from rlhf.config import SamplingConfig
 from rlhf.data import synthetic
 from rlhf.data.schemas import Example
 from rlhf.generation.answers import answer_prompts
-from rlhf.generation.generate import SamplingConfig
 from rlhf.models import LanguageModel
 from rlhf.training.recipes import data_digest
 

@@ -16,8 +16,9 @@ from rlhf.evaluation.compare import judge_tokens
 from rlhf.generation.generate import Answers, SamplingConfig
 from rlhf.models import LanguageModel, ScoreModel
 from rlhf.reinforcement.build import PromptData, ReinforcementModels, reinforcement_stage
+from rlhf.reinforcement.method_presets import reinforcement_config
 from rlhf.reinforcement.reinforcement_config import PTX_COEFFICIENT, ReinforcementConfig
-from rlhf.reinforcement.setup import ReinforcementSetup, reinforcement_config
+from rlhf.reinforcement.setup import ReinforcementSetup
 from rlhf.tokenizer.tokenizer import difference, load_tokenizer
 from rlhf.tokenizer.train_bpe import learn_tokenizer
 

@@ -10,6 +10,7 @@ import pytest
 import jsafe
 from experiments.cli import app
 from rlhf.checkpoints import model_folder
+from rlhf.config import TrainingConfig
 from rlhf.data import encoding
 from rlhf.data.schemas import Example
 from rlhf.generation.generate import SamplingConfig, generate
@@ -19,7 +20,6 @@ from rlhf.reinforcement.build import PromptData, ReinforcementModels, reinforcem
 from rlhf.reinforcement.reinforcement_config import ReinforcementConfig
 from rlhf.tokenizer.tokenizer import Tokenizer
 from rlhf.training import stages
-from rlhf.training.supervised_trainer import TrainingConfig
 from tests.rlhf.data.test_encoding import Letters
 
 LETTERS = Tokenizer(Path("letters"), Letters(), 140, 1, 2, 0, "</s>")

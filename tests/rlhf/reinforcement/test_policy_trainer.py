@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import jsafe
+from rlhf.config import SamplingConfig
 from rlhf.data.encoding import Prompts, Supervised
-from rlhf.generation.generate import SamplingConfig
 from rlhf.losses import policy
 from rlhf.models import LanguageModel, ModelConfig, ScoreModel
 from rlhf.reinforcement import cost_window

@@ -15,6 +15,7 @@ from jsafe.supervised import LossOutput
 from rlhf.adapters import lora, peft
 from rlhf.adapters.lora import LoraConfig
 from rlhf.checkpoints import weight_files as weights
+from rlhf.config import TrainingConfig
 from rlhf.data.encoding import Prompts
 from rlhf.generation.generate import SamplingConfig, generate
 from rlhf.models import LanguageModel, ModelConfig, ScoreModel, low_rank, parameter_count
@@ -24,7 +25,7 @@ from rlhf.reinforcement.judge import score_judge
 from rlhf.reinforcement.policy_trainer import reinforcement_trainer
 from rlhf.reinforcement.problem import ReinforcementProblem
 from rlhf.reinforcement.reinforcement_config import ReinforcementConfig
-from rlhf.training.supervised_trainer import TrainingConfig, supervised_trainer
+from rlhf.training.supervised_trainer import supervised_trainer
 from tests.support.random_models import params_of
 
 CONFIG = ModelConfig(

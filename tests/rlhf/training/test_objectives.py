@@ -7,12 +7,13 @@ import scipy.special
 
 import jsafe
 from rlhf.chat_templates.safe_rlhf import IGNORED
+from rlhf.config import TrainingConfig
 from rlhf.data.encoding import Labelled, Supervised
 from rlhf.data.preference_batch import PreferenceBatch
 from rlhf.losses import language_model
 from rlhf.models import LanguageModel, ModelConfig, ScoreModel
 from rlhf.training import objectives
-from rlhf.training.supervised_trainer import TrainingConfig, supervised_trainer
+from rlhf.training.supervised_trainer import supervised_trainer
 from tests.support.random_models import params_of
 
 TINY = ModelConfig(

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from experiments.cli.argument_types import ArgumentError, parameter
 from experiments.cli.config_flags import ConfigFlags, config_flags
-from rlhf.generation.generate import SamplingConfig
+from rlhf.config import SamplingConfig
 
 T = TypeVar("T")
 

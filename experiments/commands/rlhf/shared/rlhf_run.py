@@ -206,7 +206,7 @@ def _base_of_adapters(request: StageRequest, recipe: Recipe) -> Path:
 
 
 def _is_actor(request: StageRequest) -> bool:
-    from rlhf.reinforcement.setup import METHODS
+    from rlhf.reinforcement.method_presets import METHODS
 
     return request.STAGE in METHODS
 

@@ -272,8 +272,9 @@ class ReinforcementRequest(StageRequest):
         Raises:
             CommandError: a model is missing.
         """
-        from rlhf.generation.generate import SamplingConfig
-        from rlhf.reinforcement.setup import ReinforcementSetup, reinforcement_config
+        from rlhf.config import SamplingConfig
+        from rlhf.reinforcement.method_presets import reinforcement_config
+        from rlhf.reinforcement.setup import ReinforcementSetup
 
         models = self.models
         if models.model is None or models.reward_model is None:

@@ -9,9 +9,9 @@ from experiments.cli.request import flags
 from experiments.cli.result import Result
 from experiments.commands.rlhf.shared.hyperparameters import HyperparameterFlags, hyperparameter_flags
 from experiments.commands.rlhf.shared.stage_flags import LIMIT_OPTIONS, LimitFlags, ReinforcementRequest
-from rlhf.generation.generate import SamplingConfig
+from rlhf.config import SamplingConfig
+from rlhf.reinforcement.method_presets import BAICHUAN2, PUBLISHED
 from rlhf.reinforcement.reinforcement_config import ReinforcementConfig
-from rlhf.reinforcement.setup import BAICHUAN2, PUBLISHED
 
 if TYPE_CHECKING:
     from rlhf.training.recipes import Recipe

@@ -11,8 +11,8 @@ from experiments.cli.result import Result
 from experiments.commands.rlhf.shared.hyperparameters import HyperparameterFlags, hyperparameter_flags
 from experiments.commands.rlhf.shared.model_flags import Sources
 from experiments.commands.rlhf.shared.stage_flags import StageRequest, StartFlags, data_config
+from rlhf.config import TrainingConfig
 from rlhf.training.presets import STAGES, training_config
-from rlhf.training.supervised_trainer import TrainingConfig
 
 if TYPE_CHECKING:
     from rlhf.data.dataset import DataConfig

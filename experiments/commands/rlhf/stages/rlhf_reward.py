@@ -9,8 +9,8 @@ from experiments.cli.request import flags
 from experiments.cli.result import Result
 from experiments.commands.rlhf.shared.hyperparameters import HyperparameterFlags, hyperparameter_flags
 from experiments.commands.rlhf.shared.stage_flags import JudgeFlags, SupervisedRequest
+from rlhf.config import TrainingConfig
 from rlhf.training.presets import STAGES, training_config
-from rlhf.training.supervised_trainer import TrainingConfig
 
 if TYPE_CHECKING:
     from rlhf.training.recipes import Recipe
