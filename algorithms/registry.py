@@ -8,8 +8,9 @@ from typing import Any
 from algorithms import on_policy
 from algorithms.spec import AlgorithmSpec, Family, Problem
 from jsafe import Env, Trainer
-from jsafe.config import Config, nearest, refuse_unknown
+from jsafe.config import Config, refuse_unknown
 from jsafe.config import describe as describe_options
+from jsafe.suggestions import did_you_mean
 
 DEFAULT_PRESET = "paper"
 
@@ -44,7 +45,7 @@ def resolve(name: str) -> str:
     by_alias = {alias.lower(): key for key in names() for alias in (key, *lookup(key)[1].aliases)}
     registered = by_alias.get(str(name).lower())
     if registered is None:
-        near = nearest(str(name).lower(), by_alias)
+        near = did_you_mean(str(name).lower(), by_alias)
         raise ValueError(f"unknown algorithm {name!r}{near} (known: {', '.join(names())})")
     return registered
 
@@ -89,7 +90,7 @@ def configure(name: str, preset: str = DEFAULT_PRESET, **options: Any) -> Any:
     name = resolve(name)
     family, spec = lookup(name)
     if preset not in spec.presets:
-        near = nearest(str(preset), spec.presets)
+        near = did_you_mean(str(preset), spec.presets)
         raise ValueError(f"{name} has no preset {preset!r}{near} (presets: {', '.join(spec.presets)})")
     config: Any = family.config_class(name)
     refuse_unknown("option", options, config.names(), name)

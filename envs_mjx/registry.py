@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from envs_mjx import navigation
 from envs_mjx.navigation import Navigation
 from envs_mjx.physics import check, default_backend
+from jsafe.suggestions import did_you_mean
 
 
 class Kind(NamedTuple):
@@ -64,6 +64,4 @@ def make(
 
 
 def _suggestion(id: str) -> str:
-    names = {name.lower(): name for name in ids()}
-    near = difflib.get_close_matches(id.lower(), names, n=1, cutoff=0.5)
-    return f"; did you mean {names[near[0]]!r}?" if near else f"; one of {', '.join(names.values())}"
+    return did_you_mean(id, ids()) or f"; one of {', '.join(ids())}"

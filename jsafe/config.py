@@ -8,10 +8,11 @@ come from that declaration. A static option shapes the compiled program. A trace
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar, dataclass_transform
+
+from jsafe.suggestions import did_you_mean
 
 T = TypeVar("T")
 
@@ -130,7 +131,7 @@ def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
     if listed and not converted:
         raise ValueError(f"{name} must be a number or a list of numbers, got an empty list")
     if rules["choices"] is not None and converted not in rules["choices"]:
-        near = nearest(str(converted), rules["choices"])
+        near = did_you_mean(str(converted), rules["choices"])
         raise ValueError(f"{name} must be one of {sorted(rules['choices'])}, got {value!r}{near}")
     numbers = converted if isinstance(converted, tuple) else (converted,)
     for number in numbers:
@@ -174,18 +175,12 @@ def _article(kind: type) -> str:
     return names[kind]
 
 
-def nearest(name: str, choices: Iterable[str]) -> str:
-    """Suggest the nearest of the choices, as the end of a message; empty when nothing is near."""
-    near = difflib.get_close_matches(name, list(choices), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
 def refuse_unknown(kind: str, entries: Iterable[str], known: Iterable[str], owner: str) -> None:
     """Raise a TypeError that names the first unknown entry and the nearest known one."""
     known = sorted(known)
     for name in entries:
         if name not in known:
-            raise TypeError(f"{owner} has no {kind} {name!r}{nearest(name, known)} ({kind}s: {', '.join(known)})")
+            raise TypeError(f"{owner} has no {kind} {name!r}{did_you_mean(name, known)} ({kind}s: {', '.join(known)})")
 
 
 def describe(cls: type[Config]) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ one `vmap` on each: members never talk to each other, and a host callback inside
 
 from __future__ import annotations
 
-import difflib
 import functools
 import math
 import warnings
@@ -21,6 +20,7 @@ from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jsafe import multihost, runtime
+from jsafe.suggestions import did_you_mean
 from jsafe.trainer import Metrics, Trainer, TrainState
 
 AXIS = "seeds"
@@ -104,8 +104,7 @@ def check_hyper(trainer: Trainer, num_seeds: int, hyper: Mapping[str, Any] | Non
     checked = {}
     for name, value in hyper.items():
         if name not in trainer.info.traced:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(name, known)
             fixed = " (it shapes the program, so it is the same for all seeds)" if name in trainer.info.config else ""
             raise ValueError(f"hyper {name!r} cannot differ between seeds{fixed}, expected one of {known}{hint}")
         array = np.asarray(value, np.float32)

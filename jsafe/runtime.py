@@ -7,13 +7,14 @@ Importing `jsafe` never changes the environment. A program that owns its process
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import platform as host
 import warnings
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from jsafe.suggestions import did_you_mean
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu", "gpu", "METAL")
 PACKAGES = (
@@ -111,8 +112,7 @@ def configure(
         ValueError: unknown platform, or fewer than one device.
     """
     if platform is not None and platform not in PLATFORMS:
-        near = difflib.get_close_matches(platform, PLATFORMS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(platform, PLATFORMS)
         raise ValueError(f"unknown platform {platform!r}, expected one of {', '.join(PLATFORMS)}{hint}")
     if devices is not None and devices < 1:
         raise ValueError(f"devices must be at least 1, got {devices}")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import typeguard
 
 from envs_mjx.navigation.config import Config, LidarConfig
 from envs_mjx.navigation.objects import CLASSES, Objects
+from jsafe.suggestions import did_you_mean
 
 _FIELDS = {
     "placements_conf.extents": "extents",
@@ -44,7 +44,7 @@ def override(config: Config, key: str, value: Any) -> Config:
     if key in _FIELDS:
         return dataclasses.replace(config, **{_FIELDS[key]: _checked(key, Config, _FIELDS[key], value)})
     choices = (*CLASSES, *_LIDAR, *_FIELDS)
-    raise ValueError(f"unknown override {key!r}{_suggest(key, choices)}; one of {', '.join(choices)}")
+    raise ValueError(f"unknown override {key!r}{did_you_mean(key, choices)}; one of {', '.join(choices)}")
 
 
 def _override_things(config: Config, cls: type[Objects], value: Mapping[str, Any] | None) -> Config:
@@ -56,7 +56,7 @@ def _override_things(config: Config, cls: type[Objects], value: Mapping[str, Any
     choices = sorted(f.name for f in dataclasses.fields(cls))
     for name in value:
         if name not in choices:
-            hint = _suggest(name, choices)
+            hint = did_you_mean(name, choices)
             raise ValueError(f"{cls.__name__} has no setting {name!r}{hint}; one of {', '.join(choices)}")
     settings = {k: _checked(f"{cls.__name__}.{k}", cls, k, v) for k, v in value.items()}
     if config.find(cls.name) is not None:
@@ -82,8 +82,3 @@ def _checked(key: str, owner: type, field: str, value: Any) -> Any:
     except typeguard.TypeCheckError:
         name = expected.__name__ if isinstance(expected, type) else str(expected)
         raise ValueError(f"{key} must be {name}, got {value!r}") from None
-
-
-def _suggest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 
 from envs_mjx.physics.backend import ModelSource, Physics, PhysicsModel, Sensed
+from jsafe.suggestions import did_you_mean
 
 BACKENDS = ("mujoco", "mjx", "warp")
 """MuJoCo C, MuJoCo XLA, MJX on MuJoCo Warp."""
@@ -16,9 +16,7 @@ PROFILES = ("exact", "fast")
 def check(backend: str, profile: str = "exact") -> None:
     """Raise the errors of `make` before anything is built; arguments and errors as there."""
     if backend not in BACKENDS:
-        near = difflib.get_close_matches(backend, BACKENDS, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown physics {backend!r}{hint}; one of {', '.join(BACKENDS)}")
+        raise ValueError(f"unknown physics {backend!r}{did_you_mean(backend, BACKENDS)}; one of {', '.join(BACKENDS)}")
     if profile not in PROFILES:
         raise ValueError(f"profile must be 'exact' or 'fast', got {profile!r}")
     if profile == "fast" and backend != "mjx":

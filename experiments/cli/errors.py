@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 from experiments.cli.exit_codes import INTERNAL_ERROR, USER_ERROR
@@ -36,12 +35,11 @@ def unknown(kind: str, name: str, names: Iterable[str]) -> CommandError:
         name: the unknown name.
         names: registered names.
     """
+    from jsafe.suggestions import nearest  # importing jsafe is slow: only where a name is unknown
+
     names = sorted(names)
-    folded = {candidate.lower(): candidate for candidate in names}
-    near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.5)
-    hint = (
-        f"did you mean {folded[near[0]]!r}?" if near else f"known: {', '.join(names[:8])}" + ", ..." * (len(names) > 8)
-    )
+    near = nearest(name, names)
+    hint = f"did you mean {near!r}?" if near else f"known: {', '.join(names[:8])}" + ", ..." * (len(names) > 8)
     return CommandError(f"unknown {kind} {name!r}; {hint}")
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from experiments.cli.argument_types import integer, number, numbers, positive, sizes
 from experiments.cli.format import value_text
 from jsafe.config import Config, describe
+from jsafe.suggestions import nearest
 
 
 class Command(NamedTuple):
@@ -180,8 +180,8 @@ def complaint(extra: Sequence[str], parser: argparse.ArgumentParser, name: str) 
     for word in extra:
         if word.startswith("--"):
             flag = word.partition("=")[0]
-            near = difflib.get_close_matches(flag, options, n=1)
-            return f"{name} has no option {flag}" + (f"; did you mean {near[0]}?" if near else "")
+            near = nearest(flag, options)
+            return f"{name} has no option {flag}" + (f"; did you mean {near}?" if near else "")
     return f"unexpected {' '.join(extra)}"
 
 

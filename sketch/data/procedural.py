@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jsafe.config import nearest
+from jsafe.suggestions import did_you_mean
 from sketch.data.simplify import simplify
 from sketch.data.strokes import Polylines, from_polylines
 
@@ -151,7 +151,9 @@ def drawing(name: str, index: int, seed: int = 0) -> np.ndarray:
         ValueError: if the class is unknown; the message has the nearest one.
     """
     if name not in CLASSES:
-        raise ValueError(f"there are no drawings of {name!r}{nearest(name, CLASSES)} (classes: {', '.join(CLASSES)})")
+        raise ValueError(
+            f"there are no drawings of {name!r}{did_you_mean(name, CLASSES)} (classes: {', '.join(CLASSES)})"
+        )
     rng = np.random.default_rng([seed, index, zlib.crc32(name.encode())])
     return from_polylines(simplify(_by_hand(rng, CLASSES[name](rng))))
 

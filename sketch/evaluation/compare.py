@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jsafe.config import Config, hyperparameters, nearest, option
+from jsafe.config import Config, hyperparameters, option
+from jsafe.suggestions import did_you_mean
 from sketch import contact_sheet
 from sketch.evaluation import metrics
 from sketch.evaluation.drawing_statistics import StrokeNLL, copy_rows, count_rows, disorder_rows, nearness
@@ -164,7 +165,7 @@ def _check(systems: Any, human: HumanTest, judges: Mapping[str, Classifier], opt
     if max(len(human.bitmaps), len(human.vectors)) < 2:
         raise ValueError("the human test set needs at least two drawings")
     if options.baseline and options.baseline not in systems:
-        raise ValueError(f"unknown system {options.baseline!r}{nearest(options.baseline, systems)}")
+        raise ValueError(f"unknown system {options.baseline!r}{did_you_mean(options.baseline, systems)}")
     for name, classifier in judges.items():
         if classifier.input_kind not in (BITMAPS, VECTORS):
             raise ValueError(
@@ -180,7 +181,7 @@ def check_target(name: str, classifier: Classifier, target: str) -> None:
         ValueError: if it has not; the message has the nearest class.
     """
     if target not in classifier.classes:
-        near = nearest(target, classifier.classes)
+        near = did_you_mean(target, classifier.classes)
         raise ValueError(f"judge {name!r} has no class {target!r}{near} (classes: {', '.join(classifier.classes)})")
 
 

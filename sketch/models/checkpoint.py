@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, TypeVar, cast, get_type_hints
 import jax
 import numpy as np
 
-from jsafe.config import Config, nearest
+from jsafe.config import Config
+from jsafe.suggestions import did_you_mean
 from sketch.models import classifier, discriminator, predictor, sketch_rnn
 from sketch.models.classifier import TrainedClassifier
 from sketch.models.discriminator import TrainedDiscriminator
@@ -224,7 +225,7 @@ def _read_description(path: Path) -> tuple[str, Any, str]:
         raise ValueError(f"{path} has no kind of model")
     name = description.pop("kind")
     if name not in KINDS:
-        raise ValueError(f"{path}: unknown kind {name!r}{nearest(name, KINDS)} (kinds: {', '.join(KINDS)})")
+        raise ValueError(f"{path}: unknown kind {name!r}{did_you_mean(name, KINDS)} (kinds: {', '.join(KINDS)})")
     model = KINDS[name].model
     hints = {key: hint for key, hint in get_type_hints(model).items() if key != "params"}
     digest = description.pop("sha256", None)

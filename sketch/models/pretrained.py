@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jsafe.config import nearest
+from jsafe.suggestions import did_you_mean
 from sketch.data.drawing_files import read_npz
 from sketch.models.sketch_rnn import Params, SketchRNNConfig
 
@@ -49,7 +49,7 @@ def load(path: Path, name: str) -> Released:
     arrays = read_npz(Path(path))
     names = sorted({key.split("/")[0] for key in arrays if "/" in key})
     if name not in names:
-        raise ValueError(f"{path} has no model {name!r}{nearest(name, names)} (models: {', '.join(names)})")
+        raise ValueError(f"{path} has no model {name!r}{did_you_mean(name, names)} (models: {', '.join(names)})")
     missing = [part for part in (*PARTS, "scale_factor", "max_seq_len") if f"{name}/{part}" not in arrays]
     if missing:
         raise ValueError(f"{path}: model {name!r} lacks {', '.join(missing)}")

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jsafe.config import nearest
+from jsafe.suggestions import did_you_mean
 
 Params = dict[str, Any]
 Carry = tuple[jax.Array, ...]
@@ -206,7 +206,7 @@ def make(name: str, units: int) -> Cell:
         ValueError: if the name is unknown; the message has the nearest one.
     """
     if name not in CELLS:
-        raise ValueError(f"cell must be one of {sorted(CELLS)}, got {name!r}{nearest(name, CELLS)}")
+        raise ValueError(f"cell must be one of {sorted(CELLS)}, got {name!r}{did_you_mean(name, CELLS)}")
     return CELLS[name](units)
 
 
