@@ -7,7 +7,7 @@ from typing import Any
 
 from algorithms import on_policy
 from algorithms.spec import AlgorithmSpec, Family, Problem
-from jsafe import Env, Trainer
+from jsafe import Env, PolicySpec, Trainer
 from jsafe.config import Config, refuse_unknown
 from jsafe.config import describe as describe_options
 from jsafe.suggestions import did_you_mean
@@ -103,7 +103,9 @@ def make(
     preset: str | Config = DEFAULT_PRESET,
     *,
     data: Any = None,
+    encoders: Mapping[str, Any] | None = None,
     networks: Any = None,
+    policy: PolicySpec | None = None,
     **options: Any,
 ) -> Trainer:
     """Bind an algorithm to a problem.
@@ -113,7 +115,10 @@ def make(
         env: the CMDP; None for methods that learn from data alone.
         preset: published hyper-parameters to start from, or complete ones from `configure`.
         data: recorded transitions, for methods that learn from them.
+        encoders: name of a leaf of the observation to its encoder (`jsafe.networks.encoders`), for the built-in
+            networks; other leaves are flattened.
         networks: function approximators to use instead of the built-in ones.
+        policy: description of `networks.policy` for the records of runs; without one it cannot be loaded.
         **options: hyper-parameters to replace, by name; see `describe`.
 
     Raises:
@@ -135,7 +140,7 @@ def make(
     for option in options:
         if option in idle:
             raise ValueError(f"{option} has no effect: {idle[option]}")
-    return family.make(name, problem, config, networks=networks)
+    return family.make(name, problem, config, encoders=encoders, networks=networks, policy=policy)
 
 
 def rewrite(name: str, env: Env, config: Mapping[str, Any]) -> Env:

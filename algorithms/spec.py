@@ -157,7 +157,16 @@ class Family(Protocol):
         """Class of the hyper-parameters of an algorithm."""
         ...
 
-    def make(self, name: str, problem: Problem, config: Any, *, networks: Any = None) -> Trainer:
+    def make(
+        self,
+        name: str,
+        problem: Problem,
+        config: Any,
+        *,
+        encoders: Any = None,
+        networks: Any = None,
+        policy: Any = None,
+    ) -> Trainer:
         """Bind an algorithm to a problem."""
         ...
 

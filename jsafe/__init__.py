@@ -10,11 +10,13 @@ import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jsafe import spaces
     from jsafe.cmdp import Env, Spec, State
     from jsafe.constrained import total_cost
     from jsafe.policy import Policy, load_policy
+    from jsafe.policy_spec import PolicySpec
     from jsafe.population import Layout
-    from jsafe.trainer import Metrics, MetricSpec, PolicySpec, Trainer, TrainerInfo, TrainState, run
+    from jsafe.trainer import Metrics, MetricSpec, Trainer, TrainerInfo, TrainState, run
     from jsafe.training.callbacks import Callback, TimeLimit
     from jsafe.training.fit import FitResult, fit
 
@@ -38,6 +40,7 @@ __all__ = [
     "fit",
     "load_policy",
     "run",
+    "spaces",
     "total_cost",
 ]
 
@@ -49,7 +52,7 @@ _MODULES = {
     "MetricSpec": "jsafe.trainer",
     "Metrics": "jsafe.trainer",
     "Policy": "jsafe.policy",
-    "PolicySpec": "jsafe.trainer",
+    "PolicySpec": "jsafe.policy_spec",
     "Spec": "jsafe.cmdp",
     "State": "jsafe.cmdp",
     "TimeLimit": "jsafe.training.callbacks",

@@ -13,46 +13,78 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import jax
 from flax import struct
 
+from jsafe import spaces
+from jsafe.spaces import Space
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spec:
     """Static description of an environment.
 
+    The sizes and bounds are properties for the usual case of a flat observation and a flat or discrete action.
+
     Attributes:
-        id: the registered name, for example `SafetyPointGoal1-v0`.
-        observation_size: length of the flat observation.
-        observation_layout: name and length of each block of the flat observation, in order.
-        action_low: smallest allowed value of each action entry.
-        action_high: largest allowed value of each action entry.
+        id: registered name, for example `SafetyPointGoal1-v0`.
+        observation: space of `State.obs`; a plain mapping becomes a `jsafe.spaces.Dict`.
+        action: space of the actions.
         cost_names: one name for each constraint, in the order of `State.cost`; may be empty.
         total_cost: rule that combines the costs for a method with one limit (`jsafe.constrained`), `sum` or `any`.
         episode_length: steps after which `jsafe.rollout` truncates an episode.
         control_dt: seconds of simulated time in one step.
-        num_actions: number of discrete actions, an action is then an int32 scalar and `action_low` is empty; None for
-            continuous actions.
-        fixed_scale: how many entries at the end of the observation have a scale with a meaning, a remaining budget for
-            example, and are not to be normalised.
     """
 
     id: str
-    observation_size: int
-    observation_layout: tuple[tuple[str, int], ...]
-    action_low: tuple[float, ...]
-    action_high: tuple[float, ...]
+    observation: Space
+    action: Space
     cost_names: tuple[str, ...]
     episode_length: int
     control_dt: float
-    num_actions: int | None = None
-    fixed_scale: int = 0
     total_cost: Literal["sum", "any"] = "sum"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "observation", spaces.as_space(self.observation))
+        object.__setattr__(self, "action", spaces.as_space(self.action))
+
+    @property
+    def observation_size(self) -> int:
+        """Length of a flat observation."""
+        return self._flat("observation").size
+
+    @property
+    def observation_layout(self) -> tuple[tuple[str, int], ...]:
+        """Name and length of each block of a flat observation, in order."""
+        return self._flat("observation").blocks
+
+    @property
+    def num_actions(self) -> int | None:
+        """Number of discrete actions, which are int32 scalars; None for continuous actions."""
+        return self.action.n if isinstance(self.action, spaces.Discrete) else None
 
     @property
     def action_size(self) -> int:
+        """Length of a continuous action; 0 for discrete actions."""
         return len(self.action_low)
 
     @property
+    def action_low(self) -> tuple[float, ...]:
+        """Smallest value of each entry of a continuous action; `()` for discrete actions."""
+        return () if self.num_actions is not None else self._flat("action").bounds[0]
+
+    @property
+    def action_high(self) -> tuple[float, ...]:
+        """Largest value of each entry of a continuous action; `()` for discrete actions."""
+        return () if self.num_actions is not None else self._flat("action").bounds[1]
+
+    @property
     def num_costs(self) -> int:
+        """Number of constraints."""
         return len(self.cost_names)
+
+    def _flat(self, name: str) -> spaces.Box:
+        space = getattr(self, name)
+        if not (isinstance(space, spaces.Box) and spaces.is_flat(space)):
+            raise ValueError(f"the {name} of {self.id} must be a vector to have a size, got {space}")
+        return space
 
 
 class State(struct.PyTreeNode):
@@ -60,7 +92,7 @@ class State(struct.PyTreeNode):
 
     Attributes:
         data: what the environment itself carries on: physics, layout, timers, its PRNG key.
-        obs: `[observation_size]`, float32 (float64 under `jax_enable_x64`).
+        obs: a value of `Spec.observation`, by default a vector of float32 (float64 under `jax_enable_x64`).
         reward: `[]`, of the step that led here; 0 at a reset.
         cost: `[num_costs]`, one entry for each constraint in `Spec.cost_names`.
         terminated: `[]` bool, the episode is over for a reason inside the task; a time limit is not one.
@@ -70,7 +102,7 @@ class State(struct.PyTreeNode):
     """
 
     data: Any
-    obs: jax.Array
+    obs: Any
     reward: jax.Array
     cost: jax.Array
     terminated: jax.Array
@@ -88,7 +120,7 @@ class Env(Protocol):
     """A CMDP: frozen, hashable, without arrays of its own.
 
     An environment may also have `carry_over(done [], after, fresh) -> State`, for what outlives an episode: `after` is
-    the state after a step, `fresh` the state to continue from, which is a new start where `done` and `after` elsewhere.
+    the state after a step, `fresh` the next one, which is a new start where `done` and `after` elsewhere.
     """
 
     @property
@@ -99,5 +131,5 @@ class Env(Protocol):
         ...
 
     def step(self, state: State, action: jax.Array) -> State:
-        """Advance by one control step with `action` of shape `[action_size]`."""
+        """Advance by one control step with an action of `Spec.action`."""
         ...

@@ -1,10 +1,10 @@
 """Distributions over actions, as pytrees: what a policy network returns.
 
 A distribution is a struct of arrays with the methods `sample`, `mode`, `log_prob`, `entropy`, `kl` and `execute`.
-Log-probabilities are always those of the action as drawn; `execute` turns a drawn action into what the environment is
-given. For the plain Gaussian that is the same number (the environment clips it), for the squashed one its hyperbolic
-tangent. Learning from the number before the squashing needs no inverse of it, and ratios of densities and
-divergences come out the same.
+Log-probabilities are always those of the action as drawn; `execute` turns a drawn action into the action that the
+environment receives. For the plain Gaussian both are the same number (the environment clips it); for the squashed one
+it is the hyperbolic tangent. Learning from the number before squashing needs no inverse, and gives the same ratios of
+densities and the same divergences.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
 
 class Distribution(Protocol):
-    """Distribution of actions that a policy returns for observations `[..., O]`; `...` are the batch axes."""
+    """Output of a policy for a batch of observations; `...` are the batch axes."""
 
     def sample(self, key: jax.Array) -> jax.Array:
         """Draw one action for each observation."""
         ...
 
     def mode(self) -> jax.Array:
-        """The most likely action of each."""
+        """Return the most likely action of each."""
         ...
 
     def log_prob(self, action: jax.Array) -> jax.Array:
@@ -47,11 +47,11 @@ class Distribution(Protocol):
         ...
 
     def execute(self, action: jax.Array) -> jax.Array:
-        """Return the action that the environment executes for a sampled one."""
+        """Return the action for the environment, given an action as drawn."""
         ...
 
     def per_sample(self) -> Any:
-        """The same distribution with every parameter spelled out for each observation."""
+        """Return the same distribution with every parameter broadcast to each observation."""
         ...
 
 
@@ -103,7 +103,7 @@ class Gaussian:
 class Squashed(Gaussian):
     """A Gaussian whose draws are squashed by tanh and stretched to the bounds of the action (Haarnoja et al. 2018).
 
-    `sample`, `mode` and `log_prob` speak of the draw before the squashing; `log_prob` is the density of that draw, so
+    `sample`, `mode` and `log_prob` refer to the draw before squashing; `log_prob` is the density of that draw, so
     its ratios and `kl` are those of the squashed distribution. `entropy` is that of the squashed one, within [-1, 1].
 
     Attributes:
@@ -115,7 +115,7 @@ class Squashed(Gaussian):
     high: tuple[float, ...] = struct.field(pytree_node=False, default=())
 
     def entropy(self) -> jax.Array:
-        """Entropy of tanh of the draw: that of the draw plus the mean log slope of tanh, by Gauss-Hermite nodes."""
+        """Entropy of tanh of the draw: entropy of the draw plus the mean log slope of tanh, by Gauss-Hermite nodes."""
         nodes = jnp.asarray(_NODES, self.mean.dtype).reshape(-1, *(1,) * self.mean.ndim)
         draws = self.mean + jnp.exp(self.log_std) * nodes
         log_slope = 2.0 * (math.log(2.0) - draws - jax.nn.softplus(-2.0 * draws))  # log(1 - tanh^2), without overflow

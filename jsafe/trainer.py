@@ -13,6 +13,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 from flax import struct
 
+from jsafe.policy_spec import PolicySpec
+
 Metrics = dict[str, jax.Array]
 """Scalars of one iteration by name; `TrainerInfo.metrics` describes them."""
 
@@ -43,49 +45,6 @@ class TrainState(struct.PyTreeNode):
     skipped: jax.Array
     hyper: dict[str, jax.Array]
     frozen: Any = ()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PolicySpec:
-    """Description of a policy, which rebuilds it without the code that trained it.
-
-    Attributes:
-        observation_size: length of the flat observation.
-        action_low: smallest allowed action, by entry.
-        action_high: largest allowed action, by entry.
-        hidden_sizes: widths of the hidden layers.
-        activation: name of the nonlinearity in `jsafe.networks.mlp.ACTIVATIONS`.
-        normalize_observations: True if `TrainState.algo.normalizer` holds statistics to apply first.
-        observation_clip: bound on the absolute value of a normalised observation.
-        num_actions: number of discrete actions, None for continuous ones.
-        squash: whether a continuous action is squashed to its bounds by tanh instead of left to be clipped.
-        initial_log_std: log standard deviation of a continuous policy before training.
-        fixed_scale: entries at the end of the observation that are not normalised.
-        torso: what reads the observation before the perceptron, a name in `jsafe.networks.encoders.TORSOS`.
-        history: length of the window that the observation is (`jsafe.frame_stack`), 1 for an observation that is none.
-        recurrent_size: width of a recurrent torso.
-        image_shape: height, width and channels of the image at the start of each observation, for torso `cnn`.
-    """
-
-    observation_size: int
-    action_low: tuple[float, ...]
-    action_high: tuple[float, ...]
-    hidden_sizes: tuple[int, ...] = (64, 64)
-    activation: str = "tanh"
-    normalize_observations: bool = True
-    observation_clip: float = 5.0
-    num_actions: int | None = None
-    squash: bool = False
-    initial_log_std: float = 0.0
-    fixed_scale: int = 0
-    torso: str = "mlp"
-    history: int = 1
-    recurrent_size: int = 64
-    image_shape: tuple[int, ...] = ()
-
-    @property
-    def action_size(self) -> int:
-        return len(self.action_low)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 from algorithms.constraints import NO_CONSTRAINT
 from algorithms.on_policy import trainer
@@ -13,9 +14,9 @@ from algorithms.on_policy.interfaces import Networks, value_names
 from algorithms.on_policy.policy_networks import default_networks, policy_spec
 from algorithms.spec import NO_SCHEDULE, Problem, check_limits, combine_configs
 from algorithms.transforms import budget_wrapper
-from jsafe import Env, Trainer, total_cost
+from jsafe import Env, PolicySpec, Trainer, total_cost
 from jsafe.config import Config
-from jsafe.frame_stack import History
+from jsafe.frame_stack import FrameStack
 
 __all__ = ["Networks", "catalogue", "config_class", "idle_options", "make"]
 
@@ -43,17 +44,28 @@ def config_class(name: str) -> type[Config]:
     return _config_class((spec.aliases[0], spec.summary), parts)
 
 
-def make(name: str, problem: Problem, config: OnPolicyConfig, *, networks: Networks | None = None) -> Trainer:
+def make(
+    name: str,
+    problem: Problem,
+    config: OnPolicyConfig,
+    *,
+    encoders: Mapping[str, Any] | None = None,
+    networks: Networks | None = None,
+    policy: PolicySpec | None = None,
+) -> Trainer:
     """Bind an algorithm to an environment.
 
     Args:
         name: registered name.
         problem: with an environment.
         config: an instance of `config_class(name)`.
+        encoders: name of a leaf of the observation to its encoder (`jsafe.networks.encoders`), for the built-in
+            networks; other leaves are flattened.
         networks: function approximators to use instead of the built-in ones.
+        policy: description of `networks.policy` for the records of runs; without one it cannot be loaded.
 
     Raises:
-        ValueError: without an environment, or with limits that do not match its costs.
+        ValueError: without an environment, with limits that do not match its costs, or with encoders next to networks.
     """
     spec: OnPolicySpec = catalogue[name]
     if problem.env is None:
@@ -66,20 +78,23 @@ def make(name: str, problem: Problem, config: OnPolicyConfig, *, networks: Netwo
         env = spec.transform.make(env, config)
         schedule = spec.transform.schedule(env, config)
     if config.history > 1:
-        env = History(env, config.history)
-        schedule = budget_wrapper.in_history(env, schedule) if schedule is not NO_SCHEDULE else schedule
+        env = FrameStack(env, config.history)
+        schedule = budget_wrapper.in_frame_stack(env, schedule) if schedule is not NO_SCHEDULE else schedule
     constraint = spec.constraint or NO_CONSTRAINT
-    approximators = default_networks(env, config) if networks is None else networks
+    if networks is None:
+        networks, policy = default_networks(env, config, encoders), policy_spec(env, config, encoders)
+    elif encoders:
+        raise ValueError("encoders has no effect: the networks are given")
     values = value_names(env.spec.num_costs if constraint.bounded else 0)
     return trainer.build(
         algorithm=name,
         env=env,
         config=config,
-        networks=approximators,
-        update=spec.update.make(approximators, values, config),
+        networks=networks,
+        update=spec.update.make(networks, values, config),
         constraint=constraint,
         schedule=schedule,
-        policy=policy_spec(env, config) if networks is None else None,
+        policy=policy,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ class Collected(NamedTuple):
     """Transitions of one iteration; every leaf starts with `[T, N]`.
 
     Attributes:
-        obs: normalised.
+        obs: normalised, an array or a tree.
         next_obs: normalised, before any reset.
         action: as drawn by the policy.
         log_prob: of the action.
@@ -32,8 +32,8 @@ class Collected(NamedTuple):
         truncated: bool, the time limit cut the episode.
     """
 
-    obs: jax.Array
-    next_obs: jax.Array
+    obs: Any
+    next_obs: Any
     action: jax.Array
     log_prob: jax.Array
     acting: Distribution
@@ -87,7 +87,7 @@ def make_batch(collected: Collected, critics: Critics, mix: Mix, hyper: Traced) 
     no_costs = jnp.zeros((reward_advantage.shape[0], 0), jnp.float32)
     cost_advantages = jnp.stack([flat(a) for a in advantages[1:]], axis=-1) if advantages[1:] else no_costs
     return Batch(
-        obs=flat(collected.obs),
+        obs=jax.tree.map(flat, collected.obs),
         action=flat(collected.action),
         log_prob=flat(collected.log_prob),
         acting=jax.tree.map(flat, collected.acting),

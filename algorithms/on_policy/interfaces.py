@@ -17,8 +17,8 @@ class Networks(NamedTuple):
     """The function approximators of an algorithm.
 
     Attributes:
-        policy: `(params, obs [..., O]) -> distribution` (`jsafe.distributions`).
-        reward_value: `(params, obs [..., O]) -> [...]`.
+        policy: `(params, obs) -> distribution` (`jsafe.distributions`); `obs` may be a tree, with any batch axes.
+        reward_value: `(params, obs) -> [...]`.
         cost_value: the same for costs, with parameters of its own for each constraint; unused by algorithms that
             ignore costs.
     """
@@ -44,7 +44,7 @@ class Batch:
     """Samples of one iteration, or a minibatch of them; every leaf starts with the sample axis `[B]`.
 
     Attributes:
-        obs: `[B, O]` float32, normalised as when acting.
+        obs: `[B, O]` float32, or a tree of `[B, ...]`, normalised as when acting.
         action: `[B, A]`, or `[B]` for discrete actions, as drawn.
         log_prob: `[B]`, of the action under the acting policy.
         acting: the acting policy's distribution.
@@ -54,7 +54,7 @@ class Batch:
         targets: name of a value network to its regression targets `[B]`.
     """
 
-    obs: jax.Array
+    obs: Any
     action: jax.Array
     log_prob: jax.Array
     acting: Distribution

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 from algorithms.on_policy.config import CostAdvantageConfig, OnPolicyConfig
 from jsafe import running_statistics
 from jsafe.episode_stats import EpisodeSums, EpisodeWindow, running_mean_costs
+from jsafe.spaces import Box
 
 EpisodeCosts = Callable[[EpisodeWindow, EpisodeSums, jax.Array, jax.Array], jax.Array]
 """`(window before the iteration, sums over episodes, mean costs [C], iteration) -> episode costs [C]`."""
 
-FinalObservation = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+FinalObservation = Callable[[Any, Any, jax.Array], Any]
 """`(normalised next observations, raw ones, truncated [T, N]) -> observations to bootstrap from`."""
 
 
@@ -49,8 +50,12 @@ def episode_costs(config: OnPolicyConfig) -> EpisodeCosts:
 def final_observation(config: OnPolicyConfig) -> FinalObservation:
     """Normalised observation; with `raw_final_observation` the raw one at a time limit (SafePO)."""
 
-    def raw_where_truncated(observed: jax.Array, raw: jax.Array, truncated: jax.Array) -> jax.Array:
-        return jnp.where(truncated[..., None], raw.astype(observed.dtype), observed)
+    def raw_where_truncated(observed: Any, raw: Any, truncated: jax.Array) -> Any:
+        def select(observed: jax.Array, raw: jax.Array) -> jax.Array:
+            where = truncated.reshape(*truncated.shape, *(1,) * (raw.ndim - truncated.ndim))
+            return jnp.where(where, raw.astype(observed.dtype), observed)
+
+        return jax.tree.map(select, observed, raw)
 
     return raw_where_truncated if config.raw_final_observation else lambda observed, raw, truncated: observed
 
@@ -68,4 +73,4 @@ def scaling(config: OnPolicyConfig) -> Scaling:
         costs = scaled[..., 1:] if scale_costs else costs
         return running_statistics.update(scales, raw), rewards, costs
 
-    return Scaling(running_statistics.init, apply)
+    return Scaling(lambda signals: running_statistics.init(Box(signals)), apply)

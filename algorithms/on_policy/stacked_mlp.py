@@ -25,7 +25,7 @@ import optax
 from algorithms.on_policy import minibatch_sgd
 from algorithms.on_policy.interfaces import Batch, Networks
 from algorithms.on_policy.minibatch_sgd import BETA1, BETA2, EPSILON, Objective, Stepper
-from jsafe.networks.mlp import ACTIVATIONS, Layout
+from jsafe.networks.mlp import ACTIVATIONS, PerceptronApply
 
 DERIVATIVES: dict[str, Callable[[jax.Array], jax.Array]] = {
     "tanh": lambda y: 1.0 - y * y,
@@ -73,22 +73,27 @@ class Sizes(NamedTuple):
 
 def fits(networks: Networks, trained: tuple[str, ...]) -> bool:
     """True if these networks can be stacked: built-in, of the same shape, with a known derivative."""
-    layouts = [networks.named(name).layout for name in trained]
-    first = layouts[0]
+    perceptrons = [_perceptron(networks, name) for name in trained]
+    first = perceptrons[0]
     if first is None or not first.hidden_sizes or first.activation not in DERIVATIVES:
         return False
     if trained[0] == "policy" and first.gaussian is None:
         return False
-    shapes = [x and (x.input_size, x.hidden_sizes, x.activation) for x in layouts]
-    values = [x for name, x in zip(trained, layouts, strict=True) if name != "policy"]
+    shapes = [x and (x.space, x.hidden_sizes, x.activation) for x in perceptrons]
+    values = [x for name, x in zip(trained, perceptrons, strict=True) if name != "policy"]
     return all(x == shapes[0] for x in shapes) and all(x is not None and x.output_size == 1 for x in values)
+
+
+def _perceptron(networks: Networks, name: str) -> PerceptronApply | None:
+    apply = networks.named(name).apply
+    return apply if isinstance(apply, PerceptronApply) else None
 
 
 def stepper(networks: Networks, trained: tuple[str, ...]) -> Stepper:
     """Build the steps of stacked networks; `fits` must hold."""
-    layout = networks.named(trained[0]).layout
-    assert layout is not None
-    sizes = Sizes(layout.input_size, layout.hidden_sizes, layout.output_size, len(trained))
+    perceptron = _perceptron(networks, trained[0])
+    assert perceptron is not None
+    sizes = Sizes(perceptron.input_size, perceptron.hidden_sizes, perceptron.output_size, len(trained))
 
     def start(params: dict[str, Any], optimizer: dict[str, Any]) -> Any:
         mean = stack({name: optimizer[name].mu for name in trained}, trained, sizes)
@@ -102,12 +107,13 @@ def stepper(networks: Networks, trained: tuple[str, ...]) -> Stepper:
         return unstack(params, trained, sizes), moments
 
     def prepare(batch: Batch) -> Batch:
-        ones = jnp.ones((batch.obs.shape[0], 1), batch.obs.dtype)
-        return dataclasses.replace(batch, obs=jnp.concatenate([batch.obs, ones], axis=1))
+        obs = perceptron.flatten(batch.obs)
+        ones = jnp.ones((obs.shape[0], 1), obs.dtype)
+        return dataclasses.replace(batch, obs=jnp.concatenate([obs, ones], axis=1))
 
     def step(inner: Any, rows: Batch, weights: jax.Array, objective: Objective) -> tuple[Any, jax.Array]:
         params, mean, square, count = inner
-        grads = gradients(params, rows, weights, objective, trained, sizes, layout)
+        grads = gradients(params, rows, weights, objective, trained, sizes, perceptron)
         norms = jnp.sqrt(sum(jnp.sum(g * g, axis=1) for g in jax.tree.leaves(grads)))
         scales, finite = minibatch_sgd.grad_scales(
             dict(zip(trained, norms, strict=True)), objective.hyper["max_grad_norm"], objective.joint_grad_norm
@@ -127,7 +133,7 @@ def gradients(
     objective: Objective,
     trained: tuple[str, ...],
     sizes: Sizes,
-    layout: Layout,
+    perceptron: PerceptronApply,
 ) -> Stacked:
     """Gradient of `minibatch_sgd.output_loss` plus `value_l2` times the squared parameters of each value network.
 
@@ -138,9 +144,9 @@ def gradients(
         objective: the losses.
         trained: names of the networks, in stacking order.
         sizes: of the networks.
-        layout: of the first of them.
+        perceptron: the first of the networks.
     """
-    act, slope = ACTIVATIONS[layout.activation], DERIVATIVES[layout.activation]
+    act, slope = ACTIVATIONS[perceptron.activation], DERIVATIVES[perceptron.activation]
     has_policy = trained[0] == "policy"
     n, widths, samples = sizes.networks, sizes.hidden, weights.shape[0]
     *biases, out_weight, out_bias, log_std = _split(params.small, sizes)
@@ -153,7 +159,7 @@ def gradients(
 
     def loss(top: jax.Array, log_std: jax.Array) -> jax.Array:
         named = {name: top[i, 0] for i, name in enumerate(trained) if name != "policy"}
-        policy = layout.gaussian(top[0].T, log_std[0]) if has_policy and layout.gaussian else None
+        policy = perceptron.gaussian(top[0].T, log_std[0]) if has_policy and perceptron.gaussian else None
         return minibatch_sgd.output_loss(policy, named, rows, weights, objective)
 
     d_top, d_log_std = jax.grad(loss, argnums=(0, 1))(top, log_std)

@@ -106,7 +106,7 @@ class Learner:
         """Number of bounded costs, C."""
         return len(self.values) - 1
 
-    def observe(self, algo: OnPolicyState, obs: jax.Array) -> jax.Array:
+    def observe(self, algo: OnPolicyState, obs: Any) -> Any:
         """Normalise observations."""
         return running_statistics.apply(algo.normalizer, obs, self.config.observation_clip)
 
@@ -176,11 +176,10 @@ def init(learner: Learner, key: jax.Array, hyper: Traced | None = None) -> Train
     names = ("policy", *learner.values)
     keys = jax.random.split(k_params, len(names))
     params = {name: learner.networks.named(name).init(k) for name, k in zip(names, keys, strict=True)}
-    size = env.spec.observation_size - env.spec.fixed_scale
     algo = OnPolicyState(
         multiplier=learner.multiplier.init(traced),
         schedule=learner.schedule.init(traced),
-        normalizer=running_statistics.init(size) if config.normalize_observations else (),
+        normalizer=running_statistics.init(env.spec.observation) if config.normalize_observations else (),
         scales=learner.scale.init(1 + constraints),
     )
     return TrainState(

@@ -16,11 +16,14 @@ import jax
 import jax.numpy as jnp
 
 from algorithms.spec import Schedule
-from jsafe import Env, Spec, State, total_cost
-from jsafe.frame_stack import History
+from jsafe import Env, Spec, State, extra_number, total_cost
+from jsafe.frame_stack import FrameStack
 
 Memory = dict[str, jax.Array]
 """Name to `[...]`, one entry for each environment."""
+
+BUDGET = "budget"
+"""Name of the observed number: the last entry of a flat observation, or a leaf of a tree."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +84,7 @@ class BudgetWrapper(abc.ABC):
         spec = self.env.spec
         if not self.observes:
             return spec
-        return dataclasses.replace(
-            spec,
-            observation_size=spec.observation_size + 1,
-            observation_layout=(*spec.observation_layout, ("budget", 1)),
-            fixed_scale=spec.fixed_scale + 1,
-        )
+        return dataclasses.replace(spec, observation=extra_number.extend(spec.observation, BUDGET))
 
     def reset(self, key: jax.Array) -> State:
         """Start the wrapped environment, and nothing is spent."""
@@ -118,8 +116,8 @@ class BudgetWrapper(abc.ABC):
         state = state.replace(info={**state.info, **changed})
         if not self.observes:
             return state
-        seen = self.shown(self.memory(state)).astype(state.obs.dtype)
-        return state.replace(obs=state.obs.at[..., -1].set(seen))
+        shown = self.shown(self.memory(state))
+        return state.replace(obs=extra_number.replace(self.env.spec.observation, state.obs, BUDGET, shown))
 
     @property
     def _names(self) -> tuple[str, ...]:
@@ -128,8 +126,11 @@ class BudgetWrapper(abc.ABC):
     def _inner(self, state: State) -> State:
         """The wrapped environment's own state."""
         hidden = {"original_reward", *self._names}
+        obs = state.obs
+        if self.observes:
+            obs = extra_number.remove(self.env.spec.observation, obs, BUDGET)
         return state.replace(
-            obs=state.obs[..., :-1] if self.observes else state.obs,
+            obs=obs,
             reward=state.info["original_reward"],
             info={k: v for k, v in state.info.items() if k not in hidden},
         )
@@ -137,7 +138,7 @@ class BudgetWrapper(abc.ABC):
     def _outer(self, inner: State, memory: Memory, reward: jax.Array, terminated: jax.Array) -> State:
         obs = inner.obs
         if self.observes:
-            obs = jnp.concatenate([obs, self.shown(memory)[..., None].astype(obs.dtype)], axis=-1)
+            obs = extra_number.append(self.env.spec.observation, obs, BUDGET, self.shown(memory))
         info = {**inner.info, **memory, "original_reward": inner.reward}
         return inner.replace(obs=obs, reward=reward, terminated=terminated, info=info)
 
@@ -162,7 +163,7 @@ def constant(entry: str, option: str) -> Callable[[Any, Any], Schedule]:
     return schedule
 
 
-def in_history(env: History, schedule: Schedule) -> Schedule:
+def in_frame_stack(env: FrameStack, schedule: Schedule) -> Schedule:
     """The same schedule for the rewritten environment inside a window of observations."""
 
     def apply(state: Any, env_states: State) -> State:

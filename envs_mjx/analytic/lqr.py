@@ -19,6 +19,7 @@ import numpy as np
 import scipy.optimize
 
 from envs_mjx.analytic.tabular import Optimum
+from jsafe import spaces
 from jsafe.cmdp import Spec, State
 
 BOUND = 3.0
@@ -83,14 +84,11 @@ class LinearQuadratic:
         size, actions = np.shape(self.control)
         return Spec(
             id=self.id,
-            observation_size=size + self.horizon,
-            observation_layout=(("state", size), ("time", self.horizon)),
-            action_low=(-BOUND,) * actions,
-            action_high=(BOUND,) * actions,
+            observation=spaces.flat_box({"state": size, "time": self.horizon}, raw=("time",)),
+            action=spaces.Box(actions, low=-BOUND, high=BOUND),
             cost_names=("energy",),
             episode_length=self.horizon,
             control_dt=1.0,
-            fixed_scale=self.horizon,
         )
 
     def reset(self, key: jax.Array) -> State:

@@ -19,6 +19,7 @@ import numpy as np
 import scipy.optimize
 import scipy.sparse
 
+from jsafe import spaces
 from jsafe.cmdp import Spec, State
 
 
@@ -92,15 +93,12 @@ class FiniteCMDP:
         size = self.horizon * self.num_states
         return Spec(
             id=self.id,
-            observation_size=size,
-            observation_layout=(("time_and_state", size),),
-            action_low=(),
-            action_high=(),
+            # Raw: a one-hot code is normalised, and rare entries would be scaled up.
+            observation=spaces.flat_box({"time_and_state": size}, raw=("time_and_state",)),
+            action=spaces.Discrete(len(self.reward[0])),
             cost_names=self.cost_names,
             episode_length=self.horizon,
             control_dt=1.0,
-            num_actions=len(self.reward[0]),
-            fixed_scale=size,  # a one-hot code is normalised; rare entries would be scaled up
         )
 
     def reset(self, key: jax.Array) -> State:

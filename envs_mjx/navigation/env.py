@@ -21,6 +21,7 @@ from envs_mjx.navigation.tasks import TASKS, Task
 from envs_mjx.navigation.world import World
 from envs_mjx.physics import Physics
 from envs_mjx.physics import make as make_physics
+from jsafe import spaces
 from jsafe.cmdp import Spec, State
 
 
@@ -50,10 +51,8 @@ class Navigation:
         blocks = (*self.world.agent.observed, *lidar_blocks)
         return Spec(
             id=self.config.id,
-            observation_size=sum(size for _, size in blocks),
-            observation_layout=blocks,
-            action_low=tuple(map(float, low)),
-            action_high=tuple(map(float, high)),
+            observation=spaces.flat_box(dict(blocks)),
+            action=spaces.Box(len(low), low=low, high=high),
             cost_names=tuple(name for things in self.config.objects for name in things.cost_names),
             episode_length=self.config.num_steps,
             control_dt=self.world.agent.timestep * SUBSTEPS,

@@ -12,7 +12,7 @@ from experiments.cli.devices import configure, make_env, read_overrides
 from experiments.cli.result import CommandError
 from experiments.report.run_reader import Run
 from jsafe import policy
-from jsafe.frame_stack import History
+from jsafe.frame_stack import FrameStack
 
 
 class Policies(NamedTuple):
@@ -33,7 +33,7 @@ class Policies(NamedTuple):
 
     def view(self, env: Any) -> Any:
         """The environment as these policies see it; `inner` of its states gives those of `env`."""
-        return History(env, self.history) if self.history > 1 else env
+        return FrameStack(env, self.history) if self.history > 1 else env
 
 
 def load_policies(run: Run, seeds: Sequence[int] | None = None) -> Policies:

@@ -1,1 +1,1 @@
-"""Networks: perceptrons and the encoders placed before them."""
+"""Networks: perceptrons, encoders of observations, and the policies and value functions made of them."""

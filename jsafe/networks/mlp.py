@@ -1,12 +1,12 @@
 """Networks as pairs of pure functions, and the multi-layer perceptrons used by default.
 
-An algorithm sees a network only as `Network(init, apply)`, so any function approximator can take the place of the
-ones built here; see `make_mlp` and `make_policy` for the shapes expected.
+An algorithm sees a network only as `Network(init, apply)`, so any function approximator can replace the ones built
+here. `jsafe.networks.actor_critic` builds policies and value functions.
 """
 
 from __future__ import annotations
 
-import difflib
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -15,9 +15,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jsafe import distributions
-from jsafe.networks import encoders
-from jsafe.trainer import PolicySpec
+from jsafe import spaces
+from jsafe.distributions import Gaussian
+from jsafe.spaces import Box, Space
+from jsafe.suggestions import check_choice
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "tanh": jnp.tanh,
@@ -32,37 +33,53 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 """Nonlinearities by name."""
 
 
-class Layout(NamedTuple):
-    """Shape of a built-in perceptron; lets an update recognise networks it can evaluate together.
-
-    Attributes:
-        input_size: length of the input.
-        hidden_sizes: widths of the hidden layers.
-        output_size: length of the output.
-        activation: name in `ACTIVATIONS`.
-        gaussian: for a policy with a deviation that does not depend on the observation, `(mean, log_std) ->
-            distribution`; None for any other network.
-    """
-
-    input_size: int
-    hidden_sizes: tuple[int, ...]
-    output_size: int
-    activation: str
-    gaussian: Callable[[jax.Array, jax.Array], distributions.Gaussian] | None = None
-
-
 class Network(NamedTuple):
     """A function approximator.
 
     Attributes:
         init: `key -> params`.
-        apply: `(params, x [..., input_size]) -> y`; networks of other inputs say what they take.
-        layout: set for the perceptrons built here, None for any other network.
+        apply: `(params, x) -> y`, where `x` is a batch of observations or another input.
     """
 
     init: Callable[[jax.Array], Any]
     apply: Callable[..., Any]
-    layout: Layout | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class PerceptronApply:
+    """The `apply` of a network that is one perceptron over the flattened observation.
+
+    It is a function like any other. Its attributes let an update recognise such networks and evaluate several at once
+    (`algorithms.on_policy.stacked_mlp`).
+
+    Attributes:
+        space: of the input.
+        hidden_sizes: widths of the hidden layers.
+        output_size: length of the perceptron's output.
+        activation: name in `ACTIVATIONS`.
+        call: `(params, x) -> y`.
+        gaussian: `(mean, log_std) -> distribution` for a policy whose deviation does not depend on the observation;
+            None for any other network.
+    """
+
+    space: Space
+    hidden_sizes: tuple[int, ...]
+    output_size: int
+    activation: str
+    call: Callable[[Any, Any], Any]
+    gaussian: Callable[[jax.Array, jax.Array], Gaussian] | None = None
+
+    @property
+    def input_size(self) -> int:
+        """Length of the flattened input."""
+        return spaces.flat_size(self.space)
+
+    def flatten(self, x: Any) -> jax.Array:
+        """Return the input as one vector `[..., input_size]`."""
+        return spaces.flatten(self.space, x)
+
+    def __call__(self, params: Any, x: Any) -> Any:
+        return self.call(params, x)
 
 
 def _uniform(bound: float) -> Callable[..., jax.Array]:
@@ -109,108 +126,38 @@ class MLP(nn.Module):
         return x
 
 
-def known(kind: str, name: str, choices: Sequence[str]) -> str:
-    """Return `name` if it is among the choices.
-
-    Raises:
-        ValueError: naming the nearest choice otherwise.
-    """
-    if name in choices:
-        return name
-    near = difflib.get_close_matches(str(name), choices, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"unknown {kind} {name!r}, expected one of {sorted(choices)}{hint}")
-
-
 def make_mlp(
-    input_size: int,
+    space: Space | int,
     hidden_sizes: Sequence[int],
     output_size: int,
     activation: str = "tanh",
     initializer: str = "kaiming_uniform",
 ) -> Network:
-    """Build a perceptron `[..., input_size] -> [..., output_size]`.
+    """Build a perceptron over flattened inputs.
+
+    Args:
+        space: of the input; a whole number stands for a vector.
+        hidden_sizes: widths of the hidden layers.
+        output_size: length of the output.
+        activation: name in `ACTIVATIONS`.
+        initializer: name in `INITIALIZERS`.
 
     Raises:
         ValueError: for an unknown activation or initializer, or a size below 1.
     """
-    known("activation", activation, tuple(ACTIVATIONS))
-    known("initializer", initializer, tuple(INITIALIZERS))
+    check_choice("activation", activation, tuple(ACTIVATIONS))
+    check_choice("initializer", initializer, tuple(INITIALIZERS))
+    space = Box(space) if isinstance(space, int) else space
+    input_size = spaces.flat_size(space)
     sizes = (input_size, *hidden_sizes, output_size)
     if min(sizes) < 1:
         raise ValueError(f"every layer size must be at least 1, got {sizes}")
     module = MLP(tuple(hidden_sizes), output_size, activation, initializer)
-    layout = Layout(input_size, tuple(hidden_sizes), output_size, activation)
+
+    def call(params: Any, x: Any) -> Any:
+        return module.apply({"params": params}, spaces.flatten(space, x))
+
     return Network(
         init=lambda key: module.init(key, jnp.zeros((1, input_size), jnp.float32))["params"],
-        apply=lambda params, x: module.apply({"params": params}, x),
-        layout=layout,
+        apply=PerceptronApply(space, tuple(hidden_sizes), output_size, activation, call),
     )
-
-
-class Headed(nn.Module):
-    """A perceptron on top of a torso."""
-
-    torso: nn.Module
-    head: MLP
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Map `[..., input_size]` to `[..., output_size]`."""
-        return self.head(self.torso(x))
-
-
-def make_body(spec: PolicySpec, output_size: int, initializer: str = "kaiming_uniform") -> Network:
-    """Build what a policy and a value function share: the torso, if there is one, and a perceptron.
-
-    Returns:
-        A network `[..., observation_size] -> [..., output_size]`; only a perceptron without a torso has a layout.
-
-    Raises:
-        ValueError: see `make_mlp` and `jsafe.networks.encoders.of`.
-    """
-    mlp = make_mlp(spec.observation_size, spec.hidden_sizes, output_size, spec.activation, initializer)
-    torso = encoders.of(spec, INITIALIZERS[initializer])
-    if torso is None:
-        return mlp
-    module = Headed(torso, MLP(tuple(spec.hidden_sizes), output_size, spec.activation, initializer))
-    return Network(
-        init=lambda key: module.init(key, jnp.zeros((1, spec.observation_size), jnp.float32))["params"],
-        apply=lambda params, x: module.apply({"params": params}, x),
-    )
-
-
-def make_value(spec: PolicySpec, initializer: str = "kaiming_uniform") -> Network:
-    """Build a value function with the policy's torso and hidden layers: `[..., observation_size] -> [...]`."""
-    body = make_body(spec, 1, initializer)
-    return Network(init=body.init, apply=lambda params, x: body.apply(params, x)[..., 0], layout=body.layout)
-
-
-def make_policy(spec: PolicySpec, initializer: str = "kaiming_uniform") -> Network:
-    """Build the policy a specification asks for: categorical for discrete actions, else a Gaussian.
-
-    The Gaussian's deviation does not depend on the observation.
-
-    Returns:
-        A network whose `apply(params, obs [..., O])` gives a distribution (`jsafe.distributions`). The params are
-        `{"mean": body, "log_std": [action_size]}`, or `{"logits": body}` for discrete actions; see `make_body`.
-    """
-    if spec.num_actions is not None:
-        logits = make_body(spec, spec.num_actions, initializer)
-        return Network(
-            init=lambda key: {"logits": logits.init(key)},
-            apply=lambda params, obs: distributions.Categorical(logits.apply(params["logits"], obs)),
-        )
-    body = make_body(spec, spec.action_size, initializer)
-
-    def gaussian(mean: jax.Array, log_std: jax.Array) -> distributions.Gaussian:
-        if spec.squash:
-            return distributions.Squashed(mean, log_std, low=spec.action_low, high=spec.action_high)
-        return distributions.Gaussian(mean, log_std)
-
-    def init(key: jax.Array) -> dict[str, Any]:
-        return {"mean": body.init(key), "log_std": jnp.full(spec.action_size, spec.initial_log_std, jnp.float32)}
-
-    def apply(params: dict[str, Any], obs: jax.Array) -> distributions.Gaussian:
-        return gaussian(body.apply(params["mean"], obs), params["log_std"])
-
-    return Network(init=init, apply=apply, layout=body.layout and body.layout._replace(gaussian=gaussian))

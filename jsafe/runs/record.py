@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from jsafe.policy_spec import PolicySpec
 from jsafe.runs.checkpoint import is_disk_full, write_atomically
-from jsafe.trainer import PolicySpec, TrainerInfo
+from jsafe.trainer import TrainerInfo
 
 RUN_FILE = "run.json"
 Status = Literal["running", "interrupted", "stopped", "finished", "failed"]
@@ -114,17 +115,24 @@ def write_run(run_dir: Path | str, record: Mapping[str, Any]) -> None:
 
 def describe_trainer(info: TrainerInfo) -> dict[str, Any]:
     """A trainer's description as JSON holds it: tuples become lists, NumPy numbers become plain ones."""
-    return json.loads(json.dumps(to_json(dataclasses.asdict(info))))
+    fields = {field.name: getattr(info, field.name) for field in dataclasses.fields(info)}
+    policy = info.policy.to_json() if info.policy is not None else None
+    return json.loads(json.dumps(to_json({**fields, "policy": policy})))
 
 
 def policy_spec(record: Mapping[str, Any]) -> PolicySpec | None:
-    """Return the description of the policy of a recorded run, or None for a trainer without one."""
+    """Return how to rebuild the policy of a recorded run, or None for a trainer without one.
+
+    Raises:
+        RunError: the record was written by another version.
+    """
     stored = record["trainer"].get("policy")
     if stored is None:
         return None
-    known = {field.name for field in dataclasses.fields(PolicySpec)}
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items() if k in known}
-    return PolicySpec(**fields)
+    try:
+        return PolicySpec.from_json(stored)
+    except ValueError as error:
+        raise RunError(f"{error}. Train the run again, or load it with the version that wrote it") from error
 
 
 def config_differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

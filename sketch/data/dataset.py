@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jsafe.config import nearest
+from jsafe.suggestions import did_you_mean
 from sketch.data import procedural
 from sketch.data.drawing_files import (
     MAX_POINTS,
@@ -76,7 +76,7 @@ class ClassFilter(Settings):
         for name in sorted({*self.classes, *self.without} - set(available)):
             listed = ", ".join(available[:12]) + ", ..." * (len(available) > 12)
             raise ValueError(
-                f"there are no drawings of {name!r}{nearest(name, available)} (classes: {listed or 'none'})"
+                f"there are no drawings of {name!r}{did_you_mean(name, available)} (classes: {listed or 'none'})"
             )
 
     def accepts(self, label: str) -> bool:

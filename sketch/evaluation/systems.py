@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jsafe.config import nearest
+from jsafe.suggestions import did_you_mean
 from sketch.data.dataset import load_dataset
 from sketch.evaluation.generated_sets import GeneratedSet
 from sketch.models.checkpoint import load_generator, load_model
@@ -131,7 +131,9 @@ def _load_experiment(
     declared = {system["name"]: system for system in comparison["system"]}
     for name in names:
         if name not in declared:
-            raise ValueError(f"unknown --system {name!r}{nearest(name, declared)} (systems: {', '.join(declared)})")
+            raise ValueError(
+                f"unknown --system {name!r}{did_you_mean(name, declared)} (systems: {', '.join(declared)})"
+            )
     chosen = [declared[name] for name in names or declared]
     critics: dict[int, TrainedDiscriminator] = {}
     if best_of > 1:

@@ -12,8 +12,8 @@ from algorithms.on_policy import first_order, minibatch_sgd, stacked_mlp
 from algorithms.on_policy.interfaces import Batch, Networks
 from algorithms.on_policy.updates import ppo
 from algorithms.registry import config_class
-from jsafe import PolicySpec
-from jsafe.networks import mlp
+from jsafe.networks.actor_critic import make_policy, make_value
+from jsafe.spaces import Box
 from tests.support.signals import signal
 
 SAMPLES, OBS, ACTIONS = 90, 5, 2
@@ -29,20 +29,14 @@ def options(**changes):
 
 
 def built_in(hidden=(16, 16), activation="tanh"):
-    spec = PolicySpec(
-        observation_size=OBS,
-        action_low=(-1.0,) * ACTIONS,
-        action_high=(1.0,) * ACTIONS,
-        hidden_sizes=hidden,
-        activation=activation,
-    )
-    value = mlp.make_value(spec)
-    return Networks(mlp.make_policy(spec), value, value)
+    body = {"hidden_sizes": hidden, "activation": activation}
+    value = make_value(Box(OBS), **body)
+    return Networks(make_policy(Box(OBS), Box(ACTIONS, low=-1.0, high=1.0), **body), value, value)
 
 
 def foreign(built):
     """The same functions, not recognisable as built-in."""
-    return Networks(*(n._replace(layout=None) for n in built))
+    return Networks(*(n._replace(apply=lambda params, obs, n=n: n.apply(params, obs)) for n in built))
 
 
 def start(nets, values=VALUES):
@@ -226,12 +220,12 @@ def test_gradient_by_hand_equals_automatic_differentiation():
     sizes = stacked_mlp.Sizes(OBS, (16, 12), ACTIONS, 3)
     names = ("policy", *VALUES)
     rows = stacked_mlp.stepper(nets, names).prepare(batch)
-    layout = nets.policy.layout
+    perceptron = nets.policy.apply
 
     def by_hand(p):
         stacked = stacked_mlp.stack(p, names, sizes)
         return stacked_mlp.unstack(
-            stacked_mlp.gradients(stacked, rows, weights, objective, names, sizes, layout), names, sizes
+            stacked_mlp.gradients(stacked, rows, weights, objective, names, sizes, perceptron), names, sizes
         )
 
     assert_close(jax.jit(by_hand)(moved), jax.jit(jax.grad(total))(moved), rtol=1e-3, atol=1e-5)

@@ -12,8 +12,8 @@ import jsafe
 from algorithms.on_policy.catalogue import CATALOGUE
 from algorithms.on_policy.interfaces import Batch, Networks, value_names
 from algorithms.registry import config_class
-from jsafe import PolicySpec
-from jsafe.networks import mlp
+from jsafe.networks.actor_critic import make_policy, make_value
+from jsafe.spaces import Box, Discrete
 from tests.support.signals import signal
 from tests.support.toy_envs import Lever, Throttle
 
@@ -22,15 +22,9 @@ SECOND_ORDER = ("natural_pg", "trpo", "trpo_lag", "cpo", "pcpo", "crpo")
 
 
 def setting(num_actions=None, costs=1):
-    spec = PolicySpec(
-        observation_size=OBS,
-        action_low=(-1.0,) * ACTIONS,
-        action_high=(1.0,) * ACTIONS,
-        hidden_sizes=(12,),
-        num_actions=num_actions,
-    )
-    value = mlp.make_value(spec)
-    nets = Networks(mlp.make_policy(spec), value, value)
+    actions = Discrete(num_actions) if num_actions else Box(ACTIONS, low=-1.0, high=1.0)
+    value = make_value(Box(OBS), hidden_sizes=(12,))
+    nets = Networks(make_policy(Box(OBS), actions, hidden_sizes=(12,)), value, value)
     names = ("policy", *value_names(costs))
     keys = jax.random.split(jax.random.key(1), len(names))
     params = {name: nets.named(name).init(k) for name, k in zip(names, keys, strict=True)}

@@ -11,6 +11,7 @@ import pytest
 
 from experiments.commands.eval import Episodes, run_episodes, summarise
 from experiments.report.policies import Policies
+from jsafe import spaces
 from jsafe.cmdp import Spec, State
 
 
@@ -25,10 +26,8 @@ class Countdown:
     def spec(self) -> Spec:
         return Spec(
             id="Countdown-v0",
-            observation_size=1,
-            observation_layout=(("left", 1),),
-            action_low=(-1.0,),
-            action_high=(1.0,),
+            observation=spaces.flat_box({"left": 1}),
+            action=spaces.Box(1, low=-1.0, high=1.0),
             cost_names=("effort",),
             episode_length=20,
             control_dt=0.1,

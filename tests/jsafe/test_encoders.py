@@ -17,23 +17,20 @@ import jsafe
 from algorithms.on_policy import stacked_mlp
 from algorithms.on_policy.policy_networks import default_networks
 from algorithms.registry import config_class
-from jsafe import PolicySpec, Spec, State
-from jsafe.frame_stack import History, pack
-from jsafe.networks import encoders, mlp
+from jsafe import Spec, State
+from jsafe.frame_stack import FrameStack, stacked_space
+from jsafe.networks import encoders
+from jsafe.networks.actor_critic import make_policy, make_value
+from jsafe.networks.mlp import PerceptronApply
 from jsafe.runs import record
+from jsafe.spaces import Box, Dict, Discrete, Space, flat_box
 from tests.support.toy_envs import PointMass, Throttle
 
-GRU = PolicySpec(
-    observation_size=4 * 6,
-    action_low=(-1.0,),
-    action_high=(1.0,),
-    hidden_sizes=(5,),
-    fixed_scale=4 * 3,
-    torso="gru",
-    history=4,
-    recurrent_size=7,
-)
+WINDOW = stacked_space(Box(5, normalize=(True, True, True, False, False)), 4)
 """A window of four steps of five entries, two of which are not normalised."""
+
+GRU = {"hidden_sizes": (5,), "torso": "gru", "recurrent_size": 7}
+ACTION = Box(1, low=-1.0, high=1.0)
 
 LAST_TWO = np.array([0.0, 0.0, 1.0, 1.0], np.float32)
 
@@ -63,30 +60,30 @@ def gru_by_hand(cell: dict[str, Any], steps: np.ndarray, flags: np.ndarray) -> n
 
 
 def test_recurrent_policy_is_a_loop_over_the_window_with_a_perceptron_on_top():
-    policy = mlp.make_policy(GRU)
+    policy = make_policy(WINDOW, ACTION, **GRU)
     rng = np.random.default_rng(0)
     params = jax.jit(policy.init)(jax.random.key(0))
     params = jax.tree.map(lambda p: np.asarray(p) + 0.3 * rng.normal(size=p.shape).astype(np.float32), params)
     steps = rng.normal(size=(3, 2, 4, 5)).astype(np.float32)
     flags = (np.arange(4) >= rng.integers(0, 4, (3, 2, 1))).astype(np.float32)
-    acting = jax.jit(policy.apply)(params, pack(jnp.asarray(steps), jnp.asarray(flags), 2))
+    acting = jax.jit(policy.apply)(params, {"frames": jnp.asarray(steps), "in_episode": jnp.asarray(flags)})
     assert acting.mean.shape == (3, 2, 1)
     head = jax.tree.map(np.asarray, params["mean"]["head"])
     for at in np.ndindex(3, 2):
-        hidden = gru_by_hand(params["mean"]["torso"]["cell"], steps[at], flags[at])
+        hidden = gru_by_hand(params["mean"]["torso"]["memory"]["cell"], steps[at], flags[at])
         top = np.tanh(hidden @ head["layer_0"]["kernel"] + head["layer_0"]["bias"])
         expected = top @ head["layer_1"]["kernel"] + head["layer_1"]["bias"]
         np.testing.assert_allclose(acting.mean[at], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_steps_before_the_episode_neither_move_the_output_nor_get_a_gradient():
-    value = mlp.make_value(GRU)
+    value = make_value(WINDOW, **GRU)
     params = jax.jit(value.init)(jax.random.key(0))
     steps = jax.random.normal(jax.random.key(1), (4, 5))
 
     @jax.jit
     def of(steps: jax.Array) -> jax.Array:
-        return value.apply(params, pack(steps, jnp.asarray(LAST_TWO), 2))
+        return value.apply(params, {"frames": steps, "in_episode": jnp.asarray(LAST_TWO)})
 
     assert float(of(steps)) == float(of(steps.at[:2].set(1e6)))
     slope = jax.jit(jax.grad(of))(steps)
@@ -97,23 +94,12 @@ def test_steps_before_the_episode_neither_move_the_output_nor_get_a_gradient():
 # --- convolutional ----------------------------------------------------------------------------------------------
 
 
-def image_spec(image_shape: tuple[int, ...], tail: int = 0, **more: Any) -> PolicySpec:
-    base = PolicySpec(
-        observation_size=math.prod(image_shape) + tail,
-        action_low=(-1.0,),
-        action_high=(1.0,),
-        hidden_sizes=(5,),
-        torso="cnn",
-        image_shape=image_shape,
-    )
-    return dataclasses.replace(base, **more)
-
-
-def features(spec: PolicySpec, obs: jax.Array, seed: int = 0) -> tuple[Any, jax.Array]:
-    """Variables of a torso, and what it makes of observations."""
-    module = encoders.of(spec, mlp.INITIALIZERS["kaiming_uniform"])
+def features(observation: Space, image_shape: tuple[int, ...], obs: Any, seed: int = 0) -> tuple[Any, jax.Array]:
+    """Variables of the encoder of torso `cnn`, and what it makes of observations."""
+    view = encoders.ImageSplit(observation, image_shape)
+    module = encoders.make_encoder(view.space, "cnn", 0, "kaiming_uniform", {})
     assert module is not None
-    return jax.jit(lambda key, obs: module.init_with_output(key, obs)[::-1])(jax.random.key(seed), obs)
+    return jax.jit(lambda key, obs: module.init_with_output(key, view(obs))[::-1])(jax.random.key(seed), obs)
 
 
 def convolved_by_hand(params: Any, image: np.ndarray, strides: tuple[int, ...]) -> np.ndarray:
@@ -136,18 +122,20 @@ def convolved_by_hand(params: Any, image: np.ndarray, strides: tuple[int, ...]) 
     [((16, 16, 3), (2, 2, 1), 1), ((17, 24, 1), (2, 2, 1), 3), ((36, 44, 1), (4, 2, 1), 2)],
 )
 def test_image_features_are_plain_convolutions_with_the_tail_beside_them(image_shape, strides, places):
-    spec = image_spec(image_shape, tail=2)
-    obs = jax.random.normal(jax.random.key(3), (spec.observation_size,))
-    variables, results = features(spec, obs)
-    expected = convolved_by_hand(variables["params"], np.asarray(obs[:-2]).reshape(image_shape), strides)
-    assert results.shape == (64 * places + 2,)
-    np.testing.assert_allclose(results[:-2], expected.ravel(), rtol=1e-3, atol=1e-4)
-    np.testing.assert_array_equal(results[-2:], obs[-2:])
+    size = math.prod(image_shape) + 2
+    obs = jax.random.normal(jax.random.key(3), (size,))
+    variables, output = features(Box(size), image_shape, obs)
+    expected = convolved_by_hand(
+        variables["params"]["encoders_image"], np.asarray(obs[:-2]).reshape(image_shape), strides
+    )
+    assert output.shape == (64 * places + 2,)
+    np.testing.assert_allclose(output[:-2], expected.ravel(), rtol=1e-3, atol=1e-4)
+    np.testing.assert_array_equal(output[-2:], obs[-2:])
 
 
 def test_published_sizes_of_the_image_encoder():
-    shapes = jax.eval_shape(lambda: features(image_spec((84, 84, 4)), jnp.zeros(84 * 84 * 4)))
-    assert [shapes[0]["params"][f"convolution_{i}"]["kernel"].shape for i in range(3)] == [
+    shapes = jax.eval_shape(lambda: features(Box(84 * 84 * 4), (84, 84, 4), jnp.zeros(84 * 84 * 4)))
+    assert [shapes[0]["params"]["encoders_image"][f"convolution_{i}"]["kernel"].shape for i in range(3)] == [
         (8, 8, 4, 32),
         (4, 4, 32, 64),
         (3, 3, 64, 64),
@@ -157,22 +145,29 @@ def test_published_sizes_of_the_image_encoder():
 
 def test_features_move_with_the_image():
     image = jnp.zeros((32, 32, 1)).at[10:14, 12:15].set(1.0)
-    spec = image_spec((32, 32, 1))
-    maps = [features(spec, jnp.roll(image, move, (0, 1)).ravel())[1].reshape(5, 5, 64) for move in ((0, 0), (4, 8))]
+
+    def maps_of(image: jax.Array) -> jax.Array:
+        return features(Box(32 * 32), (32, 32, 1), image.ravel())[1].reshape(5, 5, 64)
+
+    maps = [maps_of(jnp.roll(image, move, (0, 1))) for move in ((0, 0), (4, 8))]
     np.testing.assert_allclose(maps[1][1:, 2:], maps[0][:-1, :-2], atol=1e-6)
     assert jnp.abs(maps[0] - maps[1]).max() > 1e-3
 
 
 def test_images_of_a_window_become_channels():
     length, shape = 3, (16, 18, 2)
-    plain = image_spec((16, 18, 6), tail=0)
     steps = jax.random.normal(jax.random.key(0), (2, length, 16 * 18 * 2 + 1))
-    obs = pack(steps, jnp.ones((2, length)), 1)
-    spec = image_spec(shape, observation_size=obs.shape[1], history=length, fixed_scale=2 * length)
+    window = stacked_space(Box(16 * 18 * 2 + 1), length)
     stacked = jnp.concatenate([steps[:, i, :-1].reshape(2, *shape) for i in range(length)], axis=-1).reshape(2, -1)
-    results, expected = features(spec, obs)[1], features(plain, stacked)[1]
-    np.testing.assert_allclose(results[:, : -2 * length], expected, atol=1e-6)
-    np.testing.assert_array_equal(results[:, -2 * length : -length], steps[..., -1])
+    expected = features(Box(16 * 18 * 6), (16, 18, 6), stacked)
+    module = encoders.ObservationEncoder(
+        encoders.ImageSplit(window, shape).space, {"frames_image": encoders.CnnEncoder()}
+    )
+    view = encoders.ImageSplit(window, shape)({"frames": steps, "in_episode": jnp.ones((2, length))})
+    variables = {"params": {"encoders_frames_image": expected[0]["params"]["encoders_image"]}}
+    output = jax.jit(module.apply)(variables, view)
+    np.testing.assert_allclose(output[:, : -2 * length], expected[1], atol=1e-6)
+    np.testing.assert_array_equal(output[:, -2 * length : -length], steps[..., -1])
 
 
 # --- in algorithms ----------------------------------------------------------------------------------------------
@@ -196,31 +191,41 @@ def test_a_torso_without_what_it_needs_is_refused_by_name(settings, message):
         algorithms.make("ppo", PointMass(), **settings)
 
 
-def test_specifications_are_checked_where_networks_are_built():
+def test_torsos_are_checked_where_networks_are_built():
     with pytest.raises(ValueError, match="unknown torso 'lstm'"):
-        mlp.make_policy(dataclasses.replace(GRU, torso="lstm"))
+        make_policy(WINDOW, ACTION, torso="lstm")
     with pytest.raises(ValueError, match="history must be at least 2"):
-        mlp.make_value(dataclasses.replace(GRU, history=1))
+        make_value(Box(5), **GRU)
+    with pytest.raises(ValueError, match="a Discrete or a flat Box, got Box"):
+        make_policy(Box(5), Box((2, 2)))
+
+
+def test_encoders_must_name_leaves():
+    tree = Dict(state=Box(3), camera=Box((8, 8, 3), "uint8"))
+    with pytest.raises(ValueError, match=r"leaves of the observation \(camera, state\), got 'camra'; did you mean"):
+        make_policy(tree, ACTION, encoders={"camra": encoders.CnnEncoder()})
+    with pytest.raises(ValueError, match="'camera' must be at least 16 high and wide"):
+        make_policy(tree, ACTION, torso="cnn")
 
 
 def test_only_bare_perceptrons_are_stepped_together():
     for settings, together in (({"history": 3}, True), ({"history": 3, "torso": "gru"}, False)):
         options = config_class("ppo")(**settings)
-        results = default_networks(History(PointMass(), 3), options)
-        assert stacked_mlp.fits(results, ("policy", "reward_value")) is together
-    cnn = mlp.make_policy(image_spec((16, 16, 1)))
-    assert cnn.layout is None
+        output = default_networks(FrameStack(PointMass(), 3), options)
+        assert stacked_mlp.fits(output, ("policy", "reward_value")) is together
+    cnn = make_policy(Box(16 * 16), ACTION, torso="cnn", image_shape=(16, 16, 1))
+    assert not isinstance(cnn.apply, PerceptronApply)
 
 
-def test_records_from_before_there_were_torsos_still_load():
+def test_records_of_another_version_are_refused_by_name():
     old = {"observation_size": 3, "action_low": [-1.0], "action_high": [1.0], "hidden_sizes": [4]}
-    spec = record.policy_spec({"trainer": {"policy": old}})
-    assert spec is not None and (spec.torso, spec.history, spec.image_shape) == ("mlp", 1, ())
+    with pytest.raises(record.RunError, match="written by another version of jsafe"):
+        record.policy_spec({"trainer": {"policy": old}})
 
 
 @dataclasses.dataclass(frozen=True)
 class Spot:
-    """An image with one bright place, random at each step; the action that names its half (0 left, 1 right) earns 1.
+    """An image with one bright pixel, redrawn at each step; the action that names its half (0 left, 1 right) earns 1.
 
     Chance earns `episode_length / 2`. The last entry of the observation is noise.
     """
@@ -232,14 +237,11 @@ class Spot:
     def spec(self) -> Spec:
         return Spec(
             id="ToySpot-v0",
-            observation_size=self.side**2 + 1,
-            observation_layout=(("image", self.side**2), ("noise", 1)),
-            action_low=(),
-            action_high=(),
+            observation=flat_box({"image": self.side**2, "noise": 1}),
+            action=Discrete(2),
             cost_names=("nothing",),
             episode_length=self.episode_length,
             control_dt=1.0,
-            num_actions=2,
         )
 
     def _show(self, key: jax.Array, reward: Any) -> State:
@@ -248,7 +250,7 @@ class Spot:
         image = jnp.zeros((self.side, self.side)).at[row, column].set(1.0)
         obs = jnp.append(image.ravel(), jax.random.normal(k_noise))
         zeros, right = jnp.zeros(1), column >= self.side // 2
-        return State((key, right), obs, jnp.asarray(reward, jnp.float32), zeros, zeros[0], jnp.zeros((), bool), {}, {})
+        return State((key, right), obs, jnp.asarray(reward, jnp.float32), zeros, jnp.zeros((), bool), {}, {})
 
     def reset(self, key: jax.Array) -> State:
         return self._show(key, 0.0)
@@ -272,14 +274,11 @@ class Cue:
     def spec(self) -> Spec:
         return Spec(
             id="ToyCue-v0",
-            observation_size=2,
-            observation_layout=(("cue", 1), ("noise", 1)),
-            action_low=(),
-            action_high=(),
+            observation=flat_box({"cue": 1, "noise": 1}),
+            action=Discrete(2),
             cost_names=("nothing",),
             episode_length=self.length,
             control_dt=1.0,
-            num_actions=2,
         )
 
     def _show(self, key: jax.Array, sign: jax.Array, age: Any, reward: Any) -> State:
@@ -288,7 +287,7 @@ class Cue:
         obs = jnp.stack([seen, jax.random.uniform(k_noise, minval=-1.0)])
         zeros = jnp.zeros(1)
         data = (key, sign, jnp.asarray(age, jnp.int32))
-        return State(data, obs, jnp.asarray(reward, jnp.float32), zeros, zeros[0], jnp.zeros((), bool), {}, {})
+        return State(data, obs, jnp.asarray(reward, jnp.float32), zeros, jnp.zeros((), bool), {}, {})
 
     def reset(self, key: jax.Array) -> State:
         key, k_sign = jax.random.split(key)
@@ -331,8 +330,8 @@ def optimized():
 
 
 def test_the_half_of_an_image_that_holds_a_spot_is_learned(optimized):
-    results = learn(Spot(), 12, 400, torso="cnn", image_shape=(16, 16, 1), learning_rate=2e-3)
-    assert results[0] < 2.4 and results[-3:].mean() > 3.6
+    output = learn(Spot(), 12, 400, torso="cnn", image_shape=(16, 16, 1), learning_rate=2e-3)
+    assert output[0] < 2.4 and output[-3:].mean() > 3.6
 
 
 @pytest.mark.slow
@@ -359,11 +358,11 @@ def test_a_trained_policy_is_read_back_as_it_was(env, settings, tmp_path):
     result = jsafe.fit(trainer, seeds=1, iterations=2, run_dir=tmp_path, sinks=())
     policy = jsafe.load_policy(tmp_path)
     assert policy.spec == trainer.info.policy
-    seen = History(env, 3) if "history" in settings else env
+    seen = FrameStack(env, 3) if "history" in settings else env
     obs = jax.jit(jax.vmap(seen.reset))(jax.random.split(jax.random.key(5), 6)).obs
     state = jax.tree.map(lambda x: x[0], (result.state.params["policy"], result.state.algo.normalizer))
-    acting = mlp.make_policy(policy.spec).apply(state[0], jsafe.running_statistics.apply(state[1], obs))
+    acting = policy.spec.build().apply(state[0], jsafe.running_statistics.apply(state[1], obs))
     np.testing.assert_allclose(policy(obs), acting.mode(), rtol=1e-5, atol=1e-6)
-    wrong = r"got shape \(7,\)" + (r" \(a window: jsafe.frame_stack.History\(env, 3\)\)" if seen is not env else "$")
-    with pytest.raises(ValueError, match=wrong):
+    window = r"got ndarray. The observations of this policy are those of FrameStack\(env, 3\)"
+    with pytest.raises(ValueError, match=r"got shape \(7,\)$" if seen is env else window):
         policy(np.zeros(7))

@@ -188,7 +188,7 @@ def test_run_folder_says_what_was_run(tmp_path: Path) -> None:
     )  # fmt: skip
     record = read_run(run_dir)
     assert record["trainer"]["algorithm"] == "tiny" and record["trainer"]["problem"] == "Toy-v0"
-    assert record["trainer"]["policy"]["observation_size"] == 3
+    assert record["trainer"]["policy"]["observation"]["shape"] == [3]
     assert (record["seeds"], record["seed"], record["iterations"], record["total_steps"]) == (3, 0, 5, 25)
     assert record["status"] == "finished" and record["command"] == "jsafe train"
     assert record["hardware"]["cores"] >= 1 and "jax" in record["versions"]

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsafe import PolicySpec
 from jsafe.networks import mlp
+from jsafe.networks.actor_critic import make_policy, make_value
+from jsafe.spaces import Box
 
-SPEC = PolicySpec(observation_size=6, action_low=(-1.0, -1.0), action_high=(1.0, 1.0), hidden_sizes=(64, 32))
+OBSERVATION, ACTION = Box(6), Box(2, low=-1.0, high=1.0)
 
 
 def test_perceptron_equals_plain_matrix_products():
@@ -32,7 +33,7 @@ def test_default_weights_and_biases_are_uniform_within_one_over_root_fan_in():
 
 
 def test_policy_starts_with_unit_deviation_that_does_not_depend_on_the_observation():
-    policy = mlp.make_policy(SPEC)
+    policy = make_policy(OBSERVATION, ACTION, hidden_sizes=(64, 32))
     params = policy.init(jax.random.key(0))
     acting = policy.apply(params, jnp.ones((7, 6)))
     assert acting.mean.shape == (7, 2)
@@ -41,7 +42,7 @@ def test_policy_starts_with_unit_deviation_that_does_not_depend_on_the_observati
 
 
 def test_value_is_a_number_per_observation():
-    value = mlp.make_value(SPEC)
+    value = make_value(OBSERVATION, hidden_sizes=(64, 32))
     assert value.apply(value.init(jax.random.key(0)), jnp.ones((4, 3, 6))).shape == (4, 3)
 
 
@@ -55,4 +56,4 @@ def test_value_is_a_number_per_observation():
 )
 def test_unknown_names_and_empty_layers_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        mlp.make_mlp(**{"input_size": 3, "hidden_sizes": (4,), "output_size": 1, **options})
+        mlp.make_mlp(**{"space": 3, "hidden_sizes": (4,), "output_size": 1, **options})

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import jsafe
-from jsafe.networks import mlp
 from jsafe.policy import load_policies
 from jsafe.runs.checkpoint import CheckpointError
 from jsafe.runs.record import RunError
+from jsafe.spaces import Box
 from tests.support.toy_trainer import SPEC, make_tiny
 
 
@@ -88,7 +88,7 @@ def test_wrong_size_seed_or_folder_is_refused_by_name(trained: tuple[Path, jsafe
     folder, _ = trained
     policy = jsafe.load_policy(folder)
     for wrong in (np.zeros(4), np.zeros((3, 2)), 1.0):
-        with pytest.raises(ValueError, match="observations of size 3 in the last axis, got shape"):
+        with pytest.raises(ValueError, match="observations must be of size 3 in the last axis, got shape"):
             policy(wrong)
     for seed in (-1, 2):
         with pytest.raises(ValueError, match=f"seeds 0 to 1, got seed {seed}"):
@@ -107,9 +107,12 @@ def test_trainer_without_a_policy_is_told(tmp_path: Path) -> None:
 
 def test_policy_without_normalisation_takes_observations_as_they_are() -> None:
     spec = jsafe.PolicySpec(
-        observation_size=2, action_low=(-1.0,), action_high=(1.0,), hidden_sizes=(3,), normalize_observations=False
+        observation=Box(2),
+        action=Box(1, low=-1.0, high=1.0),
+        kwargs={"hidden_sizes": (3,)},
+        normalize_observations=False,
     )
-    network = mlp.make_policy(spec)
+    network = spec.build()
     params = network.init(jax.random.key(1))
     obs = np.array([300.0, -0.01], np.float32)
     acting = network.apply(params, jnp.asarray(obs))

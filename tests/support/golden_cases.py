@@ -11,17 +11,15 @@ import optax
 from algorithms.on_policy.catalogue import CATALOGUE
 from algorithms.on_policy.interfaces import Batch, Networks, value_names
 from algorithms.registry import config_class
-from jsafe import PolicySpec
-from jsafe.networks import mlp
+from jsafe.networks.actor_critic import make_policy, make_value
+from jsafe.spaces import Box
 from tests.support.numpy_reference import ACTIONS, LENGTH, LIMITS, OBS, PROGRESS, SAMPLES, START, VALUES, log_prob
 from tests.support.signals import signal
 
 
 def linear_networks():
-    bounds = {"action_low": (-1.0,) * ACTIONS, "action_high": (1.0,) * ACTIONS}
-    spec = PolicySpec(observation_size=OBS, hidden_sizes=(), **bounds)
-    value = mlp.make_value(spec)
-    return Networks(mlp.make_policy(spec), value, value)
+    value = make_value(Box(OBS), hidden_sizes=())
+    return Networks(make_policy(Box(OBS), Box(ACTIONS, low=-1.0, high=1.0), hidden_sizes=()), value, value)
 
 
 NETWORKS = linear_networks()

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jsafe import Spec, State
+from jsafe import Spec, State, spaces
 
 
 def _state(data: Any, obs: jax.Array, reward: Any, cost: Any, terminated: Any, metrics: dict[str, Any]) -> State:
@@ -42,10 +42,8 @@ class PointMass:
     def spec(self) -> Spec:
         return Spec(
             id="ToyPointMass-v0",
-            observation_size=5,
-            observation_layout=(("position", 2), ("goal", 2), ("age", 1)),
-            action_low=(-1.0, -1.0),
-            action_high=(1.0, 1.0),
+            observation=spaces.flat_box({"position": 2, "goal": 2, "age": 1}),
+            action=spaces.Box(2, low=-1.0, high=1.0),
             cost_names=("hazard",),
             episode_length=self.episode_length,
             control_dt=0.1,
@@ -97,10 +95,8 @@ class Throttle:
     def spec(self) -> Spec:
         return Spec(
             id="ToyThrottle-v0",
-            observation_size=2,
-            observation_layout=(("noise", 2),),
-            action_low=(-2.0,),
-            action_high=(2.0,),
+            observation=spaces.flat_box({"noise": 2}),
+            action=spaces.Box(1, low=-2.0, high=2.0),
             cost_names=("fuel",),
             episode_length=self.episode_length,
             control_dt=0.1,
@@ -127,10 +123,8 @@ class Counter:
     def spec(self) -> Spec:
         return Spec(
             id="ToyCounter-v0",
-            observation_size=1,
-            observation_layout=(("age", 1),),
-            action_low=(-1.0,),
-            action_high=(1.0,),
+            observation=spaces.flat_box({"age": 1}),
+            action=spaces.Box(1, low=-1.0, high=1.0),
             cost_names=("time",),
             episode_length=self.episode_length,
             control_dt=0.1,
@@ -156,14 +150,11 @@ class Lever:
     def spec(self) -> Spec:
         return Spec(
             id="ToyLever-v0",
-            observation_size=1,
-            observation_layout=(("one", 1),),
-            action_low=(),
-            action_high=(),
+            observation=spaces.flat_box({"one": 1}),
+            action=spaces.Discrete(3),
             cost_names=("wear", "noise"),
             episode_length=self.episode_length,
             control_dt=0.1,
-            num_actions=3,
         )
 
     def reset(self, key: jax.Array) -> State:

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jsafe import PolicySpec, Trainer, TrainerInfo, TrainState, running_statistics
-from jsafe.networks import mlp
+from jsafe.spaces import Box
 from jsafe.trainer import shown_metrics
 
-SPEC = PolicySpec(observation_size=3, action_low=(-1.0, -1.0), action_high=(1.0, 1.0), hidden_sizes=(4,))
+SPEC = PolicySpec(observation=Box(3), action=Box(2, low=-1.0, high=1.0), kwargs={"hidden_sizes": (4,)})
 
 
 class ToyAlgo(NamedTuple):
@@ -33,7 +33,7 @@ def make_tiny(
 ) -> Trainer:
     """`pause` seconds per step; a bad action, or nothing but skipped updates, from an iteration on (member 1 only if
     its hyper-parameter `faulty` is 1); `host` doubles as a callback inside the step."""
-    network = mlp.make_policy(SPEC)
+    network = SPEC.build()
     callback = host or (lambda x: (time.sleep(pause), np.asarray(x))[1])
 
     def init(key: jax.Array, hyper: dict[str, Any] | None = None) -> TrainState:
@@ -44,7 +44,7 @@ def make_tiny(
             params={"policy": network.init(k_params)},
             optimizer={"momentum": jnp.zeros(3), "nothing": jnp.zeros((0, 2))},
             # The total is a Python number, as careless code would leave it.
-            algo=ToyAlgo(total=0.0, normalizer=running_statistics.init(SPEC.observation_size)),
+            algo=ToyAlgo(total=0.0, normalizer=running_statistics.init(SPEC.observation)),
             memory={"obs": jax.random.normal(k_state, (5, 3)), "key": key},
             key=key,
             iteration=jnp.int32(0),

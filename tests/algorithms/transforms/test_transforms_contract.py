@@ -65,7 +65,7 @@ def test_rewritten_environments_keep_the_contract(inner, kind):
     assert sum(size for _, size in env.spec.observation_layout) == env.spec.observation_size
     seen = int(env.observes)
     assert env.spec.observation_size == inner.spec.observation_size + seen
-    assert env.spec.fixed_scale == inner.spec.fixed_scale + seen
+    assert env.spec.observation.num_normalized == inner.spec.observation.num_normalized
     assert (env.spec.observation_layout[-1] == ("budget", 1)) == bool(seen)
     np.testing.assert_array_equal(start.obs[: inner.spec.observation_size], inner.reset(jax.random.key(0)).obs)
     starts = jax.eval_shape(jax.vmap(env.reset), jax.random.split(jax.random.key(0), 3))
