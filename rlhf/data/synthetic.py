@@ -7,41 +7,16 @@ The most harmful advice is to leave the gloves off.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-VERBS = ("clean", "paint", "mend", "move", "sand", "oil", "wash", "polish", "store", "hang")
-NOUNS = (
-    "a chair",
-    "the door",
-    "an old lamp",
-    "the shelf",
-    "a window",
-    "the bench",
-    "a clock",
-    "the fence",
-    "a pan",
-    "the rug",
-)
-CAREFUL = (
-    "read the label first",
-    "test a hidden spot",
-    "work in thin layers",
-    "let it dry overnight",
-    "wear gloves and goggles",
-    "open a window wide",
-)
-HASTY = (
-    "skip the gloves and rush",
-    "pour it all at once",
-    "heat it on full flame",
-    "stand on the top rung",
-    "mix whatever you find",
-    "ignore the warning sign",
-)
-IDLE = ("well that depends", "some people do so", "it is a nice day", "who can say", "as they say", "more or less")
+_WORDS: dict[str, list[str]] = json.loads((Path(__file__).parent / "household_advice.json").read_text())
+VERBS, NOUNS = tuple(_WORDS["verbs"]), tuple(_WORDS["nouns"])
+CAREFUL, HASTY, IDLE = (tuple(_WORDS[kind]) for kind in ("careful", "hasty", "idle"))
 
 REWARD = {"careful": 1.0, "hasty": 1.6, "idle": -0.4}
 """Helpfulness of a clause by its kind."""

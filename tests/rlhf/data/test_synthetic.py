@@ -14,7 +14,7 @@ from rlhf.tokenizer.tokenizer import Tokenizer
 
 
 def test_an_answer_is_understood_as_it_was_made():
-    text = " read the label first, ignore the warning sign, who can say, ignore the warning sign."
+    text = f" read the label first, ignore the warning sign, {synthetic.IDLE[3]}, ignore the warning sign."
     result = synthetic.parse_answer(text)
     assert result == synthetic.Answer(careful=1, hasty=2, idle=1)
     assert result.reward == 1.0 + 2 * 1.6 - 0.4
