@@ -6,6 +6,7 @@ from experiments.cli.format import to_json
 from experiments.cli.result import Result
 from experiments.cli.stdout import note
 from experiments.pipeline.spec import ExperimentRequest, run_experiment
+from rlhf.reinforcement.method_presets import METHODS
 
 
 def run(request: ExperimentRequest) -> Result:
@@ -32,7 +33,3 @@ def run(request: ExperimentRequest) -> Result:
             note("no picture: matplotlib is not installed")
     (folder / "summary.json").write_text(to_json(data))
     return Result(data, "\n\n".join(tables))
-
-
-METHODS = ("ppo", "ppo-lag", "reward-shaping")
-"""Commands whose runs are summarised."""

@@ -36,6 +36,7 @@ from rlhf.adapters import peft
 from rlhf.checkpoints import model_folder
 from rlhf.checkpoints.model_folder import Model
 from rlhf.parallel import sharding
+from rlhf.reinforcement.method_presets import METHODS
 from rlhf.training.recipes import Recipe
 
 MACHINE_FLAGS = frozenset(
@@ -192,23 +193,17 @@ def _write_model(request: StageRequest, recipe: Recipe, run_dir: Path, model: Mo
     model_folder.save_model(run_dir / "model", model, stage.kind)
     data = {"model": str(run_dir / "model")}
     if stage.adapters is not None and model.config.family == "llama":
-        base = run_dir / "start" if (run_dir / "start").is_dir() else _base_of_adapters(request, recipe)
+        base = run_dir / "start" if (run_dir / "start").is_dir() else _base_of_adapters(request)
         model_folder.save_adapters(run_dir / "adapter", model, stage.adapters(state), base, stage.kind)
         data["adapter"] = str(run_dir / "adapter")
     return data
 
 
-def _base_of_adapters(request: StageRequest, recipe: Recipe) -> Path:
+def _base_of_adapters(request: StageRequest) -> Path:
     """Return the model below new adapters; adapters of an actor replace those it started with."""
     source = request.source
     assert source is not None  # a model from scratch is in the folder of the run
-    return peft.base_of(source) if not recipe.stage.kind and peft.is_adapter(source) and _is_actor(request) else source
-
-
-def _is_actor(request: StageRequest) -> bool:
-    from rlhf.reinforcement.method_presets import METHODS
-
-    return request.STAGE in METHODS
+    return peft.base_of(source) if request.STAGE in METHODS and peft.is_adapter(source) else source
 
 
 def _evaluate(recipe: Recipe, run_dir: Path, model: Model) -> tuple[dict[str, Any], list[str]]:
