@@ -112,7 +112,7 @@ def test_bad_input_is_refused_by_name(arguments, error, message):
 
 
 @pytest.mark.parametrize(
-    "name, env, given, message",
+    "name, env, values, message",
     [
         ("ppo", Lever(), {"squash": True}, "squash has no effect: the actions of ToyLever-v0 are discrete"),
         ("ppo", Lever(), {"initial_log_std": -1.0}, "initial_log_std has no effect"),
