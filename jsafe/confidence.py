@@ -61,6 +61,20 @@ def mean_band(
     raise ValueError(f"unknown method {method!r}, expected 't' or 'bootstrap'")
 
 
+def mean_and_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the mean over the first axis and its 95 % interval (Student's t over seeds), leaving out NaN.
+
+    Args:
+        values: `[seeds, ...]`.
+
+    Returns:
+        Mean, lower end and upper end, each `[...]`; with a single seed the ends are the mean.
+    """
+    band = mean_band(values)
+    low, high = (np.where(np.isnan(end), band.center, end) for end in (band.low, band.high))
+    return band.center, low, high
+
+
 def interquartile_mean(values: np.ndarray, *, axis: int = 0) -> np.ndarray:
     """Mean of the middle half, with fractional weights at its edges (Agarwal et al. 2021, arXiv:2108.13264).
 

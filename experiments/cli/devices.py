@@ -6,10 +6,13 @@ import argparse
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments.cli.errors import CommandError, unknown
 from experiments.cli.shared_flags import Machine, Processes
+
+if TYPE_CHECKING:
+    from jsafe.runs.reader import Run
 
 
 def prepare(args: argparse.Namespace) -> None:
@@ -108,3 +111,25 @@ def read_overrides(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
         return envs_mjx.parse_overrides(pairs)
     except ValueError as error:
         raise CommandError(str(error)) from error
+
+
+def environment_of(
+    run: Run, physics: str | None = None, overrides: Sequence[tuple[str, str]] | dict[str, Any] = ()
+) -> Any:
+    """Return the environment of a run, rewritten by its algorithm.
+
+    Args:
+        run: the run.
+        physics: backend; None for the one of the run.
+        overrides: changes to the settings it was trained with.
+    """
+    import algorithms
+
+    recorded = run.facts.get("environment", {})
+    changes = overrides if isinstance(overrides, dict) else read_overrides(overrides)
+    merged = dict(recorded.get("overrides") or {})
+    for name, value in changes.items():
+        both = isinstance(value, dict) and isinstance(merged.get(name), dict)
+        merged[name] = {**merged[name], **value} if both else value
+    env = make_env(run.env_id, physics or recorded.get("physics"), merged)
+    return algorithms.rewrite(run.algorithm, env, run.info.get("config", {}))

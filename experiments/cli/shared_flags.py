@@ -25,6 +25,10 @@ class Machine:
     devices: Annotated[int | None, parameter(_device_count, "N|auto")] = None
 
 
+DEFAULT_MACHINE = Machine()
+"""The platform that JAX finds, with all of its devices."""
+
+
 @flag_group("Output", 95)
 class Output:
     """Output of a command.

@@ -15,11 +15,11 @@ import numpy as np
 
 import jsafe
 from experiments.cli.result import INTERRUPTED, CommandError, Outcome, note, writable_folder
-from experiments.report.run_reader import Run, load_run
 from jsafe import FitResult, Trainer, TrainState, multihost
 from jsafe.population import keys_for, make_population
 from jsafe.runs import resume as saved_state
 from jsafe.runs.checkpoint import Checkpoints
+from jsafe.runs.reader import Run, load_run
 
 
 def new_folder(args: argparse.Namespace) -> Path:

@@ -1,23 +1,9 @@
-"""`jsafe throughput`: environment steps per second of the whole environment, beside the bare simulator.
-
-What the clock covers: one call of a compiled program that takes T control steps in N environments (`jsafe.rollout`)
-with uniformly random actions, including observations, rewards, costs, time limits and the resets that fall due, until
-the device has finished (`block_until_ready`). Episodes start at staggered steps, so resets come at their natural rate.
-What it does not cover: compilation, which is reported apart. Nothing is transferred to the host.
-"""
+"""`jsafe throughput`: environment steps per second of the whole environment, beside the bare simulator."""
 
 from __future__ import annotations
 
-import dataclasses
-import time
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from envs_mjx.physics.state_transfer import physics_states
-from experiments.benchmarks.bare_mujoco import BareLoop
 from experiments.benchmarks.hardware import machine_line
 from experiments.cli.argument_types import Count, Whole
 from experiments.cli.devices import configure, make_env
@@ -25,17 +11,6 @@ from experiments.cli.format import seconds_text
 from experiments.cli.request import flags, positional
 from experiments.cli.result import Result
 from experiments.cli.shared_flags import Machine, Output, Physics
-from experiments.cli.stdout import note
-from jsafe import rollout, runtime
-
-CLOCK = (
-    "one compiled call of `steps` control steps in `num_envs` auto-resetting environments with random actions: "
-    "physics, observations, rewards, costs, time limits, resets; until the device has finished; without compilation"
-)
-FLOOR = (
-    "bare mujoco.mj_step on the same model from settled states of the same run with random controls, one thread per "
-    "core, no sensors read, no observations, rewards, costs or resets; pieces interleaved with the measured ones"
-)
 
 
 @flags
@@ -64,129 +39,16 @@ class ThroughputRequest:
 
 def run(request: ThroughputRequest) -> Result:
     """Run `jsafe throughput`."""
+    from experiments.benchmarks.environment_speed import measure
+
     configure(request.machine.platform, request.machine.devices)
     env = make_env(request.env, request.physics.physics, request.physics.override)
     data = measure(env, request.num_envs, request.steps, request.repeats, seed=request.seed, floor=request.floor)
     return Result(data, describe(data))
 
 
-def measure(
-    env: Any, num_envs: int, steps: int = 100, repeats: int = 7, seed: int = 0, floor: bool = True
-) -> dict[str, Any]:
-    """Measure one environment at one size.
-
-    Args:
-        env: from `envs_mjx.make`.
-        num_envs: environments side by side.
-        steps: control steps of each in one timed piece.
-        repeats: timed pieces; the medians are reported and all of them listed.
-        seed: root seed of layouts and actions.
-        floor: whether to measure the bare loop in between.
-
-    Returns:
-        The figures by the names that `jsafe throughput --json` prints.
-    """
-    init_key, stagger_key, key = jax.random.split(jax.random.key(seed), 3)
-    low, high = jnp.asarray(env.spec.action_low, jnp.float32), jnp.asarray(env.spec.action_high, jnp.float32)
-
-    act = random_actions(low, high)
-
-    @jax.jit
-    def start(init_key: jax.Array, stagger_key: jax.Array) -> rollout.RolloutState:
-        state = rollout.init(env, init_key, num_envs)
-        steps = jax.random.randint(stagger_key, (num_envs,), 0, env.spec.episode_length, jnp.int32)
-        return dataclasses.replace(state, steps=steps)
-
-    def piece(state: rollout.RolloutState, piece_key: jax.Array) -> tuple[rollout.RolloutState, dict[str, jax.Array]]:
-        state, seen, _ = rollout.unroll(env, act, state, piece_key, steps)
-        # Summaries of everything an agent would see, so that the compiler cannot leave any of it out.
-        sums = {"obs": seen.obs, "reward": seen.reward, "cost": seen.cost, "resets": seen.done}
-        return state, jax.tree.map(lambda leaf: jnp.sum(leaf.astype(jnp.float32)), sums)
-
-    clock = time.perf_counter()
-    state = jax.block_until_ready(start(init_key, stagger_key))
-    program = jax.jit(piece, donate_argnums=0).lower(state, key).compile()
-    compile_seconds = time.perf_counter() - clock
-
-    keys = jax.random.split(key, repeats + 1)
-    clock = time.perf_counter()
-    state, _ = jax.block_until_ready(program(state, keys[0]))
-    first_seconds = time.perf_counter() - clock
-    loop = None
-    if floor:
-        states = physics_states(env, state.env.data).first(4096)
-        threads = min(runtime.usable_cores(), num_envs)
-        loop = BareLoop(env.mj_model, env.substeps, states, threads, seed)
-        loop.rate(0.2)
-
-    spans, floors, resets = [], [], 0.0
-    for piece_key in keys[1:]:
-        clock = time.perf_counter()
-        state, sums = jax.block_until_ready(program(state, piece_key))
-        spans.append(time.perf_counter() - clock)
-        resets += float(sums["resets"])
-        if loop is not None:
-            floors.append(loop.rate(min(max(spans[-1], 0.3), 3.0)))
-
-    rates = [num_envs * steps / span for span in spans]
-    rate = float(np.median(rates))
-    bare = float(np.median(floors)) if floors else None
-    return {
-        "env": env.spec.id,
-        "physics": getattr(env, "backend", None),
-        "num_envs": num_envs,
-        "steps": steps,
-        "repeats": repeats,
-        "env_steps_per_second": rate,
-        "floor_env_steps_per_second": bare,
-        "floor_ratio": rate / bare if bare else None,
-        "physics_steps_per_second": rate * env.substeps,
-        "compile_seconds": compile_seconds,
-        "first_run_seconds": first_seconds,
-        "run_seconds": float(sum(spans)),
-        "resets": int(resets),
-        "all_env_steps_per_second": rates,
-        "all_floor_env_steps_per_second": floors,
-        "clock": CLOCK,
-        "floor": FLOOR if floors else None,
-        "hardware": runtime.describe_hardware(),
-        "versions": runtime.versions(),
-    }
-
-
-def bare_loop(env: Any, num_states: int = 256, settle_steps: int = 50, seed: int = 0) -> BareLoop:
-    """The bare loop over states of `env` after `settle_steps` random control steps, one thread per core."""
-    low, high = jnp.asarray(env.spec.action_low, jnp.float32), jnp.asarray(env.spec.action_high, jnp.float32)
-
-    @jax.jit
-    def settle(key: jax.Array) -> rollout.RolloutState:
-        init_key, act_key = jax.random.split(key)
-        state = rollout.init(env, init_key, num_states)
-        return rollout.unroll(env, random_actions(low, high), state, act_key, settle_steps)[0]
-
-    states = physics_states(env, settle(jax.random.key(seed)).env.data)
-    loop = BareLoop(env.mj_model, env.substeps, states, runtime.usable_cores(), seed)
-    loop.rate(0.2)
-    return loop
-
-
-def random_actions(low: jax.Array, high: jax.Array) -> rollout.Act:
-    """Uniformly random actions between `low` and `high`, each `[action_size]`.
-
-    One number is drawn for each step and shifts a fixed table of uniform numbers around the unit interval, so that the
-    clock measures environments and not the random generator.
-    """
-
-    def act(obs: jax.Array, key: jax.Array) -> tuple[jax.Array, tuple[()]]:
-        table = np.random.default_rng(0).random((obs.shape[0], low.shape[0]), np.float32)
-        shifted = jnp.asarray(table) + jax.random.uniform(key, (), jnp.float32)
-        return low + (high - low) * (shifted - jnp.floor(shifted)), ()
-
-    return act
-
-
 def describe(data: dict[str, Any]) -> str:
-    """The figures of `measure` as a few lines of text."""
+    """Return the measurement as a few lines of text."""
     lines = [
         f"{data['env']} on {data['physics']}, {data['num_envs']} environments side by side:",
         f"  {data['env_steps_per_second']:12,.0f} environment steps per second (median of {data['repeats']} pieces)",
@@ -201,12 +63,3 @@ def describe(data: dict[str, Any]) -> str:
     )
     lines.append(f"  {machine_line(hardware)}")
     return "\n".join(lines)
-
-
-def quiet_measure(env: Any, **options: Any) -> dict[str, Any] | None:
-    """`measure`, but a failure is noted on stderr and gives None, so that one backend cannot end a whole benchmark."""
-    try:
-        return measure(env, **options)
-    except Exception as error:
-        note(f"{env.spec.id}: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
-        return None

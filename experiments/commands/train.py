@@ -161,7 +161,7 @@ def _resume(request: TrainRequest, folder: Path) -> Result:
             "--resume takes everything from the run; leave algorithm, environment, preset, options and physics out"
         )
     import jsafe
-    from experiments.report.run_reader import load_run
+    from jsafe.runs.reader import load_run
 
     run = load_run(folder)
     configure(request.machine.platform, request.machine.devices)
@@ -230,8 +230,8 @@ def stop_after(minutes: float | None) -> tuple[Any, ...]:
 
 def conclude(folder: Path, result: jsafe.FitResult) -> Result:
     """Return the summary of a finished or interrupted training."""
-    from experiments.report.run_reader import load_run
     from experiments.report.run_summary import interval_text, summary, timing
+    from jsafe.runs.reader import load_run
 
     run = load_run(folder)
     numbers = summary(run)

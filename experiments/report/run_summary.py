@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments.report import svg_charts
-from experiments.report.run_reader import Run
+from jsafe.runs.reader import Run
 
 
 def summary(run: Run) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def summary(run: Run) -> dict[str, Any]:
         mean, low, high = (float(value) for value in svg_charts.mean_and_interval(each)) if len(each) else (np.nan,) * 3
         numbers[name] = {"mean": mean, "low": low, "high": high, "seeds": each.tolist()}
     numbers["env_steps"] = float(run.env_steps[-1]) if len(run.env_steps) else 0.0
-    numbers["held"] = {name: each.tolist() for name, each in run.held().items()}
+    numbers["best_within_limit"] = {name: each.tolist() for name, each in run.best_within_limit().items()}
     return numbers
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from jsafe import confidence
+from jsafe.confidence import mean_and_interval
 
 PALETTE = ("#3b82c4", "#e0793a", "#3f9d6b", "#b05fb8", "#c19a1b", "#d2546c", "#5aa6b4", "#8c8c8c")
 """Line colours with enough contrast on white and on near-black."""
@@ -37,20 +37,6 @@ class Series:
         """Summarise `each`, `[seeds, points]`; NaN marks what was not known."""
         self.label, self.x, self.each = label, np.asarray(x, float), np.atleast_2d(np.asarray(each, float))
         self.mean, self.low, self.high = mean_and_interval(self.each)
-
-
-def mean_and_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean over the first axis and its 95 % interval (Student's t over seeds), leaving out NaN.
-
-    Args:
-        values: `[seeds, ...]`.
-
-    Returns:
-        Mean, lower end and upper end, each `[...]`; with a single seed the ends are the mean.
-    """
-    band = confidence.mean_band(values)
-    low, high = (np.where(np.isnan(end), band.center, end) for end in (band.low, band.high))
-    return band.center, low, high
 
 
 def line_chart(

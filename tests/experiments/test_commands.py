@@ -16,10 +16,10 @@ from PIL import Image, ImageSequence
 import envs_mjx
 from experiments.cli import devices as context
 from experiments.cli import exit_codes, main
+from experiments.cli.devices import environment_of
 from experiments.cli.errors import CommandError
-from experiments.report.policies import env_of
-from experiments.report.run_reader import load_run
 from jsafe import Spec, State, runtime
+from jsafe.runs.reader import load_run
 from tests.support.toy_envs import PointMass
 
 
@@ -222,8 +222,8 @@ def test_tools_rebuild_the_environment_that_was_trained_in(trained: Path, monkey
     monkeypatch.setattr(envs_mjx, "make", lambda env_id, **settings: asked.append(settings))
     run = load_run(trained)
     run.facts["environment"] = {"physics": "mjx", "overrides": {"Hazards": {"num": 3, "size": 0.3}, "num_steps": 9}}
-    env_of(run)
-    env_of(run, "mujoco", {"Hazards": {"num": 4}})
+    environment_of(run)
+    environment_of(run, "mujoco", {"Hazards": {"num": 4}})
     assert asked[0] == {"physics": "mjx", "overrides": {"Hazards": {"num": 3, "size": 0.3}, "num_steps": 9}}
     assert asked[1] == {"physics": "mujoco", "overrides": {"Hazards": {"num": 4, "size": 0.3}, "num_steps": 9}}
 

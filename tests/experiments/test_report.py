@@ -12,11 +12,12 @@ import pytest
 import scipy.stats
 
 from experiments.cli import main
-from experiments.cli.errors import CommandError
-from experiments.commands.report import page
-from experiments.report.run_reader import load_run
+from experiments.report.page import page
 from experiments.report.run_summary import summary
-from experiments.report.svg_charts import Series, line_chart, mean_and_interval
+from experiments.report.svg_charts import Series, line_chart
+from jsafe.confidence import mean_and_interval
+from jsafe.runs.reader import load_run
+from jsafe.runs.record import RunError
 from tests.support.fakes import write_run
 
 
@@ -38,9 +39,9 @@ def test_a_line_cut_off_by_a_crash_and_repeated_rows_do_no_harm(tmp_path: Path):
 
 
 def test_what_is_no_run_is_said_in_one_line(tmp_path: Path):
-    with pytest.raises(CommandError, match="no such folder"):
+    with pytest.raises(RunError, match="no such folder"):
         load_run(tmp_path / "missing")
-    with pytest.raises(CommandError, match=r"run\.json"):
+    with pytest.raises(RunError, match=r"run\.json"):
         load_run(tmp_path)
 
 
@@ -53,14 +54,14 @@ def test_interval_is_students_t_over_the_seeds_that_know():
 
 
 def test_best_return_within_the_limit_is_that_of_a_stretch_and_not_of_a_lucky_moment(tmp_path: Path):
-    """Return climbs by 1 an iteration; cost is 30 but for iteration 9 (lucky) and iterations 20 to 23 (held)."""
+    """Return climbs by 1 an iteration; cost is 30 but for iteration 9 (a single one) and iterations 20 to 23."""
     run = load_run(write_run(tmp_path / "run", seeds=2, iterations=80))
     time = np.arange(80.0)
     cost = np.where((time == 9) | ((time >= 20) & (time < 24)), 24.0, 30.0)
     run.curves.update({"return": np.stack([time, time]), "cost": np.stack([cost, np.full(80, 30.0)])})
-    held = run.held()
-    assert held["return"][0] == (20 + 21 + 22 + 23) / 4 and held["cost"][0] == 24 and held["env_steps"][0] == 24_000
-    assert np.isnan(held["return"][1]) and np.isnan(held["env_steps"][1])
+    best = run.best_within_limit()
+    assert best["return"][0] == (20 + 21 + 22 + 23) / 4 and best["cost"][0] == 24 and best["env_steps"][0] == 24_000
+    assert np.isnan(best["return"][1]) and np.isnan(best["env_steps"][1])
     assert "21.50 (1 never within)" in page([run])
 
 

@@ -11,10 +11,11 @@ import pytest
 import envs_mjx
 from envs_mjx.physics.state_transfer import PhysicsStates
 from experiments.benchmarks.bare_mujoco import HELD, SEGMENT, BareLoop
+from experiments.benchmarks.environment_speed import measure
+from experiments.benchmarks.speed_tables import markdown
+from experiments.benchmarks.training_speed import UpdateFloor
 from experiments.cli import main
-from experiments.commands import bench
-from experiments.commands.bench import UpdateFloor, markdown
-from experiments.commands.throughput import describe, measure
+from experiments.commands.throughput import describe
 
 
 @pytest.fixture(scope="module")
@@ -73,12 +74,12 @@ def test_update_floor_makes_every_product_of_every_minibatch():
 
 
 def test_a_failed_case_is_in_the_table_and_in_the_exit_code(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(bench, "QUICK_CASES", (("SafetyPointGoal1-v0", "mujoco", (3, 4)),))
-    monkeypatch.setattr(bench, "make_env", lambda env_id, physics: None)
+    monkeypatch.setattr(environment_speed, "QUICK_CASES", (("SafetyPointGoal1-v0", "mujoco", (3, 4)),))
+    monkeypatch.setattr(environment_speed, "make_env", lambda env_id, physics: None)
     row = {"env": "SafetyPointGoal1-v0", "physics": "mujoco", "num_envs": 4, "env_steps_per_second": 5.0}
     row |= {"floor_env_steps_per_second": None, "floor_ratio": None, "physics_steps_per_second": 50.0}
     row |= {"compile_seconds": 1.0}
-    monkeypatch.setattr(bench, "quiet_measure", lambda env, num_envs, **_: row if num_envs == 4 else None)
+    monkeypatch.setattr(environment_speed, "quiet_measure", lambda env, num_envs, **_: row if num_envs == 4 else None)
     words = ["bench", "--quick", "--only", "throughput", "--out", str(tmp_path), "--json"]
     assert main.main(words) == 1
     assert json.loads(capsys.readouterr().out)["failed"] == ["SafetyPointGoal1-v0, mujoco, 3 environments"]

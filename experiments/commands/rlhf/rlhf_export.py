@@ -30,7 +30,7 @@ def run(request: ExportRequest) -> Result:
     from experiments.cli import training_run
     from experiments.cli.devices import configure_machine
     from experiments.commands.rlhf.shared.rlhf_run import recorded_request
-    from experiments.report.run_reader import load_run
+    from jsafe.runs.reader import load_run
     from rlhf.checkpoints import model_folder
 
     source = load_run(request.run)

@@ -9,8 +9,7 @@ import algorithms
 import jsafe
 from algorithms.transforms.early_termination import EarlyTerminated
 from algorithms.transforms.saute import Sauted
-from experiments.commands.eval import run_episodes
-from experiments.report.policies import Policies
+from jsafe.evaluate import PolicySet, run_episodes
 from tests.support.toy_envs import Counter, PointMass
 from tests.support.transformed_envs import TINY, plain_saute, record
 
@@ -66,7 +65,7 @@ def test_a_reset_final_budget_is_seen_at_the_time_limit_and_nowhere_else():
 
 
 def test_evaluation_reports_the_original_return_of_the_rewritten_process():
-    policies = Policies((), lambda params, obs, key, explore: jnp.zeros((*obs.shape[:-1], 1)), [0])
+    policies = PolicySet((), lambda params, obs, key, explore: jnp.zeros((*obs.shape[:-1], 1)), [0])
     params = jnp.zeros(1)
     for env, length in [(Sauted(Counter(episode_length=6), 2.5, -1.0), 6), (EarlyTerminated(Counter(), 2.0), 3)]:
         result, _ = run_episodes(env, policies._replace(params=params), jax.random.key(0), 2, ["deterministic"])

@@ -15,8 +15,8 @@ from safetensors.numpy import load_file
 from experiments.benchmarks.stage_programs import STAGE_PROGRAMS
 from experiments.cli import main
 from experiments.commands.rlhf.shared.rlhf_run import recorded_request
-from experiments.report.run_reader import load_run
 from jsafe.runs.checkpoint import Checkpoints
+from jsafe.runs.reader import load_run
 from rlhf.checkpoints import model_folder
 from rlhf.config import SamplingConfig
 from rlhf.data import synthetic

@@ -29,8 +29,8 @@ from experiments.cli.stdout import note, output_of_libraries_on_stderr
 from experiments.commands.rlhf.shared.stage_flags import StageRequest
 from experiments.report.rlhf.checkpoint_curve import draw_checkpoints
 from experiments.report.rlhf.comparison import estimate_text
-from experiments.report.run_reader import Run, load_run
 from jsafe import multihost
+from jsafe.runs.reader import Run, load_run
 from rlhf import preflight
 from rlhf.adapters import peft
 from rlhf.checkpoints import model_folder

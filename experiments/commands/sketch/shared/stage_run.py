@@ -44,7 +44,7 @@ class StoredRun:
         Raises:
             CommandError: if there is no run, or it is of another stage.
         """
-        from experiments.report.run_reader import load_run
+        from jsafe.runs.reader import load_run
         from sketch.training.requests import request_from_json
 
         self.run = load_run(path)

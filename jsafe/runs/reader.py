@@ -1,4 +1,4 @@
-"""Reading the folder of a run: what was run, where, and its curves. NumPy only, no JAX."""
+"""Reader of run folders: settings, conditions and curves of a run. NumPy only, no JAX."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from experiments.cli.result import CommandError
 from jsafe.confidence import smooth
+from jsafe.runs.record import RunError
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A finished or running training.
+    """A finished or running training run.
 
     Attributes:
         path: its folder.
         facts: the content of `run.json`.
         seeds: the trained seeds, in order.
         env_steps: `[iterations]`, environment steps of one seed at the end of each iteration.
-        curves: name of a metric to `[seeds, iterations]`; NaN where no episode had ended.
+        curves: metric by name, `[seeds, iterations]`; NaN before the first finished episode.
         timing: the rows of `timing.jsonl`.
     """
 
@@ -36,7 +36,7 @@ class Run:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What is known of the trainer: algorithm, env_id, config."""
+        """Description of the trainer: algorithm, env_id, config."""
         return self.facts.get("trainer", self.facts)
 
     @property
@@ -54,7 +54,7 @@ class Run:
         return None if value is None or isinstance(value, list | tuple) else float(value)
 
     def final(self, name: str, share: float = 0.05) -> np.ndarray:
-        """`[seeds]`: the mean of a metric over the last `share` of the iterations, NaN if it was never known."""
+        """Return the mean of a metric over the last `share` of the iterations, `[seeds]`; NaN if never measured."""
         curve = self.curves.get(name)
         if curve is None or curve.shape[1] == 0:
             return np.full(len(self.seeds), np.nan)
@@ -63,33 +63,33 @@ class Run:
             warnings.simplefilter("ignore", RuntimeWarning)
             return np.nanmean(last, axis=1)
 
-    def held(self, share: float = 0.05) -> dict[str, np.ndarray]:
-        """The best return of each seed while its cost was within the limit, both averaged over a stretch of training.
+    def best_within_limit(self, share: float = 0.05) -> dict[str, np.ndarray]:
+        """Return the best return of each seed while its cost was within the limit, both averaged over a window.
 
         Args:
-            share: length of the stretch, in parts of the iterations done.
+            share: length of the window, as a share of the finished iterations.
 
         Returns:
-            `return`, `cost` and `env_steps` at the end of that stretch, each `[seeds]`; NaN for a seed that was never
-            within the limit, and for all without a limit.
+            `return`, `cost` and `env_steps` at the end of that window, each `[seeds]`; NaN for a seed that was never
+            within the limit, and for all seeds of a method without a limit.
         """
         missing = np.full(len(self.seeds), np.nan)
         if self.cost_limit is None or not len(self.env_steps) or not {"return", "cost"} <= self.curves.keys():
             return {"return": missing, "cost": missing, "env_steps": missing}
-        stretch = max(1, round(share * len(self.env_steps)))
-        reward, cost = (smooth(self.curves[name], stretch)[:, stretch - 1 :] for name in ("return", "cost"))
+        window = max(1, round(share * len(self.env_steps)))
+        reward, cost = (smooth(self.curves[name], window)[:, window - 1 :] for name in ("return", "cost"))
         allowed = np.where(cost <= self.cost_limit, reward, -np.inf)
         best = np.argmax(np.where(np.isnan(allowed), -np.inf, allowed), axis=1)
-        found = {
+        values = {
             "return": np.take_along_axis(allowed, best[:, None], 1)[:, 0],
             "cost": np.take_along_axis(cost, best[:, None], 1)[:, 0],
-            "env_steps": self.env_steps[stretch - 1 :][best],
+            "env_steps": self.env_steps[window - 1 :][best],
         }
-        return {name: np.where(np.isfinite(found["return"]), value, np.nan) for name, value in found.items()}
+        return {name: np.where(np.isfinite(values["return"]), value, np.nan) for name, value in values.items()}
 
 
 def curves_csv(run: Run, every: int = 1) -> str:
-    """The curves of a run as comma-separated values, a row for each seed and every `every`th iteration."""
+    """Return the curves of a run as comma-separated values, a row for each seed and every `every`th iteration."""
     names = [name for name in ("return", "cost", "multiplier", "length", "episodes") if name in run.curves]
     lines = [",".join(("seed", "env_steps", *names))]
     for place, seed in enumerate(run.seeds):
@@ -103,24 +103,24 @@ def load_run(path: Path | str) -> Run:
     """Read a run folder.
 
     Raises:
-        CommandError: there is no folder, or no run in it.
+        RunError: there is no folder, or no run in it.
     """
     path = Path(path)
     if not path.is_dir():
-        raise CommandError(f"no run at {path}: there is no such folder")
+        raise RunError(f"no run at {path}: there is no such folder")
     if not (path / "run.json").is_file():
-        raise CommandError(f"no run at {path}: it holds no run.json (is it the folder given to --run-dir?)")
+        raise RunError(f"no run at {path}: it holds no run.json (is it the folder given to --run-dir?)")
     try:
         facts = json.loads((path / "run.json").read_text())
     except ValueError as error:
-        raise CommandError(f"{path / 'run.json'} is damaged: {error}") from error
+        raise RunError(f"{path / 'run.json'} is damaged: {error}") from error
     rows = read_lines(path / "metrics.jsonl")
     seeds, env_steps, curves = _curves(rows)
     return Run(path, facts, seeds, env_steps, curves, read_lines(path / "timing.jsonl"))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file; a last line cut off by a crash is left out, a missing file is empty."""
+    """Return the rows of a JSON-lines file, without lines that a crash cut off; a missing file is empty."""
     if not path.is_file():
         return []
     rows = []
@@ -133,7 +133,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _curves(rows: list[dict[str, Any]]) -> tuple[list[int], np.ndarray, dict[str, np.ndarray]]:
-    """Rows per seed and iteration, as arrays; a row that is repeated after a resume replaces the earlier one."""
+    """Return rows per seed and iteration as arrays; a row that is repeated after a resume replaces the earlier one."""
     rows = [row for row in rows if "seed" in row and "iteration" in row]
     seeds = sorted({int(row["seed"]) for row in rows})
     iterations = sorted({int(row["iteration"]) for row in rows})

@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.commands.eval import Episodes, run_episodes, summarise
-from experiments.report.policies import Policies
 from jsafe import spaces
 from jsafe.cmdp import Spec, State
+from jsafe.evaluate import EpisodeTotals, PolicySet, run_episodes, summarize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,23 +58,23 @@ def act(params: jax.Array, obs: jax.Array, key: jax.Array, explore: jax.Array) -
     return jnp.broadcast_to(params + 10.0 * explore, (*obs.shape[:-1], 1))
 
 
-POLICIES = Policies(params=jnp.array([0.5, 2.0]), act=act, seeds=[3, 7])
+POLICIES = PolicySet(params=jnp.array([0.5, 2.0]), act=act, seeds=[3, 7])
 MODES = ("deterministic", "stochastic")
 
 
 @pytest.fixture(scope="module")
-def found() -> Episodes:
+def found() -> EpisodeTotals:
     return run_episodes(Countdown(), POLICIES, jax.random.key(0), 64, MODES)[0]
 
 
-def test_episodes_end_at_their_termination_or_the_time_limit(found: Episodes):
+def test_episodes_end_at_their_termination_or_the_time_limit(found: EpisodeTotals):
     reset_key, _ = jax.random.split(jax.random.key(0))
     ends = np.asarray(jax.vmap(Countdown().reset)(jax.random.split(reset_key, 64)).data)
     assert ends.max() > 20 > ends.min()
     assert np.array_equal(found.lengths, np.broadcast_to(np.minimum(ends, 20), (2, 2, 64)))
 
 
-def test_return_and_cost_are_sums_over_the_episode_of_each_seed_and_mode(found: Episodes):
+def test_return_and_cost_are_sums_over_the_episode_of_each_seed_and_mode(found: EpisodeTotals):
     assert np.array_equal(found.returns, found.lengths)
     each_step = np.array([[0.5, 2.0], [10.5, 12.0]])[:, :, None]
     assert np.allclose(found.costs, each_step * found.lengths)
@@ -85,13 +84,13 @@ def test_an_episode_that_is_not_finite_is_marked_and_left_out_of_the_means():
     found, _ = run_episodes(Countdown(poison=True), POLICIES, jax.random.key(0), 64, MODES[:1])
     lengths = found.lengths[0, 0]
     assert not found.finite.all() and found.finite.any()
-    numbers = summarise(Episodes(*(leaf[0] for leaf in found)), [3, 7])
+    numbers = summarize(EpisodeTotals(*(leaf[0] for leaf in found)), [3, 7])
     assert numbers["seeds"][0]["episodes"] == found.finite[0, 0].sum() < 64
     assert numbers["seeds"][0]["length"] == pytest.approx(lengths[found.finite[0, 0]].mean())
 
 
-def test_overall_is_the_mean_of_the_seeds_with_an_interval_over_seeds(found: Episodes):
-    numbers = summarise(Episodes(*(leaf[0] for leaf in found)), [3, 7])
+def test_overall_is_the_mean_of_the_seeds_with_an_interval_over_seeds(found: EpisodeTotals):
+    numbers = summarize(EpisodeTotals(*(leaf[0] for leaf in found)), [3, 7])
     assert [row["seed"] for row in numbers["seeds"]] == [3, 7]
     costs = [row["cost"] for row in numbers["seeds"]]
     assert numbers["overall"]["cost"] == pytest.approx(np.mean(costs))

@@ -1,0 +1,163 @@
+"""Training steps per second beside two floors: matrix products alone and physics alone."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+import algorithms
+from experiments.benchmarks.environment_speed import bare_loop, measure
+from experiments.cli.devices import make_env
+from experiments.cli.stdout import note
+from jsafe import population
+
+TRAINING_ENV, TRAINING_ALGORITHM, TRAINING_PRESET = "SafetyPointGoal1-v0", "ppo_lag", "omnisafe"
+
+
+def measure_training(seeds: int, quick: bool = False, iterations: int = 3) -> dict[str, Any]:
+    """Training steps per second over the first iterations of PPO-Lag with the published settings.
+
+    In the first iterations the KL stop hardly ever acts, so nearly all passes run: the slowest part of a training.
+    Beside it stand two floors, measured between the iterations: the matrix products of the updates alone, and the
+    physics of the collection alone.
+
+    Args:
+        seeds: trained side by side.
+        quick: a tiny configuration, to see that it works.
+        iterations: timed iterations, the first ones of the training.
+
+    Returns:
+        Figures for `bench.json`; the lists hold one entry for each iteration.
+    """
+    env = make_env(TRAINING_ENV)
+    options: dict[str, Any] = {"steps_per_iteration": 800, "num_envs": 4, "passes": 2} if quick else {}
+    trainer = algorithms.make(TRAINING_ALGORITHM, env, TRAINING_PRESET, **options)
+    config, each = trainer.info.config, trainer.info.units_per_step
+    people = population.make_population(trainer, seeds)
+    note(f"{TRAINING_ALGORITHM} on {TRAINING_ENV}, {seeds} seeds on {people.num_devices} devices ...")
+    clock = time.perf_counter()
+    state = jax.block_until_ready(people.init(population.keys_for(0, seeds)))
+    init_seconds = time.perf_counter() - clock
+    clock = time.perf_counter()
+    step = people.step.lower(state).compile()
+    compile_seconds = time.perf_counter() - clock
+
+    updates = -(-config["steps_per_iteration"] // config["minibatch_size"])
+    shapes = (env.spec.observation_size, tuple(config["hidden_sizes"]), (env.spec.action_size, 1, 1))
+    products = UpdateFloor(seeds, people.num_devices, config["minibatch_size"], updates, *shapes)
+    loop = bare_loop(env)
+    spans, passes, product_spans, physics_rates = [], [], [], []
+    for _ in range(iterations):
+        clock = time.perf_counter()
+        state, metrics, _ = jax.block_until_ready(step(state))
+        spans.append(time.perf_counter() - clock)
+        # Seeds in one program wait for the one that makes the most passes.
+        passes.append(int(np.max(metrics["passes"])))
+        product_spans.append(products.seconds_of_a_pass() * passes[-1])
+        physics_rates.append(loop.rate(1.0))
+    # Where the rest of the time goes: what the same number of steps takes with random actions and no learning.
+    alone = measure(env, seeds * config["num_envs"], steps=50 if quick else 250, repeats=3, floor=False)
+    iteration_seconds = float(np.median(spans))
+    environment_seconds = seeds * each / alone["env_steps_per_second"]
+    update_floor = float(np.median(product_spans))
+    physics_floor = seeds * each / float(np.median(physics_rates))
+    rate, floor_rate = seeds * each / iteration_seconds, seeds * each / (update_floor + physics_floor)
+    return {
+        "algorithm": TRAINING_ALGORITHM,
+        "env": TRAINING_ENV,
+        "physics": env.backend,
+        "preset": TRAINING_PRESET,
+        "seeds": seeds,
+        "devices": people.num_devices,
+        "env_steps_per_iteration": each,
+        "iterations": iterations,
+        "train_steps_per_second": rate,
+        "floor_train_steps_per_second": floor_rate,
+        "floor_ratio": rate / floor_rate,
+        "iteration_seconds": iteration_seconds,
+        "environment_seconds": environment_seconds,
+        "update_seconds": iteration_seconds - environment_seconds,
+        "physics_floor_seconds": physics_floor,
+        "update_floor_seconds": update_floor,
+        "init_seconds": init_seconds,
+        "compile_seconds": compile_seconds,
+        "run_seconds": float(sum(spans)),
+        "passes": passes,
+        "updates_per_pass": updates,
+        "all_iteration_seconds": spans,
+        "all_update_floor_seconds": product_spans,
+        "all_floor_env_steps_per_second": physics_rates,
+        "config": dict(config),
+    }
+
+
+class UpdateFloor:
+    """The matrix products of one pass over a batch, and nothing else, as one compiled scan over minibatches.
+
+    Forward and backward products of perceptrons `observation_size -> hidden -> output`, one for each entry of `outputs`
+    (policy and critics, padded to the widest), for every seed and minibatch, spread over the devices as the training
+    is; no nonlinearity, no loss, no optimiser, no shuffling. Features come before samples in memory, which is the
+    faster way round on a CPU.
+    """
+
+    def __init__(
+        self,
+        seeds: int,
+        devices: int,
+        batch: int,
+        updates: int,
+        observation_size: int,
+        hidden: tuple[int, ...],
+        outputs: tuple[int, ...],
+    ):
+        """Compile the scan.
+
+        Args:
+            seeds: side by side; a multiple of `devices`.
+            devices: JAX devices to use.
+            batch: minibatch size.
+            updates: minibatches in a pass.
+            observation_size: inputs.
+            hidden: widths of the hidden layers.
+            outputs: outputs of each network.
+        """
+        sizes = (observation_size, *hidden, max(outputs))
+        stack = (seeds, len(outputs))
+        weights = [jnp.full((*stack, b, a), 1e-3, jnp.float32) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+
+        def a_pass(weights: list[jax.Array]) -> list[jax.Array]:
+            x = jnp.ones((*weights[0].shape[:2], observation_size, batch), jnp.float32)
+
+            def update(weights: list[jax.Array], _: None) -> tuple[list[jax.Array], None]:
+                layers = [x]
+                for weight in weights:
+                    layers.append(weight @ layers[-1])
+                gradient, new = layers[-1], []
+                for depth in range(len(weights) - 1, -1, -1):
+                    # The step makes every product depend on the last one, so that none can be left out.
+                    new.append(weights[depth] - 1e-3 * gradient @ jnp.swapaxes(layers[depth], -1, -2))
+                    if depth:
+                        gradient = jnp.swapaxes(weights[depth], -1, -2) @ gradient
+                return new[::-1], None
+
+            return jax.lax.scan(update, weights, length=updates)[0]
+
+        mesh = Mesh(np.array(jax.local_devices()[:devices]), ("seeds",))
+        spec = PartitionSpec("seeds")
+        self.weights = jax.device_put(weights, NamedSharding(mesh, spec))
+        spread = jax.shard_map(a_pass, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+        self.program = jax.jit(spread).lower(self.weights).compile()
+
+    def seconds_of_a_pass(self, repeats: int = 5) -> float:
+        """Median wall time of one pass over the batch."""
+        spans = []
+        for _ in range(repeats):
+            clock = time.perf_counter()
+            jax.block_until_ready(self.program(self.weights))
+            spans.append(time.perf_counter() - clock)
+        return float(np.median(spans))
