@@ -42,7 +42,7 @@ class PolicySet(NamedTuple):
     history: int = 1
 
     def view(self, env: Any) -> Any:
-        """Return the environment with the observations that the policies act on; see `FrameStack.inner` for its states."""
+        """Return the environment with the observations of the policies; `FrameStack.inner` gives its states."""
         return FrameStack(env, self.history) if self.history > 1 else env
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 import algorithms
 from experiments.cli.devices import make_env
-from experiments.cli.result import note
+from experiments.cli.stdout import note
 from jsafe import population
 from jsafe.trainer import Trainer
 

@@ -5,7 +5,6 @@ A field of a request is annotated with one of these types, for example `episodes
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +12,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter, Token
 
 
-class ArgumentError(ValueError, argparse.ArgumentTypeError):
+class ArgumentError(ValueError):
     """A word of the command line that cannot be converted."""
 
 

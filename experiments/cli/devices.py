@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import math
 from collections.abc import Sequence
@@ -13,13 +12,6 @@ from experiments.cli.shared_flags import Machine, Processes
 
 if TYPE_CHECKING:
     from jsafe.runs.reader import Run
-
-
-def prepare(args: argparse.Namespace) -> None:
-    """Call `configure_machine` with the settings of a namespace."""
-    machine = Machine(platform=args.platform, devices=args.devices)
-    names = ("mesh", "coordinator", "processes", "process")
-    configure_machine(machine, Processes(**{name: getattr(args, name, None) for name in names}))
 
 
 def configure_machine(machine: Machine, processes: Processes | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from experiments.cli.result import note
+from experiments.cli.stdout import note
 
 
 class _NoteHandler(logging.Handler):

@@ -11,19 +11,13 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
-from experiments.cli import app, legacy
+from experiments.cli.app import parse
 from experiments.cli.errors import error_line
 from experiments.cli.exit_codes import INTERRUPTED, OK, USER_ERROR
 from experiments.cli.format import to_json
 from experiments.cli.result import Result
 from experiments.cli.stdout import StrayOutput, note
-
-
-def parse(words: Sequence[str]) -> Any:
-    """Read a command line; see `experiments.cli.app.parse`."""
-    return legacy.parse(words) if legacy.applies(words) else app.parse(words)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,12 +58,8 @@ def _run(words: list[str]) -> int:
     with contextlib.redirect_stdout(StrayOutput()), warnings.catch_warnings():
         warnings.showwarning = _show_warning
         result: Result = invocation()
-    print(to_json(result.data) if _json(invocation.request) else result.text, flush=True)
+    print(to_json(result.data) if invocation.request.output.json else result.text, flush=True)
     return result.exit_code
-
-
-def _json(request: Any) -> bool:
-    return request.output.json if hasattr(request, "output") else request.json
 
 
 def _show_warning(message: Warning | str, *_: object) -> None:

@@ -6,24 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from experiments.cli.errors import CommandError, unknown
-from experiments.cli.exit_codes import INTERRUPTED
-from experiments.cli.format import seconds_text, table, to_json, value_text
-from experiments.cli.stdout import note
-
-__all__ = [  # the other names are on their way to the modules above
-    "INTERRUPTED",
-    "CommandError",
-    "Outcome",
-    "Result",
-    "note",
-    "seconds_text",
-    "table",
-    "to_json",
-    "unknown",
-    "value_text",
-    "writable_folder",
-]
+from experiments.cli.errors import CommandError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,9 +22,6 @@ class Result:
     data: dict[str, Any]
     text: str
     exit_code: int = 0
-
-
-Outcome = Result
 
 
 def writable_folder(path: Path) -> Path:

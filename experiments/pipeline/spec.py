@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from experiments.cli import app, legacy
-from experiments.cli.argument_types import Count, Folder, Pairs, Switch, key_value
+from experiments.cli import app
+from experiments.cli.argument_types import Count, Folder, Pairs, Switch
 from experiments.cli.errors import CommandError, unknown
 from experiments.cli.format import to_json
 from experiments.cli.request import as_json, flags, positional
@@ -96,20 +95,6 @@ def run_experiment(request: ExperimentRequest, group: str) -> FinishedExperiment
     return FinishedExperiment(steps, outcome.data, folder, declaration)
 
 
-def request_of(args: argparse.Namespace) -> ExperimentRequest:
-    """Return the request of a namespace."""
-    return ExperimentRequest(
-        file=args.file,
-        input=tuple(key_value(text) for text in args.input or []),
-        until=args.until,
-        jobs=args.jobs,
-        run_dir=args.run_dir,
-        quiet=args.quiet,
-        machine=Machine(platform=args.platform, devices=args.devices),
-        output=Output(json=args.json, debug=args.debug),
-    )
-
-
 def presets(group: str) -> list[Path]:
     """Return the shipped files of a group."""
     return [path for path in sorted(PRESETS.glob("*.toml")) if read_file(path)["family"] == group]
@@ -170,7 +155,7 @@ def steps_of(declaration: Mapping[str, Any], paths: Mapping[str, str], group: st
         CommandError: a step lacks its name or stage, there is no such stage, or it refuses the options.
     """
     steps = []
-    stages = set(_stages(group)) - {"demo", "experiment"}
+    stages = set(app.find_group(group)) - {"demo", "experiment"}
     for row in declaration["step"]:
         options = dict(row)
         name, stage = options.pop("name", ""), options.pop("stage", "")
@@ -181,25 +166,14 @@ def steps_of(declaration: Mapping[str, Any], paths: Mapping[str, str], group: st
         seeds = options.pop("seeds", None)
         for seed in [None] if seeds is None else seeds:
             known = paths if seed is None else {**paths, "seed": str(seed)}
-            words = [w for key, value in options.items() for w in _words(key, value, known, _bare(group, stage))]
+            words = [w for key, value in options.items() for w in _words(key, value, known)]
             words += [] if seed is None else ["--seed", str(seed)]
             full_name = name if seed is None else f"{name}-{seed}"
             steps.append(Step.from_words(full_name, (group, stage), words, label=name))
     return steps
 
 
-def _stages(group: str) -> Sequence[str]:
-    if legacy.applies([group]):
-        return legacy.stages(group)
-    return list(app.find_group(group))
-
-
-def _bare(group: str, stage: str) -> frozenset[str]:
-    """Return the options without a flag."""
-    return legacy.positional(group, stage) if legacy.applies([group]) else frozenset()
-
-
-def _words(key: str, value: Any, paths: Mapping[str, str], bare: frozenset[str]) -> Iterator[str]:
+def _words(key: str, value: Any, paths: Mapping[str, str]) -> Iterator[str]:
     """Yield the words of one option."""
     if isinstance(value, bool):
         if value:
@@ -210,9 +184,7 @@ def _words(key: str, value: Any, paths: Mapping[str, str], bare: frozenset[str])
             text = entry.format_map(_Paths(paths)) if isinstance(entry, str) else str(entry)
         except (IndexError, ValueError) as error:
             raise CommandError(f"{key} = {value!r}: {error}") from error
-        if key not in bare:
-            yield f"--{key}"
-        yield text
+        yield from (f"--{key}", text)
 
 
 class _Paths(dict[str, str]):

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.cli import app, legacy
-from experiments.cli.errors import CommandError, UsageError
+from experiments.cli import app
+from experiments.cli.errors import CommandError
 from experiments.cli.request import as_json
 from experiments.cli.shared_flags import Machine, Output, RunFlags
 
@@ -42,13 +42,9 @@ class Step:
         """
         line = [*command, *words]
         try:
-            if legacy.applies(line):
-                legacy.parse(line)
-                return cls(name, command, legacy.TableRequest(tuple(words)), label or name)
             return cls(name, command, app.parse(line).request, label or name)
-        except (UsageError, SystemExit) as error:
-            reason = str(error) if isinstance(error, UsageError) else "see the line above"
-            message = f"step {name!r} is not a command of jsafe {' '.join(command[:-1])}; {reason}"
+        except CommandError as error:
+            message = f"step {name!r} is not a command of jsafe {' '.join(command[:-1])}: {error}"
             raise CommandError(message) from error
 
     @property
@@ -60,8 +56,6 @@ class Step:
     @property
     def resumable(self) -> bool:
         """Whether the command has a run that can be resumed; other commands start over."""
-        if isinstance(self.request, legacy.TableRequest):
-            return legacy.resumable(self.command)
         return _run_field(self.request) is not None
 
     @property
@@ -69,8 +63,6 @@ class Step:
         """File or folder below the step's folder that a reference stands for; None where there is none."""
         if self.resumable:
             return "model"
-        if isinstance(self.request, legacy.TableRequest):
-            return legacy.artifact(self.command)
         return getattr(importlib.import_module(app.find_command(self.command).module), "ARTIFACT", None)
 
     def settings(self) -> dict[str, Any]:
@@ -95,10 +87,6 @@ class Step:
         request = _mapped(self.request, lambda text: _resolved(text, artifacts))
         resume = self.resumable and (folder / "run.json").is_file()
         out = folder / self.artifact if self.artifact else folder
-        if isinstance(request, legacy.TableRequest):
-            words = ["--resume", str(folder)] if resume else [*request.words]
-            words += [] if resume else ["--run-dir", str(folder)] if self.resumable else ["--out", str(out)]
-            return legacy.bound([*self.command, *words], shared)
         changes: dict[str, Any] = {"machine": shared.machine, "output": shared.output}
         name = _run_field(request)
         if name is None:

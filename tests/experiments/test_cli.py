@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cli import legacy, main
+from experiments.cli import main
 from experiments.cli.app import Command, CommandGroup
 from experiments.cli.argument_types import integer
 from experiments.cli.errors import unknown
@@ -41,8 +41,6 @@ def test_help_does_not_load_jax():
 
 
 def commands_of(group: str) -> list[str]:
-    if legacy.applies([group]):
-        return list(importlib.import_module(legacy.TABLES[group]).COMMANDS)
     return list(importlib.import_module(f"experiments.commands.{group}").COMMANDS)
 
 

@@ -46,13 +46,13 @@ class DemoRequest:
 
 def run(request: DemoRequest) -> Result:
     """Run `jsafe rlhf demo`; the path of the figure is the last line."""
-    from experiments.cli.training_run import made_anew
+    from experiments.cli.training_run import replace_folder
     from experiments.report.rlhf.comparison import draw_demo, read_responses, summary_table
     from rlhf.data import synthetic
 
     started = time.monotonic()
     folder = request.run_dir
-    made_anew(folder, MARK)
+    replace_folder(folder, MARK)
     (folder / MARK).write_text(to_json({"seed": request.seed, "iterations": request.iterations}))
     files = write_corpus(folder / "data", request.seed)
     steps = demo_steps(files, request.seed, request.iterations)

@@ -55,7 +55,7 @@ def run(request: EvaluateRequest) -> Result:
     from experiments.cli.devices import configure_machine
     from experiments.cli.format import to_json
     from experiments.cli.library_log import log_to_stderr
-    from experiments.cli.training_run import names_of
+    from experiments.cli.training_run import short_names
     from experiments.report.rlhf.comparison import draw_scores, summary_table, win_rate_table, write_responses
     from rlhf.evaluation.compare import ResponseConfig, collect_responses, compare, first_judge
 
@@ -65,7 +65,7 @@ def run(request: EvaluateRequest) -> Result:
     prompts = load_prompts("evaluate", flags)
     judges = _open_judges(request)
     out = writable_folder(request.out or Path("runs/rlhf-evaluation"))
-    names = names_of(request.models)
+    names = short_names(request.models)
     models = [
         (name, functools.partial(open_policy, path, request.tokenizer, request.template))
         for name, path in zip(names, request.models, strict=True)
@@ -86,7 +86,7 @@ def run(request: EvaluateRequest) -> Result:
 
 def _open_judges(request: EvaluateRequest) -> dict[str, Judge]:
     """Open the judges by name; the first reward and the first cost model are those of the table."""
-    from experiments.cli.training_run import names_of
+    from experiments.cli.training_run import short_names
     from rlhf.checkpoints import model_folder
     from rlhf.evaluation.compare import Judge
 
@@ -94,7 +94,7 @@ def _open_judges(request: EvaluateRequest) -> dict[str, Judge]:
     for kind in ("reward", "cost"):
         if not any(kind == other for other, _ in paths):
             raise CommandError(f"evaluate needs --{kind}-model DIR, the directory of a {kind} model")
-    names = names_of([path for _, path in paths])
+    names = short_names([path for _, path in paths])
     return {
         name: Judge(kind, model_folder.open_model(path, request.tokenizer, score=True, kind=kind))
         for name, (kind, path) in zip(names, paths, strict=True)

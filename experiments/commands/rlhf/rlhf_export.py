@@ -37,7 +37,7 @@ def run(request: ExportRequest) -> Result:
     stage_request, _ = recorded_request(source)
     configure_machine(request.machine)
     stage = stage_request.recipe(source.path).stage
-    state, iteration = training_run.saved(source, stage.trainer, request.iteration)
+    state, iteration = training_run.load_state(source, stage.trainer, request.iteration)
     out = request.out or source.path / "model"
     model_folder.save_model(out, stage.finish(state), stage.kind)
     return Result({"model": str(out), "iteration": iteration}, f"iteration {iteration} of {source.path} in {out}")

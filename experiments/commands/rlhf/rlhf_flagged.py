@@ -47,7 +47,7 @@ def run(request: FlaggedRequest) -> Result:
     from experiments.cli.devices import configure_machine
     from experiments.cli.format import to_json
     from experiments.cli.library_log import log_to_stderr
-    from experiments.cli.training_run import names_of
+    from experiments.cli.training_run import short_names
     from experiments.report.rlhf.moderation_table import moderation_text
     from rlhf.data import mixture
     from rlhf.evaluation import moderation
@@ -64,7 +64,7 @@ def run(request: FlaggedRequest) -> Result:
         raise CommandError(f"--verdicts needs all rows, got an unusable one: {left_out[0]}")
     models = {
         name: moderation.open_moderation_model(path, request.tokenizer)
-        for name, path in zip(names_of(request.models), request.models, strict=True)
+        for name, path in zip(short_names(request.models), request.models, strict=True)
     }
     data = moderation.flag_responses(
         models,

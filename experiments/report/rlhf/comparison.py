@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.cli.result import table
+from experiments.cli.format import table
 from experiments.report.rlhf.figure import saved_figure
 from experiments.report.training_curves import draw
 from rlhf.evaluation.compare import Judge, Responses, first_judge

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.cli.result import table
+from experiments.cli.format import table
 from experiments.report.rlhf.comparison import estimate_text
 from rlhf.data.beavertails import CATEGORIES
 

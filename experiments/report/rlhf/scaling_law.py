@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.cli.result import table
+from experiments.cli.format import table
 from experiments.report.rlhf.figure import saved_figure
 from rlhf.scaling import Curve, Fits, ScalingLaw
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from experiments.cli import main
-from experiments.cli.result import CommandError
+from experiments.cli.errors import CommandError
 from experiments.commands.rlhf import rlhf_demo
 from experiments.pipeline.runner import check
 from experiments.pipeline.spec import presets, read_file, steps_of

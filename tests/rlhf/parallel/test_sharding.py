@@ -1,6 +1,5 @@
 """Models over a mesh: the numbers of one device, parameters that really are spread, and plans of published sizes."""
 
-import argparse
 import json
 import math
 import os
@@ -15,8 +14,9 @@ import numpy as np
 import pytest
 
 from experiments.cli import main
-from experiments.cli.devices import prepare
-from experiments.cli.result import CommandError
+from experiments.cli.devices import configure_machine
+from experiments.cli.errors import CommandError
+from experiments.cli.shared_flags import Machine, Processes
 from jsafe import runtime
 from rlhf.data import synthetic
 from rlhf.models import PUBLISHED, LanguageModel, parameter_count
@@ -197,10 +197,9 @@ def test_the_command_says_what_a_size_needs(capsys):
         ({"coordinator": "h:1", "processes": 3, "process": 0, "mesh": "fsdp=4"}, "3 processes cannot share"),
     ],
 )
-def test_several_processes_need_all_that_says_who_they_are(parsed, message):
-    nothing = {"platform": None, "devices": None, "mesh": None, "coordinator": None, "processes": None, "process": None}
+def test_several_processes_need_all_that_says_who_they_are(given, message):
     with pytest.raises(CommandError, match=message):
-        prepare(argparse.Namespace(**nothing | parsed))
+        configure_machine(Machine(), Processes(**given))
 
 
 @pytest.mark.parametrize("given", [("h:1", 2, 2), ("h:1", None, 0), ("h", 2, 0), ("auto", 2, None)])

@@ -154,7 +154,7 @@ def _train(request: StageRequest, run_dir: Path, digest: str | None) -> Result:
     if result.status != "finished":
         lines.append(f"  resume      jsafe rlhf {request.STAGE} --resume {run_dir}")
         return Result(data, "\n".join(lines), exit_code=INTERRUPTED)
-    state = training_run.last_state(result)
+    state = training_run.final_state(result)
     model = stage.finish(state)
     if shared and not multihost.is_first():
         multihost.wait(FINISHED)  # the other processes would miss one that ends early
