@@ -56,7 +56,7 @@ class MetricSpec:
         unit: unit of its values, empty for plain numbers.
         help: short noun phrase.
         reduce: how several iterations become one number.
-        may_be_nan: True if NaN means "not known yet" and is no error.
+        may_be_nan: True if NaN is no error while no episode has ended: the value is not known yet.
         shown: True if a progress line shows it.
     """
 

@@ -124,7 +124,7 @@ def make(rule: Rule, networks: Networks, values: tuple[str, ...], config: TrustR
         status: RunStatus,
         hyper: Traced,
     ) -> tuple[Params, dict[str, Any], dict[str, jax.Array]]:
-        policy, policy_metrics = _move(rule, params["policy"], batch, status, hyper, networks, config)
+        policy, policy_metrics = policy_step(rule, params["policy"], batch, status, hyper, networks, config)
         rates = {name: jnp.asarray(hyper["value_learning_rate"], jnp.float32) for name in values}
         objective = Objective(_no_loss, hyper, rates, config.joint_grad_norm)
         params, optimizer, metrics = sgd_epochs(
@@ -137,7 +137,63 @@ def make(rule: Rule, networks: Networks, values: tuple[str, ...], config: TrustR
     return Update(init, apply)
 
 
-def _move(
+class Surrogates(NamedTuple):
+    """Estimates for policies near the acting one, from its batch; parameters are flat vectors `[n]`.
+
+    Attributes:
+        policy: parameters to distribution at the samples.
+        gains: parameters to the surrogate `[]` and the costs `[C]`, see `SurrogateValues`.
+        divergence: mean divergence of two distributions.
+        values: parameters to all estimates.
+    """
+
+    policy: Callable[[jax.Array], Distribution]
+    gains: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+    divergence: Callable[[Distribution, Distribution], jax.Array]
+    values: Callable[[jax.Array], SurrogateValues]
+
+
+def surrogates(
+    batch: Batch, networks: Networks, unravel: Callable[[jax.Array], Any], config: TrustRegionConfig
+) -> Surrogates:
+    """Make the estimates of a batch."""
+
+    def policy(vector: jax.Array) -> Distribution:
+        return networks.policy.apply(unravel(vector), batch.obs)
+
+    def divergence(old: Distribution, new: Distribution) -> jax.Array:
+        dimensions = batch.action[0].size if config.kl_per_dimension else 1
+        return jnp.mean(old.kl(new)) / dimensions
+
+    def gains(vector: jax.Array) -> tuple[jax.Array, jax.Array]:
+        ratio = jnp.exp(policy(vector).log_prob(batch.action) - batch.log_prob)
+        return jnp.mean(ratio * batch.advantage), jnp.mean(ratio[:, None] * batch.cost_advantages, axis=0)
+
+    def values(vector: jax.Array) -> SurrogateValues:
+        return SurrogateValues(*gains(vector), divergence(batch.acting, policy(vector)))
+
+    return Surrogates(policy, gains, divergence, values)
+
+
+def region_around(start: jax.Array, estimates: Surrogates, hyper: Traced) -> Region:
+    """Make the trust region around the parameters `[n]` of the acting policy."""
+    (surrogate, costs), pull = jax.vjp(estimates.gains, start)
+    (gradient,) = pull((jnp.ones_like(surrogate), jnp.zeros_like(costs)))
+
+    def cost_gradients() -> jax.Array:
+        rows = jnp.eye(costs.shape[0], dtype=costs.dtype)
+        return jax.vmap(lambda row: pull((jnp.zeros_like(surrogate), row))[0])(rows)
+
+    return Region(
+        start=SurrogateValues(surrogate, costs, jnp.zeros_like(surrogate)),
+        gradient=gradient,
+        cost_gradients=cost_gradients,
+        product=trust_region.fisher_product(estimates.policy, estimates.divergence, start, hyper["cg_damping"]),
+        radius=hyper["trust_region_radius"],
+    )
+
+
+def policy_step(
     rule: Rule,
     params: Any,
     batch: Batch,
@@ -148,58 +204,25 @@ def _move(
 ) -> tuple[Any, dict[str, jax.Array]]:
     """The policy's parameters after its step, and metrics."""
     flat, unravel = ravel_pytree(params)
-
-    def policy_at(vector: jax.Array) -> Distribution:
-        return networks.policy.apply(unravel(vector), batch.obs)
-
-    def divergence(old: Distribution, new: Distribution) -> jax.Array:
-        dimensions = batch.action[0].size if config.kl_per_dimension else 1
-        return jnp.mean(old.kl(new)) / dimensions
-
-    def gains(vector: jax.Array) -> tuple[jax.Array, jax.Array]:
-        ratio = jnp.exp(policy_at(vector).log_prob(batch.action) - batch.log_prob)
-        return jnp.mean(ratio * batch.advantage), jnp.mean(ratio[:, None] * batch.cost_advantages, axis=0)
-
-    def evaluate(vector: jax.Array) -> SurrogateValues:
-        return SurrogateValues(*gains(vector), divergence(batch.acting, policy_at(vector)))
-
-    (surrogate, costs), pull = jax.vjp(gains, flat)
-    (gradient,) = pull((jnp.ones_like(surrogate), jnp.zeros_like(costs)))
-
-    def cost_gradients() -> jax.Array:
-        rows = jnp.eye(costs.shape[0], dtype=costs.dtype)
-        return jax.vmap(lambda row: pull((jnp.zeros_like(surrogate), row))[0])(rows)
-
-    region = Region(
-        start=SurrogateValues(surrogate, costs, jnp.zeros_like(surrogate)),
-        gradient=gradient,
-        cost_gradients=cost_gradients,
-        product=trust_region.fisher_product(policy_at, divergence, flat, hyper["cg_damping"]),
-        radius=hyper["trust_region_radius"],
-    )
+    estimates = surrogates(batch, networks, unravel, config)
+    region = region_around(flat, estimates, hyper)
     proposal = rule(region, status, hyper, config)
-    finite = jnp.all(jnp.isfinite(gradient)) & jnp.all(jnp.isfinite(proposal.step))
+    finite = jnp.all(jnp.isfinite(region.gradient)) & jnp.all(jnp.isfinite(proposal.step))
     step = jnp.where(finite, proposal.step, 0.0)
     if proposal.accept is None:
         new, factor = flat + step, finite.astype(jnp.float32)
-        reached = evaluate(new)
+        reached = estimates.values(new)
     else:
         assert isinstance(config, LineSearchConfig)
-        search = trust_region.line_search(
-            evaluate,
-            flat,
-            step,
-            proposal.accept,
-            tries=config.line_search_tries,
-            shrink=config.line_search_shrink,
-        )
+        tries, shrink = config.line_search_tries, config.line_search_shrink
+        search = trust_region.line_search(estimates.values, flat, step, proposal.accept, tries=tries, shrink=shrink)
         new, factor, reached = search.params, search.factor, search.measured
     metrics = {
         **proposal.metrics,
         "skipped": (~finite).astype(jnp.int32),
         "step_factor": factor,
         "policy_loss": -reached.surrogate,
-        "entropy": jnp.mean(policy_at(new).entropy()),
+        "entropy": jnp.mean(estimates.policy(new).entropy()),
     }
     return unravel(new), metrics
 

@@ -9,9 +9,6 @@ import numpy as np
 from jsafe.training.callbacks import Callback, Progressed
 from jsafe.training.session import Session
 
-EPISODE_METRICS = ("return", "cost", "length")
-"""Metrics in which NaN means that no episode has ended yet."""
-
 PATIENCE = 3
 """Consecutive iterations in which a seed may lose all its updates; one bad batch does not end a run."""
 
@@ -56,9 +53,10 @@ class HealthCheck(Callback):
         """Report the first value of each metric and seed that is not finite."""
         seeds = len(next(iter(metrics.values())))
         episodes = np.asarray(metrics.get("episodes", np.zeros(seeds)))
+        unknown_at_first = {spec.name for spec in session.trainer.info.metrics if spec.may_be_nan}
         for name, values in metrics.items():
             bad = ~np.isfinite(np.asarray(values, np.float64).reshape(seeds, -1)).all(axis=1)
-            if name in EPISODE_METRICS:
+            if name in unknown_at_first:
                 bad &= episodes > 0
             for seed in np.flatnonzero(bad):
                 if (name, int(seed)) not in self._explained:

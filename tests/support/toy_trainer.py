@@ -12,7 +12,7 @@ import numpy as np
 
 from jsafe import PolicySpec, Trainer, TrainerInfo, TrainState, running_statistics
 from jsafe.spaces import Box
-from jsafe.trainer import shown_metrics
+from jsafe.trainer import MetricSpec
 
 SPEC = PolicySpec(observation=Box(3), action=Box(2, low=-1.0, high=1.0), kwargs={"hidden_sizes": (4,)})
 
@@ -91,7 +91,10 @@ def make_tiny(
     info = TrainerInfo(
         algorithm="tiny",
         problem="Toy-v0",
-        metrics=shown_metrics("return", "cost", "multiplier"),
+        metrics=(
+            *(MetricSpec(name, may_be_nan=True, shown=name != "length") for name in ("return", "cost", "length")),
+            MetricSpec("multiplier", shown=True),
+        ),
         config={"step_size": 0.1, "faulty": 0.0, "sizes": (4,)},
         traced={"step_size": 0.1, "faulty": 0.0},
         units_per_step=5,
