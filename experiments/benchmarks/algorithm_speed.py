@@ -46,7 +46,7 @@ def measure_algorithms(names: Sequence[str] | None, quick: bool = False, repeats
     env = make_env(ENV)
     chosen = [YARDSTICK, *(n for n in (names or algorithms.names()) if n != YARDSTICK)]
     tiny = {"steps_per_iteration": 800, "num_envs": 4, "passes": 2} if quick else {}
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for name in chosen:
         note(f"{name} on {ENV}, preset {PRESET} ...")
         known = {option["name"] for option in algorithms.describe(name)["options"]}
@@ -54,7 +54,7 @@ def measure_algorithms(names: Sequence[str] | None, quick: bool = False, repeats
         trainer = algorithms.make(name, env, PRESET, **options)
         spans, compile_seconds = timed_steps(trainer, 1, repeats)
         seconds = float(np.median(spans))
-        found.append(
+        rows.append(
             {
                 "algorithm": name,
                 "seconds": seconds,
@@ -64,8 +64,8 @@ def measure_algorithms(names: Sequence[str] | None, quick: bool = False, repeats
                 "minibatch_size": trainer.info.config["minibatch_size"],
             }
         )
-        found[-1]["ratio"] = seconds / found[0]["seconds"]
-    return found
+        rows[-1]["ratio"] = seconds / rows[0]["seconds"]
+    return rows
 
 
 def measure_seeds(quick: bool = False) -> list[dict[str, Any]]:
@@ -76,20 +76,20 @@ def measure_seeds(quick: bool = False) -> list[dict[str, Any]]:
     options: dict[str, Any] = {"num_envs": 16, "steps_per_iteration": 16 * env.spec.episode_length}
     options |= {"minibatch_size": 32, "passes": 4, "hidden_sizes": (16,), "cost_limit": limits[0]}
     trainer = algorithms.make(YARDSTICK, env, **options)
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for seeds in SEED_COUNTS[: 2 if quick else None]:
         note(f"{seeds} seeds of {YARDSTICK} on {env.spec.id} in one call ...")
         spans, _ = timed_steps(trainer, seeds, 20)
-        found.append({"seeds": seeds, "seconds": float(np.median(spans))})
-        found[-1]["times_one_seed"] = found[-1]["seconds"] / found[0]["seconds"]
-    return found
+        rows.append({"seeds": seeds, "seconds": float(np.median(spans))})
+        rows[-1]["times_one_seed"] = rows[-1]["seconds"] / rows[0]["seconds"]
+    return rows
 
 
 def lines(rows: Sequence[dict[str, Any]], curve: Sequence[dict[str, Any]]) -> list[str]:
     """The tables for people."""
     table = [
         f"One training step of 20,000 environment steps on {ENV}, preset `{PRESET}`, one seed, no early stop; "
-        f"beside {YARDSTICK}.",
+        f"compared with {YARDSTICK}.",
         "",
         "| algorithm | passes | minibatch | seconds | times PPO-Lag | training steps/s | compile s |",
         "|---|---:|---:|---:|---:|---:|---:|",

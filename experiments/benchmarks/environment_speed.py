@@ -1,4 +1,4 @@
-"""Environment steps per second of the whole environment, beside the bare simulator.
+"""Environment steps per second of the whole environment, next to the bare simulator.
 
 The clock covers one call of a compiled program that takes T control steps in N environments (`jsafe.rollout`)
 with uniformly random actions, including observations, rewards, costs, time limits and the resets that fall due, until

@@ -1,4 +1,4 @@
-"""Training steps per second beside two floors: matrix products alone and physics alone."""
+"""Training steps per second next to two floors: matrix products alone and physics alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def measure_training(seeds: int, quick: bool = False, iterations: int = 3) -> di
     """Training steps per second over the first iterations of PPO-Lag with the published settings.
 
     In the first iterations the KL stop hardly ever acts, so nearly all passes run: the slowest part of a training.
-    Beside it stand two floors, measured between the iterations: the matrix products of the updates alone, and the
+    Next to it stand two floors, measured between the iterations: the matrix products of the updates alone, and the
     physics of the collection alone.
 
     Args:

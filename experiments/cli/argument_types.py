@@ -84,7 +84,7 @@ def parameter(read: Callable[[str], Any], metavar: str, **more: Any) -> Paramete
 
 
 def repeated(read: Callable[[str], Any], metavar: str, **more: Any) -> Parameter:
-    """Return the declaration of a flag that takes one word and may be repeated; the value is a tuple."""
+    """Return the declaration of a flag that takes one word and is repeatable; the value is a tuple."""
 
     def convert(_: Any, tokens: Sequence[Token]) -> Any:
         return tuple(read(token.value) for token in tokens)
@@ -126,4 +126,4 @@ Files = Annotated[tuple[Path, ...], Parameter(metavar="FILE")]
 """Paths of files; as a flag, repeated for each."""
 
 Pairs = Annotated[tuple[tuple[str, str], ...], repeated(key_value, "NAME=VALUE")]
-"""`NAME=VALUE`; the flag may be repeated."""
+"""`NAME=VALUE`; repeatable."""

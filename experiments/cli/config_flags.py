@@ -1,6 +1,6 @@
 """Hyper-parameters as flags: the fields of a config class become the flags of a command.
 
-A flag that is left out is None, so a preset can decide. `ConfigFlags.given` returns the others.
+A flag that is left out is None, so a preset can decide. `ConfigFlags.explicit` returns the others.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ T = TypeVar("T")
 class ConfigFlags:
     """Hyper-parameters from a command line; the decorator `config_flags` adds the fields."""
 
-    def given(self) -> dict[str, Any]:
-        """Return the hyper-parameters that were given, by name."""
+    def explicit(self) -> dict[str, Any]:
+        """Return the hyper-parameters on the command line, by name."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
     def config(self, cls: type[T], defaults: Mapping[str, Any] | None = None) -> T:
-        """Return the config of a class: its own defaults, then `defaults`, then what was given."""
+        """Return the config of a class: its own defaults, then `defaults`, then the flags of the command line."""
         names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        chosen = {**(defaults or {}), **self.given()}
+        chosen = {**(defaults or {}), **self.explicit()}
         return cls(**{name: value for name, value in chosen.items() if name in names})
 
 

@@ -1,4 +1,4 @@
-"""What every command that computes does first: choose the platform, then make the environment by name."""
+"""Platform and devices of a command, and environments by name."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def configure_machine(machine: Machine, processes: Processes | None = None) -> N
     if mesh and devices is None and coordinator != "auto":
         from rlhf.parallel import sharding
 
-        wanted = math.prod(sharding.parse(mesh).values())
-        if wanted % (number or 1):
-            raise CommandError(f"--mesh {mesh} has {wanted} devices, which {number} processes cannot share evenly")
-        devices = wanted // (number or 1)
+        total = math.prod(sharding.parse(mesh).values())
+        if total % (number or 1):
+            raise CommandError(f"--mesh {mesh} has {total} devices, which {number} processes cannot share evenly")
+        devices = total // (number or 1)
     configure(machine.platform, devices, *((coordinator, number, shared.process) if coordinator else ()))
 
 
@@ -50,7 +50,7 @@ def configure(
     before it called a command is left as it is.
 
     Raises:
-        RuntimeError: a platform or a number of devices is asked for after JAX was used.
+        RuntimeError: a platform or a number of devices is requested after JAX was used.
         CommandError: the machine has no device of that platform.
     """
     from jsafe import runtime
@@ -62,7 +62,7 @@ def configure(
         runtime.join(coordinator, processes, process)
     import jax
 
-    # JAX is told this platform and the CPU, and falls back to the latter without a word.
+    # JAX gets this platform and the CPU, and falls back to the CPU silently.
     if platform not in (None, "cpu") and jax.default_backend() == "cpu":
         raise CommandError(f"no device for --platform {platform} here: JAX found the CPU only")
 

@@ -48,7 +48,7 @@ class Physics:
 
     Attributes:
         physics: Simulator behind the environment (default: the fastest one for this platform).
-        override: Setting of the environment to change, for example Hazards.num=4; may be repeated.
+        override: Setting of the environment to change, for example Hazards.num=4; repeatable.
     """
 
     physics: Literal["mujoco", "mjx", "warp"] | None = None

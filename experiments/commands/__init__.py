@@ -14,7 +14,7 @@ A command module holds a request (typed settings, whose fields are the flags) an
         ...
         return Result(data, text)
 
-Types of fields stand in `experiments.cli.argument_types`, hyper-parameters in `experiments.cli.config_flags`. The
+Types of fields are in `experiments.cli.argument_types`, hyper-parameters in `experiments.cli.config_flags`. The
 listing below names each command; a group has the same in its `__init__.py`. A field's underscores become dashes.
 A mistake of the user raises `CommandError`. Commands do not import one another: shared code is library code.
 """
@@ -39,7 +39,7 @@ COMMANDS: dict[str, Command | CommandGroup] = {
     ),
     "published": Command("experiments.commands.published", "Compare runs with the results that OmniSafe published."),
     "throughput": Command(
-        "experiments.commands.throughput", "Measure environment steps per second beside the bare simulator."
+        "experiments.commands.throughput", "Measure environment steps per second next to the bare simulator."
     ),
     "bench": Command("experiments.commands.bench", "Measure the speed tables of the documentation on this machine."),
     "rlhf": CommandGroup(

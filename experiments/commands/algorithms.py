@@ -42,7 +42,7 @@ def run(request: AlgorithmsRequest) -> Result:
 
 
 def _with_preset_values(facts: dict[str, Any]) -> dict[str, Any]:
-    """A description whose options also say their value under each preset, as `values`."""
+    """Return a description whose options also have `values`, one for each preset."""
     options = []
     for option in facts["options"]:
         values = {name: preset.get(option["name"], option["default"]) for name, preset in facts["presets"].items()}
@@ -95,7 +95,7 @@ def _details(facts: dict[str, Any]) -> str:
         "",
         table(header, _folded(header, rows, limits=(29, *(15,) * (1 + len(others)), 12, 6))),
         "",
-        f"A preset's column says where it differs from {default!r}. Traced ones may differ across a population.",
+        f"A preset's column lists values that differ from {default!r}. Traced ones may differ across a population.",
     ]
     return "\n".join(lines)
 

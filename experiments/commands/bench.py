@@ -1,4 +1,4 @@
-"""`jsafe bench`: the speed tables, each figure beside its floor and with its conditions."""
+"""`jsafe bench`: the speed tables, each figure next to its floor and with its conditions."""
 
 from __future__ import annotations
 

@@ -6,9 +6,8 @@ Three small problems (`envs_mjx.analytic`), five seeds each; `algorithms.optimal
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from experiments.cli.algorithm_names import resolve
 from experiments.cli.argument_types import Count, File, Whole
@@ -30,7 +29,7 @@ class OptimumRequest:
 
     Attributes:
         names: Algorithms to measure (default: all).
-        case: Problem to measure on; may be repeated (default: all).
+        case: Problem to measure on; repeatable (default: all).
         iterations: Training iterations.
         seed: Root seed.
         out: File for the table, as Markdown.
@@ -104,14 +103,14 @@ def as_table(rows: Sequence[Mapping[str, Any]]) -> str:
         if "optimum" not in row:
             lines.append([row["algorithm"], row["case"], *["-"] * 6, row["verdict"]])
             continue
-        costs = [np.mean(cost) for cost in row["cost"]]
+        costs = [fmean(cost) for cost in row["cost"]]
         allowed = [f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}" for low, high in row["limits"]]
         lines.append(
             [
                 row["algorithm"],
                 row["case"],
                 f"{row['optimum']:.3f}",
-                f"{np.mean(row['return']):.3f}",
+                f"{fmean(row['return']):.3f}",
                 _range(row["return_error"]),
                 ", ".join(f"{cost:.2f}" for cost in costs) or "-",
                 ", ".join(allowed) or "any",

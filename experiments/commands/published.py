@@ -1,4 +1,4 @@
-"""`jsafe published`: runs beside the results that OmniSafe published for the same algorithm and environment."""
+"""`jsafe published`: runs next to the results that OmniSafe published for the same algorithm and environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`jsafe throughput`: environment steps per second of the whole environment, beside the bare simulator."""
+"""`jsafe throughput`: environment steps per second of the whole environment, next to the bare simulator."""
 
 from __future__ import annotations
 

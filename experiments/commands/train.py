@@ -116,7 +116,7 @@ def _start(request: TrainRequest) -> Result:
 
     name = resolve(request.algorithm)
     preset = preset_of(name, request.preset)
-    options = request.options.given()
+    options = request.options.explicit()
     configure(request.machine.platform, request.machine.devices)
     overrides = read_overrides(request.physics.override)
     env = make_env(request.env, request.physics.physics, overrides)
@@ -154,7 +154,7 @@ def _resume(request: TrainRequest, folder: Path) -> Result:
     if (
         request.algorithm is not None
         or request.preset is not None
-        or request.options.given()
+        or request.options.explicit()
         or request.physics != Physics()
     ):
         raise CommandError(

@@ -69,7 +69,7 @@ def check_fresh(step: Step, folder: Path, inputs: Mapping[str, str], record: Map
     if record.get("command") != today["command"] or record.get("settings") != today["settings"]:
         raise CommandError(f"{folder} was made with other options; {remedy}")
     if record.get("inputs") != today["inputs"]:
-        raise CommandError(f"{folder} was made from other models than those beside it; {remedy}")
+        raise CommandError(f"{folder} was made from other models than those next to it; {remedy}")
     raise CommandError(f"{folder} was made with jsafe {record.get('version')}; {remedy}")
 
 

@@ -32,7 +32,7 @@ class ExperimentRequest:
 
     Attributes:
         file: TOML file of steps, or the name of a shipped experiment.
-        input: Path for a name in [paths] of the file; may be repeated.
+        input: Path for a name in [paths] of the file; repeatable.
         until: Last step to run.
         jobs: Number of steps that run at once, each in a process of its own.
         run_dir: Folder of the experiment (default: runs/NAME).

@@ -55,7 +55,7 @@ class Step:
 
     @property
     def resumable(self) -> bool:
-        """Whether the command has a run that can be resumed; other commands start over."""
+        """True if the command has a run that can be resumed; other commands start over."""
         return _run_field(self.request) is not None
 
     @property

@@ -107,8 +107,8 @@ def _charts(runs: Sequence[Run], film: bytes | None) -> str:
         ]
         if not series:
             continue
-        level, said = (limit, f"cost limit {limit:g}") if name == "cost" and limit is not None else (None, "")
-        chart = svg_charts.line_chart(series, title=title, y_label=unit, level=level, level_label=said)
+        level, level_label = (limit, f"cost limit {limit:g}") if name == "cost" and limit is not None else (None, "")
+        chart = svg_charts.line_chart(series, title=title, y_label=unit, level=level, level_label=level_label)
         charts.append(f"<figure>{chart}</figure>")
     if film is not None:
         source = base64.b64encode(film).decode()
@@ -126,7 +126,7 @@ def _charts(runs: Sequence[Run], film: bytes | None) -> str:
 
 
 def _label(run: Run, runs: Sequence[Run]) -> str:
-    """The shortest name that tells the runs apart."""
+    """Return the shortest name that distinguishes the runs."""
     for name in (lambda r: r.algorithm, lambda r: f"{r.algorithm}, {r.env_id}", lambda r: r.path.resolve().name):
         if len({name(other) for other in runs}) == len(runs):
             return name(run)
@@ -161,14 +161,14 @@ def _evaluation_table(runs: Sequence[Run]) -> str:
     episodes = set()
     for run in runs:
         try:
-            found = json.loads((run.path / "eval.json").read_text())
+            evaluation = json.loads((run.path / "eval.json").read_text())
         except (OSError, ValueError):
             continue
-        episodes.add(found.get("episodes"))
+        episodes.add(evaluation.get("episodes"))
         for mode in ("deterministic", "stochastic"):
-            if mode not in found:
+            if mode not in evaluation:
                 continue
-            overall = found[mode]["overall"]
+            overall = evaluation[mode]["overall"]
             cells = [f"{number_text(overall[key])} {_spread_of(overall, key)}" for key in ("return", "cost", "length")]
             rows.append([(f"{_label(run, runs)}, " if len(runs) > 1 else "") + mode, *cells])
     if not rows:

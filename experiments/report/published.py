@@ -1,4 +1,4 @@
-"""Runs beside the results that OmniSafe published for the same algorithm and environment."""
+"""Runs next to the results that OmniSafe published for the same algorithm and environment."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Series:
     """One line with its band.
 
     Attributes:
-        label: what the legend says.
+        label: text of the legend.
         x: `[points]`.
         mean: `[points]`, over seeds.
         low: `[points]`, lower end of the 95 % interval of the mean; equal to `mean` with a single seed.
@@ -53,7 +53,7 @@ def line_chart(
 
     Args:
         series: what to draw; thin lines show single seeds when there is only one series.
-        title: said above the axes.
+        title: text above the axes.
         x_label: quantity and unit.
         y_label: quantity and unit.
         level: height of a dashed line, for example the cost limit.

@@ -22,11 +22,11 @@ PANELS = {
 
 def curve(runs: Sequence[Path], name: str) -> np.ndarray | None:
     """A metric of runs that differ in their seeds, `[runs, iterations]`, as far as all have come; None if unknown."""
-    found = [read_metrics(run) for run in runs]
-    if not found or any(name not in metrics for metrics in found):
+    metrics = [read_metrics(run) for run in runs]
+    if not metrics or any(name not in metrics for metrics in metrics):
         return None
-    shortest = min(len(metrics[name]) for metrics in found)
-    return np.stack([metrics[name][:shortest, 0] for metrics in found])
+    shortest = min(len(metrics[name]) for metrics in metrics)
+    return np.stack([metrics[name][:shortest, 0] for metrics in metrics])
 
 
 def draw(axes: Sequence[Any], runs: Mapping[str, Sequence[Path]]) -> None:

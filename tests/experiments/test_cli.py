@@ -11,17 +11,18 @@ from pathlib import Path
 import pytest
 
 from experiments.cli import main
-from experiments.cli.app import Command, CommandGroup
+from experiments.cli.app import Command, CommandGroup, parse
 from experiments.cli.argument_types import integer
 from experiments.cli.errors import unknown
 from experiments.cli.exit_codes import USER_ERROR
 from experiments.cli.format import seconds_text, to_json
+from experiments.cli.request import as_json, from_json
 from experiments.commands import COMMANDS
 from tests.conftest import ROOT
 
 
 def fails(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
-    """Run a command that must fail; returns what it said, which must be a line without a traceback."""
+    """Run a command that must fail; returns what it message, which must be a line without a traceback."""
     assert main.main(list(argv)) == USER_ERROR
     captured = capsys.readouterr()
     assert captured.out == "" and "Traceback" not in captured.err
@@ -93,3 +94,62 @@ def test_json_has_null_where_a_number_is_unknown():
 
 def test_seconds_are_said_in_the_unit_people_use():
     assert [seconds_text(s) for s in (4.24, 200, 7500)] == ["4.2 s", "3 min 20 s", "2 h 05 min"]
+
+
+@pytest.mark.parametrize(
+    ("words", "suggestion"),
+    [
+        (["evl"], 'Did you mean "eval"?'),
+        (["rlhf", "sfd"], 'Did you mean "sft"?'),
+        (["eval", "run", "--episods", "3"], "Did you mean --episodes?"),
+        (["eval", "run", "--policy", "bth"], 'Did you mean "both"?'),
+        (["train", "ppo_lga", "SafetyPointGoal1-v0"], "did you mean 'ppo_lag'?"),
+    ],
+)
+def test_misspelt_names_are_suggested(capsys: pytest.CaptureFixture[str], words: list[str], suggestion: str):
+    assert suggestion in fails(capsys, *words)
+
+
+def test_a_usage_error_names_the_help_of_its_command(capsys: pytest.CaptureFixture[str]):
+    assert fails(capsys, "eval").endswith("(see jsafe eval --help)\n")
+    assert fails(capsys, "rlhf", "sft", "--epoch", "2").endswith("(see jsafe rlhf sft --help)\n")
+
+
+def test_a_line_without_a_command_prints_the_help_and_is_an_error(capsys: pytest.CaptureFixture[str]):
+    assert main.main([]) == USER_ERROR and "train" in capsys.readouterr().out
+    assert main.main(["rlhf"]) == USER_ERROR and "sft" in capsys.readouterr().out
+
+
+REQUESTS = [
+    ["eval", "run", "--episodes", "1e2", "--override", "Hazards.num=4", "--override", "a=b", "--platform", "cpu"],
+    [
+        "train",
+        "PPOLag",
+        "SafetyPointGoal1-v0",
+        "--cost-limit",
+        "10,5",
+        "--no-learning-rate-decay",
+        "--hidden-sizes",
+        "8,8",
+    ],
+    ["report", "one", "two", "--no-animation"],
+    ["rlhf", "sft", "--data", "a.jsonl", "--data", "b.jsonl", "--epochs", "2", "--seed", "3"],
+    ["sketch", "train", "--procedural", "cat:20", "--seed", "1"],
+]
+
+
+@pytest.mark.parametrize("words", REQUESTS, ids=" ".join)
+def test_a_request_comes_back_from_json(words: list[str]):
+    request = parse(words).request
+    assert from_json(type(request), json.loads(json.dumps(as_json(request)))) == request
+
+
+def test_settings_of_a_command_line_are_typed():
+    request = parse(REQUESTS[1]).request
+    assert request.options.explicit() == {
+        "cost_limit": (10.0, 5.0),
+        "learning_rate_decay": False,
+        "hidden_sizes": (8, 8),
+    }
+    assert parse(["train", "--seeds", "4", "ppo", "E"]).request.seeds == 4
+    assert parse(["eval", "run", "--episodes", "1", "--episodes", "10_000"]).request.episodes == 10_000

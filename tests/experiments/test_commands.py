@@ -85,9 +85,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_training_leaves_rows_checkpoints_and_its_conditions(trained: Path):
-    found = rows(trained)
-    assert [(row["iteration"], row["seed"]) for row in found] == [(i, s) for i in range(1, 6) for s in range(2)]
-    assert all({"env_steps", "return", "cost", "multiplier"} <= row.keys() for row in found)
+    result = rows(trained)
+    assert [(row["iteration"], row["seed"]) for row in result] == [(i, s) for i in range(1, 6) for s in range(2)]
+    assert all({"env_steps", "return", "cost", "multiplier"} <= row.keys() for row in result)
     assert list((trained / "checkpoints").iterdir())
     facts = json.loads((trained / "run.json").read_text())
     assert facts["trainer"]["algorithm"] == "ppo_lag" and facts["trainer"]["config"]["cost_limit"] == 3.0
@@ -97,20 +97,20 @@ def test_training_leaves_rows_checkpoints_and_its_conditions(trained: Path):
 
 
 def test_eval_reports_each_seed_and_all_of_them(trained: Path, capsys: pytest.CaptureFixture[str]):
-    found = command(capsys, "eval", str(trained), "--episodes", "6")
-    assert found["length"] == 10.0, "the run's own settings of the environment hold"
+    result = command(capsys, "eval", str(trained), "--episodes", "6")
+    assert result["length"] == 10.0, "the run's own settings of the environment hold"
     for mode in ("deterministic", "stochastic"):
-        means = [row["return"] for row in found[mode]["seeds"]]
-        assert len(means) == 2 and found[mode]["overall"]["return"] == pytest.approx(np.mean(means))
-    assert found["deterministic"]["overall"]["return"] != found["stochastic"]["overall"]["return"]
-    assert found["return"] == found["deterministic"]["overall"]["return"]
-    assert json.loads((trained / "eval.json").read_text()) == found
+        means = [row["return"] for row in result[mode]["seeds"]]
+        assert len(means) == 2 and result[mode]["overall"]["return"] == pytest.approx(np.mean(means))
+    assert result["deterministic"]["overall"]["return"] != result["stochastic"]["overall"]["return"]
+    assert result["return"] == result["deterministic"]["overall"]["return"]
+    assert json.loads((trained / "eval.json").read_text()) == result
 
 
 def test_eval_agrees_with_the_policy_loaded_in_python(trained: Path, capsys: pytest.CaptureFixture[str]):
     import jsafe
 
-    found = command(capsys, "eval", str(trained), "--episodes", "5", "--policy", "deterministic", "--seed", "9")
+    result = command(capsys, "eval", str(trained), "--episodes", "5", "--policy", "deterministic", "--seed", "9")
     env, policy = Drawable(episode_length=10), jsafe.load_policy(trained, seed=1)
     reset_key, _ = jax.random.split(jax.random.key(9))
     returns = []
@@ -120,15 +120,15 @@ def test_eval_agrees_with_the_policy_loaded_in_python(trained: Path, capsys: pyt
             state = env.step(state, policy(state.obs))
             total += float(state.reward)
         returns.append(total)
-    assert found["deterministic"]["seeds"][1]["return"] == pytest.approx(np.mean(returns), abs=1e-4)
+    assert result["deterministic"]["seeds"][1]["return"] == pytest.approx(np.mean(returns), abs=1e-4)
 
 
 def test_render_films_the_asked_steps(trained: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path):
     target = tmp_path / "film.gif"
-    found = command(
+    result = command(
         capsys, "render", str(trained), "--view", "top", "--steps", "7", "--seed", "1", "--out", str(target)
     )
-    assert found["view"] == "top" and found["steps"] == 7
+    assert result["view"] == "top" and result["steps"] == 7
     assert len(ImageSequence.all_frames(Image.open(target))) == 8
     assert main.main(["render", str(trained), "--seed", "2", "--view", "top"]) == exit_codes.USER_ERROR
     assert "seeds 0 to 1, got seed 2" in capsys.readouterr().err
@@ -158,15 +158,15 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path: Path
     newest = max((folder / "checkpoints").iterdir(), key=lambda path: int(path.name))
     (newest / "manifest.json").write_text("{")
     assert main.main(["eval", str(folder), "--episodes", "2", "--policy", "deterministic"]) == 0
-    said = capsys.readouterr().err
-    assert f"jsafe: warning: damaged checkpoint passed over ({newest}" in said and "UserWarning" not in said
+    message = capsys.readouterr().err
+    assert f"jsafe: warning: damaged checkpoint passed over ({newest}" in message and "UserWarning" not in message
 
 
 def refuse(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     assert main.main(list(words)) == exit_codes.USER_ERROR
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "Traceback" not in said, said
-    return said
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and "Traceback" not in message, message
+    return message
 
 
 def test_mistakes_are_named_before_anything_is_compiled(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -184,14 +184,14 @@ def test_mistakes_are_named_before_anything_is_compiled(tmp_path: Path, capsys: 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "file").write_text("")
-    said = refuse(capsys, "train", "ppo_lag", "SafetyPointGoal1-v0", "--run-dir", str(tmp_path / "file" / "run"))
-    assert "cannot write" in said and "file/run" in said
+    message = refuse(capsys, "train", "ppo_lag", "SafetyPointGoal1-v0", "--run-dir", str(tmp_path / "file" / "run"))
+    assert "cannot write" in message and "file/run" in message
 
 
 def test_a_run_is_never_overwritten(trained: Path, capsys: pytest.CaptureFixture[str]):
     before = rows(trained)
-    said = refuse(capsys, "train", "ppo_lag", "SafetyPointGoal1-v0", "--run-dir", str(trained), *SMALL)
-    assert "already holds a run" in said and rows(trained) == before
+    message = refuse(capsys, "train", "ppo_lag", "SafetyPointGoal1-v0", "--run-dir", str(trained), *SMALL)
+    assert "already holds a run" in message and rows(trained) == before
 
 
 def test_resume_takes_everything_from_the_run(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -218,14 +218,14 @@ def test_a_run_without_a_schedule_may_be_extended(tmp_path: Path, capsys: pytest
 
 
 def test_tools_rebuild_the_environment_that_was_trained_in(trained: Path, monkeypatch: pytest.MonkeyPatch):
-    asked: list[Any] = []
-    monkeypatch.setattr(envs_mjx, "make", lambda env_id, **settings: asked.append(settings))
+    requests: list[Any] = []
+    monkeypatch.setattr(envs_mjx, "make", lambda env_id, **settings: requests.append(settings))
     run = load_run(trained)
     run.facts["environment"] = {"physics": "mjx", "overrides": {"Hazards": {"num": 3, "size": 0.3}, "num_steps": 9}}
     environment_of(run)
     environment_of(run, "mujoco", {"Hazards": {"num": 4}})
-    assert asked[0] == {"physics": "mjx", "overrides": {"Hazards": {"num": 3, "size": 0.3}, "num_steps": 9}}
-    assert asked[1] == {"physics": "mujoco", "overrides": {"Hazards": {"num": 4, "size": 0.3}, "num_steps": 9}}
+    assert requests[0] == {"physics": "mjx", "overrides": {"Hazards": {"num": 3, "size": 0.3}, "num_steps": 9}}
+    assert requests[1] == {"physics": "mujoco", "overrides": {"Hazards": {"num": 4, "size": 0.3}, "num_steps": 9}}
 
 
 def test_a_missing_platform_is_a_user_error(monkeypatch: pytest.MonkeyPatch):
@@ -242,8 +242,8 @@ def test_a_missing_simulator_is_named_before_anything_is_written(
     monkeypatch.undo()  # the real environments
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     folder = tmp_path / "run"
-    said = refuse(capsys, "train", "ppo", "SafetyPointGoal1-v0", "--physics", "warp", "--run-dir", str(folder))
-    assert "jsafe[warp]" in said and not folder.exists()
+    message = refuse(capsys, "train", "ppo", "SafetyPointGoal1-v0", "--physics", "warp", "--run-dir", str(folder))
+    assert "jsafe[warp]" in message and not folder.exists()
 
 
 def test_help_of_an_algorithm_lists_its_hyper_parameters(capsys: pytest.CaptureFixture[str]):

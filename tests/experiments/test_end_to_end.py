@@ -54,8 +54,8 @@ def test_kill_and_resume_arrive_at_the_numbers_of_an_uninterrupted_run(tmp_path:
     stopped = jsafe("train", "--resume", str(cut), "--quiet")
     wait_for_iteration(stopped, cut, 7)
     stopped.send_signal(signal.SIGINT)
-    _, said = stopped.communicate(timeout=300)
-    assert stopped.returncode == 130 and "Traceback" not in said
+    _, message = stopped.communicate(timeout=300)
+    assert stopped.returncode == 130 and "Traceback" not in message
     finish(jsafe("train", "--resume", str(cut), "--quiet"))
     assert (cut / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
@@ -63,8 +63,8 @@ def test_kill_and_resume_arrive_at_the_numbers_of_an_uninterrupted_run(tmp_path:
 def test_a_trained_run_is_evaluated_filmed_and_reported(tmp_path: Path):
     folder = tmp_path / "run"
     finish(train(folder))
-    found = json.loads(finish(jsafe("eval", str(folder), "--episodes", "4", "--json")))
-    assert found["length"] == 1000 and len(found["stochastic"]["seeds"]) == 2
+    result = json.loads(finish(jsafe("eval", str(folder), "--episodes", "4", "--json")))
+    assert result["length"] == 1000 and len(result["stochastic"]["seeds"]) == 2
     film = json.loads(finish(jsafe("render", str(folder), "--steps", "50", "--json")))
     assert film["steps"] == 50 and os.path.getsize(film["file"]) > 1000
     page = json.loads(finish(jsafe("report", str(folder), "--json")))

@@ -27,7 +27,7 @@ class Recorded(NamedTuple):
     Attributes:
         algorithm: registered name.
         env: id of the environment.
-        options: what was set beside the preset.
+        options: options in addition to the preset.
         total_steps: of the whole schedule, because the step size decays over it.
         iterations: after which the two are compared, 20,000 steps each.
         preset: of the hyper-parameters.
@@ -62,7 +62,7 @@ RUNS = [
 
 
 def recorded(run: Recorded, name: str) -> np.ndarray:
-    """What each recorded seed had reached after the iterations that are compared."""
+    """Return the result of each recorded seed after the iterations that are compared."""
     with (ROOT / f"docs/curves/{run.algorithm}-{run.env}-{run.preset}.csv").open() as file:
         steps = str(run.iterations * 20_000)
         return np.array([float(row[name]) for row in csv.DictReader(file) if row["env_steps"] == steps])
@@ -92,5 +92,5 @@ def test_other_seeds_end_in_the_recorded_band(run):
     for name in ("return", "cost", "multiplier"):
         before = recorded(run, name)
         band = 3 * spread(run, name) * np.sqrt(1 / SEEDS + 1 / len(before))
-        found = float(np.mean(np.asarray(curves[name])[:, -1]))
-        assert abs(found - before.mean()) <= band, f"{name} {found:.2f}, recorded {before.mean():.2f} ± {band:.2f}"
+        result = float(np.mean(np.asarray(curves[name])[:, -1]))
+        assert abs(result - before.mean()) <= band, f"{name} {result:.2f}, recorded {before.mean():.2f} ± {band:.2f}"

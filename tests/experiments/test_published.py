@@ -1,4 +1,4 @@
-"""`jsafe published`: our figures beside the published ones."""
+"""`jsafe published`: our figures and the published ones."""
 
 import json
 
@@ -43,8 +43,8 @@ def test_rows_measured_elsewhere_are_joined_and_replaced_by_newer_ones(tmp_path,
     (other / "run.json").write_text(json.dumps(facts | {"options": {"cost_limit": 25.0, "passes": 3}}))
     assert main.main(["published", str(again), str(other), "--with", str(tmp_path / "rows.json"), "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
-    found = [(row["run"], row["algorithm"], row["options"]) for row in rows]
-    assert found == [("b", "cpo", {}), ("c", "ppo_lag", {}), ("d", "ppo_lag", {"passes": 3})]
+    result = [(row["run"], row["algorithm"], row["options"]) for row in rows]
+    assert result == [("b", "cpo", {}), ("c", "ppo_lag", {}), ("d", "ppo_lag", {"passes": 3})]
     (tmp_path / "rows.json").write_text("[]")
     assert main.main(["published", str(again), "--with", str(tmp_path / "rows.json")]) == 2
     assert "rows.json is not what `jsafe published --json` printed" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The report says what the numbers of the run say, in one file."""
+"""The report shows the numbers of the run, in one file."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_chart_is_valid_svg_in_the_colour_of_the_page():
 def test_the_page_holds_the_numbers_and_nothing_from_outside(tmp_path: Path):
     run = load_run(write_run(tmp_path / "run"))
     html = page([run], film=b"GIF89a")
-    for said in (
+    for message in (
         "11.00 ± 2.48",
         "21.00 ± 2.48",
         "cost limit 25",
@@ -93,7 +93,7 @@ def test_the_page_holds_the_numbers_and_nothing_from_outside(tmp_path: Path):
         "a &lt;fast&gt; one",
         "hidden_sizes",
     ):
-        assert said in html, said
+        assert message in html, message
     assert "data:image/gif;base64," in html
     assert 'src="http' not in html and 'href="http' not in html and "<script" not in html
 
@@ -118,6 +118,6 @@ def test_summary_is_the_mean_over_seeds(tmp_path: Path):
 def test_report_command_writes_the_page_and_says_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = write_run(tmp_path / "run")
     assert main.main(["report", str(path), "--no-animation", "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert Path(said["report"]) == (path / "report.html").resolve()
+    message = json.loads(capsys.readouterr().out)
+    assert Path(message["report"]) == (path / "report.html").resolve()
     assert (path / "report.html").read_text().startswith("<!doctype html>")

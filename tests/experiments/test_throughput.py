@@ -1,4 +1,4 @@
-"""The measured environment and the bare loop beside it simulate the same thing, and the figures fit together."""
+"""The measured environment and the bare loop next to it simulate the same thing, and the figures fit together."""
 
 from __future__ import annotations
 
@@ -47,22 +47,22 @@ def test_bare_loop_steps_every_thread_through_its_states(monkeypatch: pytest.Mon
 
 
 def test_figures_fit_together(env: envs_mjx.Navigation):
-    found = measure(env, num_envs=4, steps=5, repeats=3)
-    assert found["env_steps_per_second"] == pytest.approx(np.median(found["all_env_steps_per_second"]))
-    assert found["physics_steps_per_second"] == pytest.approx(10 * found["env_steps_per_second"])
-    assert found["floor_ratio"] == pytest.approx(found["env_steps_per_second"] / found["floor_env_steps_per_second"])
-    assert found["run_seconds"] == pytest.approx(sum(4 * 5 / rate for rate in found["all_env_steps_per_second"]))
-    assert found["compile_seconds"] > 0 and found["hardware"]["cores"] >= 1 and "jax" in found["versions"]
-    assert "4 environments" in describe(found)
-    page = markdown({"hardware": found["hardware"], "versions": found["versions"], "clock": "", "floor": "",
-                     "throughput": [found]})  # fmt: skip
-    assert f"| {found['floor_ratio']:.0%} |" in page
+    result = measure(env, num_envs=4, steps=5, repeats=3)
+    assert result["env_steps_per_second"] == pytest.approx(np.median(result["all_env_steps_per_second"]))
+    assert result["physics_steps_per_second"] == pytest.approx(10 * result["env_steps_per_second"])
+    assert result["floor_ratio"] == pytest.approx(result["env_steps_per_second"] / result["floor_env_steps_per_second"])
+    assert result["run_seconds"] == pytest.approx(sum(4 * 5 / rate for rate in result["all_env_steps_per_second"]))
+    assert result["compile_seconds"] > 0 and result["hardware"]["cores"] >= 1 and "jax" in result["versions"]
+    assert "4 environments" in describe(result)
+    page = markdown({"hardware": result["hardware"], "versions": result["versions"], "clock": "", "floor": "",
+                     "throughput": [result]})  # fmt: skip
+    assert f"| {result['floor_ratio']:.0%} |" in page
 
 
 def test_update_floor_makes_every_product_of_every_minibatch():
     floor = UpdateFloor(2, 1, batch=8, updates=5, observation_size=6, hidden=(4,), outputs=(2, 1, 1))
-    found = floor.program.cost_analysis()
-    cost = found[0] if isinstance(found, list) else found
+    result = floor.program.cost_analysis()
+    cost = result[0] if isinstance(result, list) else result
     assert cost is not None
     assert floor.seconds_of_a_pass(1) > 0
     before, after = floor.weights, floor.program(floor.weights)

@@ -63,34 +63,34 @@ MODES = ("deterministic", "stochastic")
 
 
 @pytest.fixture(scope="module")
-def found() -> EpisodeTotals:
+def result() -> EpisodeTotals:
     return run_episodes(Countdown(), POLICIES, jax.random.key(0), 64, MODES)[0]
 
 
-def test_episodes_end_at_their_termination_or_the_time_limit(found: EpisodeTotals):
+def test_episodes_end_at_their_termination_or_the_time_limit(result: EpisodeTotals):
     reset_key, _ = jax.random.split(jax.random.key(0))
     ends = np.asarray(jax.vmap(Countdown().reset)(jax.random.split(reset_key, 64)).data)
     assert ends.max() > 20 > ends.min()
-    assert np.array_equal(found.lengths, np.broadcast_to(np.minimum(ends, 20), (2, 2, 64)))
+    assert np.array_equal(result.lengths, np.broadcast_to(np.minimum(ends, 20), (2, 2, 64)))
 
 
-def test_return_and_cost_are_sums_over_the_episode_of_each_seed_and_mode(found: EpisodeTotals):
-    assert np.array_equal(found.returns, found.lengths)
+def test_return_and_cost_are_sums_over_the_episode_of_each_seed_and_mode(result: EpisodeTotals):
+    assert np.array_equal(result.returns, result.lengths)
     each_step = np.array([[0.5, 2.0], [10.5, 12.0]])[:, :, None]
-    assert np.allclose(found.costs, each_step * found.lengths)
+    assert np.allclose(result.costs, each_step * result.lengths)
 
 
 def test_an_episode_that_is_not_finite_is_marked_and_left_out_of_the_means():
-    found, _ = run_episodes(Countdown(poison=True), POLICIES, jax.random.key(0), 64, MODES[:1])
-    lengths = found.lengths[0, 0]
-    assert not found.finite.all() and found.finite.any()
-    numbers = summarize(EpisodeTotals(*(leaf[0] for leaf in found)), [3, 7])
-    assert numbers["seeds"][0]["episodes"] == found.finite[0, 0].sum() < 64
-    assert numbers["seeds"][0]["length"] == pytest.approx(lengths[found.finite[0, 0]].mean())
+    result, _ = run_episodes(Countdown(poison=True), POLICIES, jax.random.key(0), 64, MODES[:1])
+    lengths = result.lengths[0, 0]
+    assert not result.finite.all() and result.finite.any()
+    numbers = summarize(EpisodeTotals(*(leaf[0] for leaf in result)), [3, 7])
+    assert numbers["seeds"][0]["episodes"] == result.finite[0, 0].sum() < 64
+    assert numbers["seeds"][0]["length"] == pytest.approx(lengths[result.finite[0, 0]].mean())
 
 
-def test_overall_is_the_mean_of_the_seeds_with_an_interval_over_seeds(found: EpisodeTotals):
-    numbers = summarize(EpisodeTotals(*(leaf[0] for leaf in found)), [3, 7])
+def test_overall_is_the_mean_of_the_seeds_with_an_interval_over_seeds(result: EpisodeTotals):
+    numbers = summarize(EpisodeTotals(*(leaf[0] for leaf in result)), [3, 7])
     assert [row["seed"] for row in numbers["seeds"]] == [3, 7]
     costs = [row["cost"] for row in numbers["seeds"]]
     assert numbers["overall"]["cost"] == pytest.approx(np.mean(costs))

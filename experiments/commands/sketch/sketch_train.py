@@ -60,7 +60,7 @@ def run(request: TrainRequest) -> Result:
 def _library_request(request: TrainRequest) -> SketchRNNRequest:
     from sketch.training.requests import SketchRNNRequest
 
-    chosen = set(request.model.given())
+    chosen = set(request.model.explicit())
     sizes = _names(SketchRNNConfig) & chosen
     if request.start is not None and sizes:
         raise CommandError(f"--start keeps the sizes of its model; leave {_flags(sizes)} out")

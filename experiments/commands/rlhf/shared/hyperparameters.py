@@ -19,7 +19,7 @@ class HyperparameterFlags(ConfigFlags):
     def applied_to(self, config: T) -> T:
         """Return the config with the hyper-parameters that were given."""
         names = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
-        values = {name: value for name, value in self.given().items() if name in names}
+        values = {name: value for name, value in self.explicit().items() if name in names}
         return dataclasses.replace(config, **values)  # type: ignore[type-var]
 
 

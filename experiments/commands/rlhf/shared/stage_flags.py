@@ -256,7 +256,7 @@ class ReinforcementRequest(StageRequest):
         models = self.models
         if not models.data:
             raise CommandError(f"no training data. Use jsafe rlhf {self.STAGE} --data FILE")
-        options = self.training.given()
+        options = self.training.explicit()
         idle = [f"--{name.replace('_', '-')}" for name in CRITIC_OPTIONS if name in options]
         if options.get("estimator") == "group" and idle:
             raise CommandError(f"--estimator group has no critics. Leave {', '.join(idle)} out")

@@ -112,7 +112,7 @@ def _check_candidates(
     if not guidance.inspect:
         if guidance.choice_temperature:
             raise CommandError("--choice-temperature requires --inspect")
-        if names := candidates.given():
+        if names := candidates.explicit():
             raise CommandError(f"--{next(iter(names)).replace('_', '-')} requires --inspect")
         if guidance.predictor and not generator.guided:
             raise CommandError(f"--predictor has no effect on {model}, which is not guided; add --inspect or drop it")
