@@ -41,7 +41,7 @@ _SOURCES = Path(__file__).with_name("recorded_colliders")
 
 
 def is_native() -> bool:
-    """Whether the installed MuJoCo has the colliders of the recordings itself."""
+    """Test for a release of MuJoCo with the colliders of the recordings."""
     return mujoco.mj_version() <= 337  # 3.8 and later count 3008000
 
 
@@ -116,10 +116,10 @@ def describe(backend: str = "mujoco") -> str:
 
 def _engine_library() -> Path:
     folder = Path(mujoco.__file__).parent
-    found = sorted((*folder.glob("libmujoco*.so*"), *folder.glob("libmujoco*.dylib"), *folder.glob("mujoco.dll")))
-    if not found:
+    libraries = sorted((*folder.glob("libmujoco*.so*"), *folder.glob("libmujoco*.dylib"), *folder.glob("mujoco.dll")))
+    if not libraries:
         raise OSError(f"no MuJoCo library in {folder}")
-    return found[0]
+    return libraries[0]
 
 
 def _writable(folder: Path) -> Path:

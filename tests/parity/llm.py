@@ -95,7 +95,7 @@ def theirs(folder: Path) -> np.ndarray:
 
 def main() -> int:
     """Compare, and write the recording with `--record`."""
-    parser = argparse.ArgumentParser(description="Logits of small random Llamas beside those of transformers.")
+    parser = argparse.ArgumentParser(description="Logits of small random Llamas compared with those of transformers.")
     parser.add_argument("--record", action="store_true", help="write transformers' logits for the tests")
     args = parser.parse_args()
     try:
@@ -115,7 +115,7 @@ def main() -> int:
                 gap = float(np.max(np.abs(ours(Path(place)) - reference)[mask]))
                 worst = max(worst, gap)
                 print(f"{name}: largest difference {gap:.1e}, logits up to {np.abs(reference[mask]).max():.1f}")
-            # Every fifth token and every seventh logit are enough to tell a wrong model from a right one.
+            # Every fifth token and every seventh logit are enough to distinguish a wrong model from a right one.
             recorded["logits"][name] = np.round(reference[:, ::5, ::7].astype(float), 6).tolist()
     if args.record:
         RECORDED.write_text(json.dumps(recorded))

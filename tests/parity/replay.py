@@ -252,7 +252,7 @@ class Errors:
 
 
 def compare(path: pathlib.Path, env: Navigation, ours: dict[str, np.ndarray]) -> Errors:
-    """How far `ours` is from the recording."""
+    """Differences between `ours` and the recording."""
     recording = load(path)
     after = recording.after
     widths = [n for _, n in env.spec.observation_layout]

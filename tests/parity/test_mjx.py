@@ -31,7 +31,7 @@ def test_mjx_steps_equal_the_reference(golden_files):
     _check(paths)
 
 
-# Run pays 60 for a metre, so the promised 1e-5 is below one rounding of a float32 position: not met, and said so.
+# Run pays 60 for a metre, so the promised 1e-5 is below one rounding of a float32 position: a strict xfail.
 _RUN = "SafetyPointRun0-v0"
 
 

@@ -34,10 +34,10 @@ def test_float64_steps_equal_the_reference(golden_files):
         assert not errors.cost.any(), f"{path.name}: cost differs at steps {np.flatnonzero(errors.cost)}"
         assert not errors.events.any(), f"{path.name}: success or termination differs"
         assert _share(errors.reward, 1e-6) >= 0.995, path.name
-        wanted = 1 - ILL_CONDITIONED.get(env.config.task, 0.005) if env.config.agent == "Car" else 0.995
-        assert _share(errors.lidar, 1e-6) >= wanted, path.name
+        share = 1 - ILL_CONDITIONED.get(env.config.task, 0.005) if env.config.agent == "Car" else 0.995
+        assert _share(errors.lidar, 1e-6) >= share, path.name
         assert _share(errors.lidar, 1e-4) >= 0.995, path.name
-        assert _share(errors.state, 1e-5) >= wanted, path.name
+        assert _share(errors.state, 1e-5) >= share, path.name
         assert _share(errors.state, 1e-3) >= 0.995, path.name
 
 

@@ -59,7 +59,7 @@ def _in_mujoco(kind: str, mark: str, pairs: np.ndarray) -> list[np.ndarray]:
     """Distances of the contacts of every pair in the installed MuJoCo, in a model with or without the mark."""
     model = mujoco.MjModel.from_xml_string(MODEL.format(mark, "", *kind.split("-")))
     data = mujoco.MjData(model)
-    found = []
+    distances = []
     for pair in pairs:
         model.geom_size[:] = pair[24:].reshape(2, 3)
         model.geom_rbound[:], model.geom_aabb[:, 3:] = 1.0, 1.0  # hides nothing
@@ -67,8 +67,8 @@ def _in_mujoco(kind: str, mark: str, pairs: np.ndarray) -> list[np.ndarray]:
             at[:3] = pair[3 * i : 3 * i + 3]
             mujoco.mju_mat2Quat(at[3:], pair[6 + 9 * i : 15 + 9 * i])
         mujoco.mj_fwdPosition(model, data)
-        found.append(np.sort(data.contact.dist))
-    return found
+        distances.append(np.sort(data.contact.dist))
+    return distances
 
 
 def _equal(some: list[np.ndarray], others: list[np.ndarray]) -> float:

@@ -130,10 +130,10 @@ def box_box(first: Geom, second: Geom, slots: int = SLOTS) -> tuple[jax.Array, j
 def _least_overlap(first: Geom, second: Geom) -> _Axis:
     """The separating axis along which two boxes overlap least."""
     turn = first.mat.T @ second.mat
-    apart = first.mat.T @ (second.pos - first.pos)
-    back = -turn.T @ apart
+    offset = first.mat.T @ (second.pos - first.pos)
+    back = -turn.T @ offset
     steep = jnp.abs(turn)
-    faces_1 = first.size + steep @ second.size - jnp.abs(apart)
+    faces_1 = first.size + steep @ second.size - jnp.abs(offset)
     faces_2 = second.size + steep.T @ first.size - jnp.abs(back)
     faces = jnp.concatenate([faces_1, faces_2])
 
@@ -141,14 +141,14 @@ def _least_overlap(first: Geom, second: Geom) -> _Axis:
     length = jnp.linalg.norm(axes, axis=-1, keepdims=True)
     parallel = length < 8 * jnp.finfo(turn.dtype).eps
     axes = axes / jnp.where(parallel, 1.0, length)
-    along = axes @ apart
+    along = axes @ offset
     edges = jnp.abs(axes) @ first.size + jnp.abs(axes @ turn) @ second.size - jnp.abs(along)
     edges = jnp.where(parallel[:, 0], jnp.inf, edges)
 
     face, edge = jnp.argmin(faces), jnp.argmin(edges)
     rounding = 4 * jnp.finfo(turn.dtype).eps * jnp.sum(first.size + second.size)
     is_edges = edges[edge] < faces[face] - jnp.maximum(_FACE_BY_ROUNDING * faces[face], rounding)
-    towards = jnp.concatenate([apart, back])[face]
+    towards = jnp.concatenate([offset, back])[face]
     normal = jnp.eye(3, dtype=turn.dtype)[face % 3] * jnp.where(towards < 0, -1.0, 1.0)
     product = axes[edge] * jnp.where(along[edge] < 0, -1.0, 1.0)
     return _Axis(
@@ -209,12 +209,12 @@ def _contacts(faces: _Faces, is_edges: jax.Array) -> _Points:
     )
     no_cut = ~jnp.any(cut.valid)
 
-    # Corners of the reference face that the image covers; for edges that do not cross also those beside it.
+    # Corners of the reference face that the image covers; for edges that do not cross also those next to it.
     own = jnp.array([[-1, -1], [-1, 1], [1, -1], [1, 1]], slope.dtype) * faces.half
     beyond = own - image[0]
     crossed = beyond @ jnp.array([[sides[1, 1], -sides[0, 1]], [-sides[1, 0], sides[0, 0]]])
     area = sides[0, 0] * sides[1, 1] - sides[0, 1] * sides[1, 0]
-    found = []
+    own_points = []
     for i in range(4):
         uv = crossed[i] / jnp.where(area == 0, 1.0, area)
         inside = (uv >= 0) & (uv <= 1)
@@ -222,8 +222,8 @@ def _contacts(faces: _Faces, is_edges: jax.Array) -> _Points:
         above = faces.corner + jnp.clip(uv, 0, 1) @ faces.edges
         gap = jnp.sum((above - jnp.pad(own[i], (0, 1))) ** 2)
         area = jnp.where(covered & is_edges, gap, area)
-        found.append(_Points(_halfway(above, own[i]), -jnp.sqrt(gap) * scale, covered & (above[2] <= 0)))
-    own_corners: _Points = jax.tree.map(lambda *corners: jnp.stack(corners), *found)
+        own_points.append(_Points(_halfway(above, own[i]), -jnp.sqrt(gap) * scale, covered & (above[2] <= 0)))
+    own_corners: _Points = jax.tree.map(lambda *corners: jnp.stack(corners), *own_points)
 
     # Corners of the incident face over the reference face; the deepest one of a face contact wherever it is.
     edge_nearby = _all_or_any(jnp.abs(image) <= faces.half, no_cut) | (no_cut & ~jnp.any(own_corners.valid))
@@ -237,7 +237,7 @@ def _contacts(faces: _Faces, is_edges: jax.Array) -> _Points:
 
 
 def _cuts(start: jax.Array, side: jax.Array, half: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Where segments `start + t side` (`[n, 2]` each) enter and leave a rectangle: `t [n, 2]`, and whether they do."""
+    """Parts `t [n, 2]` at which segments `start + t side` (`[n, 2]` each) enter and leave a rectangle; validity."""
     flat = jnp.abs(side) < 1e-15
     step = jnp.where(flat, 1.0, side)
     low, high = (-half - start) / step, (half - start) / step

@@ -1,4 +1,4 @@
-"""What the colliders written for MJX have in common."""
+"""Shapes, contacts and table entries of the colliders written for MJX."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from envs_mjx.physics.mjx.collision.contact_points import APART, Contacts, Geom,
 with contextlib.redirect_stdout(io.StringIO()):  # see `envs_mjx.physics.mjx.mjx_backend`
     from mujoco.mjx._src.math import make_frame
 
-_UPRIGHT = 1e-15  # MuJoCo's `mjMINVAL`: below this inclination a cylinder stands on its own x axis
+_UPRIGHT = 1e-15  # MuJoCo's `mjMINVAL`: below this inclination the first contact lies along the cylinder's own x axis
 
 
 def plane_box(plane: Geom, box: Geom) -> Contacts:

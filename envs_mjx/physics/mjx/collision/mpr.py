@@ -18,7 +18,7 @@ ray goes to the origin:
    nearest to the origin gives depth and normal; the position is where the origin lies between centre and corners.
 
 The order of events lets the three parts share one loop, in which each step takes one support. Pairs whose bounding
-spheres are apart, or that the first three supports tell apart, never enter it: a batch is done when its last member is.
+spheres are apart, or that the first three supports separate, never enter it: a batch is done when its last member is.
 
 Corners and positions are taken relative to the first shape and determinants from differences, so that float32 finds
 what float64 finds but for its own rounding (about 1e-7 m). Lengths are in metres; the margin is zero.
@@ -150,20 +150,20 @@ def _begin(offset: jax.Array, support: Callable, far: jax.Array) -> tuple[_Searc
     centre = _Corners(jnp.where(jnp.all(jnp.abs(offset) < _ZERO), nudge, -offset), 0.5 * offset)
     towards = -_unit(centre.v)
     one = support(towards)
-    apart = far | (one.v @ towards < _ZERO)
+    separate = far | (one.v @ towards < _ZERO)
 
     across = jnp.cross(centre.v, one.v)
-    on_axis = ~apart & (across @ across < _ZERO)
+    on_axis = ~separate & (across @ across < _ZERO)
     across = _unit(across)
     two = support(across)
-    apart |= two.v @ across < _ZERO
+    separate |= two.v @ across < _ZERO
 
     outwards = jnp.cross(one.v - centre.v, two.v - centre.v) @ centre.v > 0
     one, two = (jax.tree.map(lambda a, b: jnp.where(outwards, a, b), *p) for p in ((two, one), (one, two)))
     corners: _Corners = jax.tree.map(lambda *c: jnp.stack(c), centre, one, two, two)
     no = jnp.zeros((), bool)
     zero = jnp.zeros((), jnp.int32)
-    return _Search(corners, no, no, apart | on_axis, zero, zero), on_axis
+    return _Search(corners, no, no, separate | on_axis, zero, zero), on_axis
 
 
 def _step(s: _Search, support: Callable) -> _Search:
@@ -178,7 +178,7 @@ def _step(s: _Search, support: Callable) -> _Search:
     beside_2 = jnp.cross(v[1], new.v) @ v[0] <= -_ZERO
     beside_1 = jnp.cross(new.v, v[2]) @ v[0] <= -_ZERO
     place = jnp.where(beside_2, 2, jnp.where(beside_1, 1, 3))
-    found = ~beside_2 & ~beside_1
+    complete = s.complete | (~beside_2 & ~beside_1)
 
     # Parts 2 and 3: which corner it replaces so that the ray still passes.
     turn = v[1:] @ jnp.cross(new.v, v[0]) > 0
@@ -190,7 +190,7 @@ def _step(s: _Search, support: Callable) -> _Search:
 
     taken = (jnp.arange(4) == jnp.where(s.complete, keeps, place)) & ~done
     corners: _Corners = jax.tree.map(lambda c, n: jnp.where(taken[:, None], n, c), s.corners, new)
-    return _Search(corners, s.complete | found, beyond, done, s.expansions + beyond, s.steps + 1)
+    return _Search(corners, complete, beyond, done, s.expansions + beyond, s.steps + 1)
 
 
 def _measure(corners: _Corners) -> tuple[jax.Array, jax.Array, jax.Array]:
