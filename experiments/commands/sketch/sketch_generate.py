@@ -55,8 +55,9 @@ def run(request: GenerateRequest) -> Result:
     generator = load_generator(request.model, "generate", request.guidance.predictor)
     length = request.sample.length or generator.model.max_length
     config = sampling_config(
-        request.model, generator, length, request.sample, request.guidance, request.candidates, request.refine
-    )
+        request.model, generator, length, request.sample, request.guidance, request.candidates,
+        refinable=True, refine=request.refine,
+    )  # fmt: skip
     temperatures = request.sample.temperature or (0.4,)
     temperature = np.repeat(np.asarray(temperatures, np.float32), request.count)
     note(f"sampling {len(temperature):,} drawings from {request.model}; compiling ...")

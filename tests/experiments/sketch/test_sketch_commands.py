@@ -290,7 +290,7 @@ def test_a_critic_learns_from_a_generator_and_chooses_and_pays(plain: Path, cats
     words = ["generate", plain, "--count", 6, "--temperature", 1, "--length", 12, "--discriminator", folder]
     best = run(capsys, *words, "--best-of", 3, "--out", tmp_path / "best")
     assert best["score"] > best["mean_score"] and 0 <= best["accepted"] <= 1
-    assert "--discriminator DIR needs --best-of N or --refine STEPS" in refused(capsys, *words, "--out", tmp_path / "x")
+    assert "--discriminator DIR needs --best-of N or --refine N" in refused(capsys, *words, "--out", tmp_path / "x")
     finer = run(capsys, *words, "--refine", 4, "--batch-size", 4, "--out", tmp_path / "finer")
     assert finer["log_odds"] >= finer["log_odds_before"]
     with np.load(tmp_path / "finer/drawings.npz") as file, np.load(tmp_path / "best/drawings.npz") as other:
@@ -342,7 +342,7 @@ def test_a_judge_of_strokes_learns_from_vectors(tmp_path: Path, capsys):
         (["--inspect", "--predictor", "{predictor}"], "train it with --framed"),
         (["--predictor", "{predictor}"], "--predictor has no effect on"),
         (["--candidates", "3"], "--candidates requires --inspect"),
-        (["--best-of", "3"], "--discriminator DIR needs --best-of N or --refine STEPS"),
+        (["--best-of", "3"], "needs --best-of N or --refine N"),
     ],
 )
 def test_what_does_not_go_together_is_said(

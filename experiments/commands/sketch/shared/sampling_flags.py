@@ -55,7 +55,7 @@ class GuidanceFlags:
         predictor: Folder of a predictor (default: the one stored with the model).
         inspect: Sample several candidates for each stroke; the predictor scores them.
         choice_temperature: Temperature of the choice among candidates, with --inspect; 0 is greedy.
-        discriminator: Folder of a discriminator, for --best-of or --refine.
+        discriminator: Folder of a discriminator, which scores the samples.
         best_of: Draw N samples and keep the one the discriminator scores highest.
     """
 
@@ -73,6 +73,8 @@ def sampling_config(
     sample: SampleFlags,
     guidance: GuidanceFlags,
     candidates: CandidateFlags,
+    *,
+    refinable: bool = False,
     refine: int | None = None,
 ) -> SamplingConfig:
     """Return the settings of a sampler.
@@ -84,7 +86,8 @@ def sampling_config(
         sample: flags.
         guidance: flags.
         candidates: flags.
-        refine: steps of the refinement, another use of the discriminator.
+        refinable: True if the command has --refine, another use of the discriminator.
+        refine: steps of the refinement.
 
     Raises:
         CommandError: if flags do not fit together, or do not fit the model.
@@ -95,7 +98,8 @@ def sampling_config(
 
     _check_candidates(model, generator, guidance, candidates)
     if bool(guidance.best_of or refine) != (guidance.discriminator is not None):
-        raise CommandError("--discriminator DIR needs --best-of N or --refine STEPS, and each of them needs it")
+        uses = "--best-of N or --refine N" if refinable else "--best-of N"
+        raise CommandError(f"--discriminator DIR needs {uses}, which in turn needs --discriminator DIR")
     config = None
     if guidance.inspect:
         config = candidates.config(CandidateConfig, {"temperature": guidance.choice_temperature})
