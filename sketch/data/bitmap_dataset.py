@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from sketch.data.dataset import ClassFilter, find_files
+from sketch.data.dataset import find_files
+from sketch.data.dataset_config import BITMAP_SIDE, BitmapConfig
 from sketch.data.drawing_files import read_npz
-from sketch.settings import Settings
-
-BITMAP_SIDE = 28
-"""Pixels of one side of a published bitmap."""
 
 
 class Bitmaps(NamedTuple):
@@ -28,25 +24,6 @@ class Bitmaps(NamedTuple):
 
     images: np.ndarray
     labels: list[str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class BitmapConfig(Settings):
-    """Source and split of a data set of official bitmaps.
-
-    Attributes:
-        bitmaps: files and folders.
-        first_index: first row of the published file to use, for classes with row numbers.
-        per_class: most training bitmaps of a class; None for all.
-        valid_share: fraction held out for validation.
-        select: selection by class.
-    """
-
-    bitmaps: tuple[Path, ...]
-    first_index: int = 0
-    per_class: int | None = None
-    valid_share: float = 0.1
-    select: ClassFilter = ClassFilter()
 
 
 def load_bitmaps(config: BitmapConfig) -> tuple[Bitmaps, Bitmaps]:

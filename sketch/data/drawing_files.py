@@ -14,16 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sketch.data.dataset_config import MAX_POINTS, SPLITS
 from sketch.data.simplify import simplify
 from sketch.data.strokes import from_polylines, has_line
 
 FARTHEST = 1e6
 """Longest accepted offset; canvases have a few hundred to a few thousand pixels."""
-
-MAX_POINTS = 1000
-"""Points of the longest accepted drawing; the longest simplified ones have about 500 points."""
-
-SPLITS = ("train", "valid", "test")
 
 
 class Drawing(NamedTuple):

@@ -19,20 +19,17 @@ from jaxtyping import Float, Int
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from jsafe.config import Config, hyperparameters, option
 from sketch import raster
 from sketch.data.bitmap_dataset import BITMAP_SIDE
 from sketch.data.strokes import Drawings, real_rows
 from sketch.models.matmul_conv import Conv
+from sketch.models.model_configs import VECTORS, ClassifierConfig
 
 UNIT = 32.0
 """Input unit of the recurrent classifier, in units of the box."""
 
 CHUNK = 256
 """Drawings that are classified together."""
-
-BITMAPS, VECTORS = "bitmaps", "vectors"
-"""Kinds of inputs."""
 
 Inputs = np.ndarray | Drawings
 """Bitmaps `[N, 28, 28]`, uint8 or 0 to 1, or padded drawings in any unit."""
@@ -66,27 +63,6 @@ class Classifier(Protocol):
     def classify(self, inputs: Any) -> ClassifierOutput:
         """Classify bitmaps `[N, 28, 28]` or padded drawings in any unit."""
         ...
-
-
-@hyperparameters
-class ClassifierConfig(Config):
-    """Sizes of a classifier."""
-
-    architecture: str = option("network architecture", default="plain", choices=("plain", "residual", "recurrent"))
-    channels: tuple[int, ...] = option("channels of the convolutions (plain and residual)", default=(24, 48, 96))
-    units: int = option("units of each direction (recurrent)", default=128, low=1)
-    features: int = option("length of the feature vector before the output layer", default=128, low=1)
-
-    def __post_init__(self) -> None:
-        """Check each option, and that there are convolutions."""
-        super().__post_init__()
-        if not self.channels or min(self.channels) < 1:
-            raise ValueError(f"channels must be positive numbers, got {list(self.channels)}")
-
-    @property
-    def input_kind(self) -> str:
-        """`bitmaps` or `vectors`."""
-        return VECTORS if self.architecture == "recurrent" else BITMAPS
 
 
 class _Plain(nn.Module):

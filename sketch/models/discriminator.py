@@ -13,31 +13,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jsafe.config import Config, hyperparameters, option
 from sketch import raster
 from sketch.data.strokes import Drawings
 from sketch.models.matmul_conv import convolved
+from sketch.models.model_configs import DiscriminatorConfig
 from sketch.models.next_stroke_data import view
 
 Params = dict[str, Any]
-
-
-@hyperparameters
-class DiscriminatorConfig(Config):
-    """Sizes of a discriminator."""
-
-    side: int = option("pixels of one side of the image; a multiple of 2 to the number of channels", default=64, low=4)
-    channels: tuple[int, ...] = option(
-        "channels of the convolutions; each convolution halves the image", default=(32, 64, 128, 256)
-    )
-    spectral_norm: float = option("largest singular value of each layer", default=2.0, above=0)
-    power_iterations: int = option("power iterations for the largest singular value of each layer", default=8, low=1)
-
-    def __post_init__(self) -> None:
-        """Check each option, and that every convolution can halve the image."""
-        super().__post_init__()
-        if not self.channels or min(self.channels) < 1 or self.side % 2 ** len(self.channels):
-            raise ValueError(f"side {self.side} must be a multiple of 2 to the number of channels {self.channels}")
 
 
 class TrainedDiscriminator(NamedTuple):

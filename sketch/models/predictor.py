@@ -15,37 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jsafe.config import Config, hyperparameters, option
 from sketch import raster
 from sketch.data.strokes import Drawings, stroke_count, stroke_numbers
 from sketch.models import next_stroke_data
 from sketch.models.matmul_conv import Conv
+from sketch.models.model_configs import PredictorConfig
 from sketch.models.next_stroke_data import NextStroke
 from sketch.models.sketch_rnn import Latent
-
-
-@hyperparameters
-class PredictorConfig(Config):
-    """Sizes of a predictor."""
-
-    side: int = option("pixels of one side of the images; a multiple of 2 to the number of channels", default=64, low=4)
-    channels: tuple[int, ...] = option(
-        "channels of the convolutions; each convolution halves the image", default=(32, 64, 128, 256)
-    )
-    features: int = option("length of the canvas features", default=256, low=1)
-    latent_size: int = option("length of the latent vector", default=16, low=1)
-    embedding_size: int = option("length of the embedding that a guided decoder receives", default=64, low=1)
-    strokes: int = option("largest number of strokes of a drawing that are rendered", default=32, low=1)
-
-    def __post_init__(self) -> None:
-        """Check each option, and that every convolution can halve the image."""
-        super().__post_init__()
-        if not self.channels or min(self.channels) < 1 or self.side % 2 ** len(self.channels):
-            raise ValueError(f"side {self.side} must be a multiple of 2 to the number of channels {self.channels}")
-
-
-PREDICTOR_SMALL = PredictorConfig(side=32, channels=(16, 32, 64, 128), features=128, embedding_size=32)
-"""Sizes for a small data set on a CPU."""
 
 
 class Suggestion(NamedTuple):

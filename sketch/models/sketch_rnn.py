@@ -13,45 +13,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jsafe.config import Config, hyperparameters, option
 from sketch.data.strokes import START
 from sketch.models import mixture, rnn_cells
 from sketch.models.mixture import Mixture
-from sketch.models.rnn_cells import CELLS, GLOROT, Carry, Cell, Dropout
+from sketch.models.model_configs import SketchRNNConfig
+from sketch.models.rnn_cells import GLOROT, Carry, Dropout
 
 Params = dict[str, Any]
 
 HEAD_DEVIATION = 0.001
 """Published standard deviation of the initial weights around the latent vector."""
-
-
-@hyperparameters
-class SketchRNNConfig(Config):
-    """Sizes of a Sketch-RNN; the defaults are those of the published code."""
-
-    conditional: bool = option("encode drawings to a latent vector", default=True)
-    encoder_cell: str = option("recurrent cell of the bidirectional encoder", default="lstm", choices=tuple(CELLS))
-    encoder_size: int = option("encoder units in each direction", default=256, low=1)
-    decoder_cell: str = option("recurrent cell of the decoder", default="lstm", choices=tuple(CELLS))
-    decoder_size: int = option("decoder units", default=512, low=1)
-    latent_size: int = option("length of the latent vector", default=128, low=1)
-    mixtures: int = option("components of the mixture of an offset", default=20, low=1)
-    extra_inputs: int = option(
-        "extra inputs of the decoder at each step, in addition to the last row", default=0, low=0
-    )
-
-    @property
-    def encoder(self) -> Cell:
-        return rnn_cells.make(self.encoder_cell, self.encoder_size)
-
-    @property
-    def decoder(self) -> Cell:
-        return rnn_cells.make(self.decoder_cell, self.decoder_size)
-
-    @property
-    def plain_inputs(self) -> int:
-        """Number of decoder inputs without the extra ones: a row and the latent vector."""
-        return 5 + (self.latent_size if self.conditional else 0)
 
 
 class SketchRNN(NamedTuple):

@@ -20,10 +20,9 @@ from sketch.models.predictor import Predictor, TrainedPredictor, guidance_size
 from sketch.models.sketch_rnn import Params, SketchRNN
 from sketch.raster import BOX, FAR, Canvas, Segments
 from sketch.sampling import sample
+from sketch.sampling.candidate_config import NO_CANDIDATES, CandidateConfig
 from sketch.sampling.sample import SampleRequest, Samples
 from sketch.sampling.stroke_candidates import (
-    NO_CANDIDATES,
-    CandidateConfig,
     Candidates,
     PenState,
     SamplerLanes,

@@ -10,9 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jsafe.config import hyperparameters, option
 from sketch.data import augment
-from sketch.data.bitmap_dataset import BITMAP_SIDE
 from sketch.data.strokes import Drawings
 from sketch.models.classifier import (
     CHUNK,
@@ -24,37 +22,8 @@ from sketch.models.classifier import (
     check_labels,
     preprocess,
 )
-from sketch.training.drawing_trainer import LearningProblem, LossOutput, Stage, TrainingConfig, descent_trainer
-
-
-@hyperparameters
-class ClassifierTrainingConfig(TrainingConfig):
-    """Hyper-parameters of classifier training."""
-
-    iterations: int = option("iterations of a complete run", default=8, low=1)
-    updates: int = option(
-        "optimiser updates per iteration, each iteration followed by a validation", default=166, low=1
-    )
-    batch_size: int = option("drawings per update, sampled without replacement", default=128, low=1)
-    learning_rate: float = option("initial learning rate of Adam", default=2e-3, traced=True, above=0)
-    learning_rate_decay: float = option(
-        "decay of the learning rate towards its final value, per update", default=0.998, above=0, high=1
-    )
-    dropout: float = option("dropout probability of a feature", default=0.3, low=0, high=0.99)
-    flip: float = option("probability of a horizontal flip", default=0.5, low=0, high=1)
-    shift: int = option("maximum random translation of a bitmap, in pixels", default=2, low=0, high=BITMAP_SIDE)
-    stretch: float = option("largest relative change of width and height of vectors", default=0.1, low=0)
-
-
-PRESETS: dict[str, tuple[ClassifierConfig, ClassifierTrainingConfig]] = {
-    "plain": (ClassifierConfig(), ClassifierTrainingConfig()),
-    "residual": (ClassifierConfig(architecture="residual", channels=(32, 64, 128)), ClassifierTrainingConfig()),
-    "recurrent": (
-        ClassifierConfig(architecture="recurrent", units=96),
-        ClassifierTrainingConfig(updates=125, batch_size=64, learning_rate_decay=0.997),
-    ),
-}
-"""The three architectures, for four epochs of 42,500 bitmaps, or of 16,000 drawings for the recurrent one."""
+from sketch.training.drawing_trainer import LearningProblem, LossOutput, Stage, descent_trainer
+from sketch.training.training_configs import ClassifierTrainingConfig
 
 
 def random_shift(key: jax.Array, images: Float[Array, "batch side side"], most: int) -> jax.Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jsafe import host_data
-from jsafe.config import hyperparameters, option
 from sketch.data import augment, strokes
 from sketch.data.corruptions import corrupt
 from sketch.data.strokes import Drawings
@@ -24,48 +23,14 @@ from sketch.models.discriminator import (
     recognisability,
     render,
 )
-from sketch.training.drawing_trainer import LearningProblem, LossOutput, Stage, TrainingConfig, descent_trainer
+from sketch.training.drawing_trainer import LearningProblem, LossOutput, Stage, descent_trainer
+from sketch.training.training_configs import DiscriminatorTrainingConfig
 
 CORRUPTED = "corrupted"
 """Kind of the negatives that are made from the positives."""
 
 Negatives = Mapping[str, Sequence[np.ndarray]]
 """Drawings of each kind of negatives, stroke-3 in any unit."""
-
-
-@hyperparameters
-class DiscriminatorTrainingConfig(TrainingConfig):
-    """Hyper-parameters of discriminator training."""
-
-    iterations: int = option("iterations of a complete run", default=40, low=1)
-    updates: int = option("optimiser updates per iteration, each iteration followed by a validation", default=50, low=1)
-    batch_size: int = option("positives per update, with as many negatives", default=64, low=2)
-    learning_rate_decay: float = option(
-        "decay of the learning rate towards its final value, per update", default=0.999, above=0, high=1
-    )
-    label_smoothing: float = option("distance of the targets from 0 and 1", default=0.1, low=0, high=0.49)
-    dropout: float = option("dropout probability of a feature", default=0.3, low=0, high=0.99)
-    flip: float = option("probability of a horizontal flip", default=0.5, low=0, high=1)
-    at_once: int = option(
-        "drawings rendered together; 1 fits the cache of a CPU, accelerators need more", default=1, low=1
-    )
-
-
-class DiscriminatorPreset(NamedTuple):
-    """Sizes of a discriminator and hyper-parameters of its training."""
-
-    size: DiscriminatorConfig
-    options: DiscriminatorTrainingConfig
-
-
-PRESETS = {
-    "full": DiscriminatorPreset(DiscriminatorConfig(), DiscriminatorTrainingConfig()),
-    "small": DiscriminatorPreset(
-        DiscriminatorConfig(side=32, channels=(16, 32, 64)),
-        DiscriminatorTrainingConfig(iterations=20, learning_rate=2e-3, learning_rate_decay=0.997),
-    ),
-}
-"""The described size, and a size that a CPU trains in minutes."""
 
 
 def area_under_curve(positive: Float[Array, " many"], negative: Float[Array, " more"]) -> jax.Array:

@@ -16,27 +16,10 @@ import jax.numpy as jnp
 import optax
 
 from jsafe import Metrics, Trainer, TrainerInfo, TrainState, host_data, supervised
-from jsafe.config import Config, hyperparameters, option
 from jsafe.supervised import LossOutput
 from jsafe.trainer import shown_metrics
 from sketch.models.sketch_rnn import annealed
-
-
-@hyperparameters
-class TrainingConfig(Config):
-    """Hyper-parameters of supervised training; the defaults are Sketch-RNN's published ones."""
-
-    iterations: int = option("iterations of a complete run", default=200, low=1)
-    updates: int = option(
-        "optimiser updates per iteration, each iteration followed by a validation", default=100, low=1
-    )
-    batch_size: int = option("drawings per update, sampled without replacement", default=100, low=1)
-    learning_rate: float = option("initial learning rate of Adam", default=1e-3, traced=True, above=0)
-    last_learning_rate: float = option("final learning rate", default=1e-5, low=0)
-    learning_rate_decay: float = option(
-        "decay of the learning rate towards its final value, per update", default=0.9999, above=0, high=1
-    )
-    gradient_clip: float = option("bound on the absolute value of each gradient entry", default=1.0, above=0)
+from sketch.training.training_configs import TrainingConfig
 
 
 class Stage(NamedTuple):

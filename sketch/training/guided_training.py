@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jsafe import TrainState
-from jsafe.config import hyperparameters, option
 from jsafe.runs import resume
 from sketch import raster
 from sketch.data import strokes
@@ -28,44 +27,20 @@ from sketch.models.sketch_rnn import Params, SketchRNN, SketchRNNConfig
 from sketch.training.drawing_trainer import LearningProblem, LossOutput, Stage, descent_trainer
 from sketch.training.sketch_rnn_training import (
     KL_START,
-    PRESETS,
     Prediction,
-    SketchRNNTrainingConfig,
     augmented,
     frame_together,
     predict_rows,
     progress_metrics,
     sketch_rnn_loss,
 )
+from sketch.training.training_configs import GUIDED_PRESETS, GuidedPreset, GuidedTrainingConfig
 
 CHUNK = 64
 """Drawings that are embedded together before the training."""
 
 INK_MARGIN = 1e-4
 """Distance of predicted ink from 0 and 1, which bounds the loss of a pixel."""
-
-
-@hyperparameters
-class GuidedTrainingConfig(SketchRNNTrainingConfig):
-    """Hyper-parameters of guided training."""
-
-    copies: int = option("augmented copies of each drawing with precomputed embeddings", default=8, low=1)
-    copies_seed: int = option("seed of the augmented copies", default=0, low=0)
-    supervision: float = option("weight of the image loss of strokes; 0 disables it", default=0.1, low=0)
-
-
-class GuidedPreset(NamedTuple):
-    """Sizes of a guided decoder and hyper-parameters of its training; the predictor sets the extra inputs."""
-
-    architecture: SketchRNNConfig
-    options: GuidedTrainingConfig
-
-
-GUIDED_PRESETS = {
-    name: GuidedPreset(architecture, GuidedTrainingConfig(**options.config()))
-    for name, (architecture, options) in PRESETS.items()
-}
-"""Presets of Sketch-RNN, with the defaults of guided training."""
 
 
 class GuidedBatch(NamedTuple):

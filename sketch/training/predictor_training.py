@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jsafe.config import hyperparameters, option
 from sketch import raster
 from sketch.data import augment, strokes
 from sketch.data.strokes import Drawings
@@ -18,17 +17,8 @@ from sketch.models import next_stroke_data
 from sketch.models.next_stroke_data import NextStroke
 from sketch.models.predictor import Predictor, PredictorConfig, Suggestion, TrainedPredictor, init
 from sketch.models.sketch_rnn import Latent
-from sketch.training.drawing_trainer import LearningProblem, LossOutput, Stage, TrainingConfig, descent_trainer
-
-
-@hyperparameters
-class PredictorTrainingConfig(TrainingConfig):
-    """Hyper-parameters of predictor training."""
-
-    ink_weight: float = option("weight of a pixel with ink relative to a blank pixel", default=8.0, above=0)
-    kl_weight: float = option("weight of the KL divergence", default=0.1, low=0)
-    free_bits: float = option("free bits per latent dimension, in nats", default=0.1, low=0)
-    flip: float = option("probability of a horizontal flip", default=0.5, low=0, high=1)
+from sketch.training.drawing_trainer import LearningProblem, LossOutput, Stage, descent_trainer
+from sketch.training.training_configs import PredictorTrainingConfig
 
 
 def blurred(images: Float[Array, "batch side side"]) -> jax.Array:

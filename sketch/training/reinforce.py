@@ -16,7 +16,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jsafe import host_data
-from jsafe.config import hyperparameters, option
 from sketch.data import strokes
 from sketch.data.strokes import Drawings
 from sketch.models import sketch_rnn
@@ -27,35 +26,13 @@ from sketch.models.sketch_rnn import Params, SketchRNN, SketchRNNConfig
 from sketch.sampling import sample
 from sketch.sampling.guided_sampling import GuidedSampler, sample_guided
 from sketch.sampling.sample import CONVENTIONS, Samples
-from sketch.training.drawing_trainer import LearningProblem, LossOutput, Stage, TrainingConfig, descent_trainer
+from sketch.training.drawing_trainer import LearningProblem, LossOutput, Stage, descent_trainer
 from sketch.training.sketch_rnn_training import frame_on_host
+from sketch.training.training_configs import ReinforceConfig
 
 ExtraInputs = Callable[[Drawings], Float[Array, "batch time extra"]]
 Reward = Callable[[Drawings], Float[Array, " batch"]]
 Draw = Callable[..., Samples]
-
-
-@hyperparameters
-class ReinforceConfig(TrainingConfig):
-    """Hyper-parameters of reinforcement."""
-
-    iterations: int = option("iterations of a complete run", default=40, low=1)
-    updates: int = option("optimiser updates per iteration", default=25, low=1)
-    batch_size: int = option("drawings sampled per update", default=128, low=2)
-    learning_rate: float = option("initial learning rate of Adam", default=1e-4, traced=True, above=0)
-    temperature: float = option("sampling temperature", default=0.65, above=0)
-    convention: str = option("meaning of the temperature", default="paper", choices=tuple(CONVENTIONS))
-    kl_weight: float = option("weight of the KL divergence from the initial generator", default=0.2, traced=True, low=0)
-    entropy_floor: float = option("floor of the mean pen entropy of a row, in nats", default=0.1, low=0)
-    entropy_weight: float = option("weight of the pen entropy below the floor", default=1.0, low=0)
-    likelihood_weight: float = option("weight of the likelihood loss on people's drawings", default=0.0, low=0)
-
-
-PRESETS = {
-    "paper": ReinforceConfig(),
-    "small": ReinforceConfig(iterations=10, updates=10, batch_size=64, learning_rate=3e-4),
-}
-"""A thousand updates, in the described range, and a size for a CPU."""
 
 
 def tempered(predicted: Mixture, temperature: float, convention: str = "paper") -> Mixture:

@@ -7,19 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from sketch.data.bitmap_dataset import BitmapConfig
-from sketch.data.dataset import DatasetConfig
-from sketch.models.classifier import VECTORS, ClassifierConfig
-from sketch.models.discriminator import DiscriminatorConfig
-from sketch.models.predictor import PredictorConfig
-from sketch.models.sketch_rnn import SketchRNNConfig
+from sketch.data.dataset_config import BitmapConfig, DatasetConfig
+from sketch.models.model_configs import (
+    VECTORS,
+    ClassifierConfig,
+    DiscriminatorConfig,
+    PredictorConfig,
+    SketchRNNConfig,
+)
 from sketch.settings import Settings
-from sketch.training.classifier_training import ClassifierTrainingConfig
-from sketch.training.discriminator_training import DiscriminatorTrainingConfig
-from sketch.training.guided_training import GuidedTrainingConfig
-from sketch.training.predictor_training import PredictorTrainingConfig
-from sketch.training.reinforce import ReinforceConfig
-from sketch.training.sketch_rnn_training import SketchRNNTrainingConfig
+from sketch.training.training_configs import (
+    ClassifierTrainingConfig,
+    DiscriminatorTrainingConfig,
+    GuidedTrainingConfig,
+    PredictorTrainingConfig,
+    ReinforceConfig,
+    SketchRNNTrainingConfig,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

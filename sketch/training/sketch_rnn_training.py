@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jsafe import TrainState
-from jsafe.config import hyperparameters, option
 from sketch import raster
 from sketch.data import augment, strokes
 from sketch.data.strokes import Drawings
@@ -18,61 +17,12 @@ from sketch.models import sketch_rnn
 from sketch.models.mixture import FLOOR, Mixture
 from sketch.models.rnn_cells import Dropout
 from sketch.models.sketch_rnn import Params, SketchRNN, SketchRNNConfig
-from sketch.training.drawing_trainer import LearningProblem, LossOutput, Stage, TrainingConfig, descent_trainer
+from sketch.training.drawing_trainer import LearningProblem, LossOutput, Stage, descent_trainer
+from sketch.training.training_configs import SKETCH_RNN_PRESETS as PRESETS
+from sketch.training.training_configs import Preset, SketchRNNTrainingConfig
 
 KL_START = 0.01
 """Published initial weight of the KL divergence."""
-
-
-@hyperparameters
-class SketchRNNTrainingConfig(TrainingConfig):
-    """Hyper-parameters of Sketch-RNN training; the defaults are those of the published code."""
-
-    kl_weight: float = option("final weight of the KL divergence", default=0.5, traced=True, low=0)
-    kl_decay: float = option(
-        "decay of the weight of the KL divergence towards its final value, per update",
-        default=0.99995,
-        above=0,
-        high=1,
-    )
-    kl_floor: float = option("floor of the KL divergence, below which it has no gradient", default=0.2, low=0)
-    keep: float = option("keep probability of recurrent dropout", default=0.9, above=0, high=1)
-    stretch: float = option("largest relative change of width and height", default=0.15, low=0, high=0.99)
-    point_drop: float = option("probability of dropping a point inside a stroke", default=0.1, low=0, high=1)
-    flip: float = option("probability of a horizontal flip", default=0.0, low=0, high=1)
-    turn: float = option("largest rotation in degrees", default=0.0, low=0, high=180)
-    density_floor: bool = option("add 1e-6 to densities, as the published code does", default=False)
-
-
-class Preset(NamedTuple):
-    """Sizes of a Sketch-RNN and hyper-parameters of its training."""
-
-    architecture: SketchRNNConfig
-    options: SketchRNNTrainingConfig
-
-
-PRESETS = {
-    "code": Preset(SketchRNNConfig(), SketchRNNTrainingConfig()),
-    "paper": Preset(
-        SketchRNNConfig(encoder_size=512, decoder_cell="hyper", decoder_size=2048),
-        SketchRNNTrainingConfig(learning_rate=1e-4, kl_weight=1.0, kl_decay=0.99999, stretch=0.1, iterations=1000),
-    ),
-    "small": Preset(
-        SketchRNNConfig(conditional=False, decoder_cell="layer_norm", decoder_size=192),
-        SketchRNNTrainingConfig(
-            iterations=40,
-            updates=50,
-            batch_size=64,
-            learning_rate=2e-3,
-            learning_rate_decay=0.999,
-            keep=0.8,
-            point_drop=0.15,
-            flip=0.5,
-            turn=10.0,
-        ),
-    ),
-}
-"""Published defaults of the code and of the paper, and a size for a small data set on a CPU."""
 
 
 def sketch_rnn_stage(

@@ -12,14 +12,13 @@ from experiments.cli.shared_flags import Machine, Output, RunFlags
 from experiments.commands.sketch.shared.config_presets import preset_values
 from experiments.commands.sketch.shared.data_flags import DataFlags, ReadFlags, Sources
 from experiments.commands.sketch.shared.stage_run import run_stage
-from sketch.models.discriminator import DiscriminatorConfig
-from sketch.training import discriminator_training
-from sketch.training.discriminator_training import DiscriminatorTrainingConfig
+from sketch.models.model_configs import DiscriminatorConfig
+from sketch.training.training_configs import DISCRIMINATOR_PRESETS, DiscriminatorTrainingConfig
 
 if TYPE_CHECKING:
     from sketch.training.requests import DiscriminatorRequest as LibraryRequest
 
-PRESETS = preset_values(discriminator_training.PRESETS, first="small")
+PRESETS = preset_values(DISCRIMINATOR_PRESETS, first="small")
 
 
 @config_flags(DiscriminatorConfig, DiscriminatorTrainingConfig, presets=PRESETS)

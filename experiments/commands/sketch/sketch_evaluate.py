@@ -20,7 +20,7 @@ from experiments.cli.shared_flags import Machine, Output
 from experiments.cli.stdout import note
 from experiments.commands.sketch.shared.data_flags import ReadFlags
 from experiments.commands.sketch.shared.sampling_flags import Temperatures
-from sketch.evaluation.compare import EvaluationConfig
+from sketch.evaluation.evaluation_config import EvaluationConfig
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,14 +12,13 @@ from experiments.cli.shared_flags import Machine, Output, RunFlags
 from experiments.commands.sketch.shared.config_presets import preset_values
 from experiments.commands.sketch.shared.data_flags import BitmapFlags, DataFlags, ReadFlags
 from experiments.commands.sketch.shared.stage_run import run_stage
-from sketch.models.classifier import ClassifierConfig
-from sketch.training import classifier_training
-from sketch.training.classifier_training import ClassifierTrainingConfig
+from sketch.models.model_configs import ClassifierConfig
+from sketch.training.training_configs import CLASSIFIER_PRESETS, ClassifierTrainingConfig
 
 if TYPE_CHECKING:
     from sketch.training.requests import ClassifierRequest
 
-PRESETS = preset_values(classifier_training.PRESETS, first="plain")
+PRESETS = preset_values(CLASSIFIER_PRESETS, first="plain")
 
 
 @config_flags(ClassifierConfig, ClassifierTrainingConfig, presets=PRESETS, hidden={"architecture"})

@@ -10,8 +10,8 @@ from experiments.cli.result import Result
 from experiments.cli.shared_flags import Machine, Output, RunFlags
 from experiments.commands.sketch.shared.data_flags import DataFlags, ReadFlags
 from experiments.commands.sketch.shared.stage_run import run_stage
-from sketch.models.predictor import PredictorConfig
-from sketch.training.predictor_training import PredictorTrainingConfig
+from sketch.models.model_configs import PredictorConfig
+from sketch.training.training_configs import PredictorTrainingConfig
 
 if TYPE_CHECKING:
     from sketch.training.requests import PredictorRequest as LibraryRequest

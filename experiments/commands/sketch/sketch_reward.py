@@ -13,13 +13,12 @@ from experiments.cli.shared_flags import Machine, Output, RunFlags
 from experiments.commands.sketch.shared.config_presets import preset_values
 from experiments.commands.sketch.shared.data_flags import DataFlags, ReadFlags
 from experiments.commands.sketch.shared.stage_run import run_stage
-from sketch.training import reinforce
-from sketch.training.reinforce import ReinforceConfig
+from sketch.training.training_configs import REINFORCE_PRESETS, ReinforceConfig
 
 if TYPE_CHECKING:
     from sketch.training.requests import ReinforceRequest
 
-PRESETS = preset_values({name: (config,) for name, config in reinforce.PRESETS.items()}, first="small")
+PRESETS = preset_values({name: (config,) for name, config in REINFORCE_PRESETS.items()}, first="small")
 
 
 @config_flags(ReinforceConfig, presets=PRESETS)

@@ -13,9 +13,8 @@ from experiments.cli.shared_flags import Machine, Output, RunFlags
 from experiments.commands.sketch.shared.config_presets import preset_values
 from experiments.commands.sketch.shared.data_flags import DataFlags, ReadFlags
 from experiments.commands.sketch.shared.stage_run import run_stage
-from sketch.models.sketch_rnn import SketchRNNConfig
-from sketch.training.guided_training import GUIDED_PRESETS, GuidedTrainingConfig
-from sketch.training.sketch_rnn_training import SketchRNNTrainingConfig
+from sketch.models.model_configs import SketchRNNConfig
+from sketch.training.training_configs import GUIDED_PRESETS, GuidedTrainingConfig, SketchRNNTrainingConfig
 
 if TYPE_CHECKING:
     from sketch.training.requests import SketchRNNRequest

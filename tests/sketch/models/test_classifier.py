@@ -15,6 +15,7 @@ from sketch.models import classifier
 from sketch.models.classifier import ClassifierConfig, TrainedClassifier
 from sketch.training import classifier_training
 from sketch.training.classifier_training import ClassifierTrainingConfig, classifier_stage
+from sketch.training.training_configs import CLASSIFIER_PRESETS
 from tests.support.quickdraw import DATA, needs_data
 
 CLASSES = ("cat", "house", "sun")
@@ -153,7 +154,7 @@ def test_the_plain_judge_sees_people_s_cats_as_often_as_was_measured():
     """72.6 % of the cats within 4 points; about three minutes on one core."""
     jax.config.update("jax_disable_most_optimizations", False)
     (bitmaps, labels), (valid, valid_labels), cats = official_bitmaps()
-    size, options = classifier_training.PRESETS["plain"]
+    size, options = CLASSIFIER_PRESETS["plain"]
     stage = classifier_stage(bitmaps, labels, valid, valid_labels, ("cat", *OTHERS), size, options)
     fitted = jsafe.fit(stage.trainer, iterations=stage.iterations, progress=False)
     model = stage.finish(jax.tree.map(lambda leaf: leaf[0], fitted.state)).calibrate(valid, valid_labels)
@@ -164,6 +165,6 @@ def test_the_plain_judge_sees_people_s_cats_as_often_as_was_measured():
 
 
 def test_presets_are_the_three_architectures():
-    assert {name: size.architecture for name, (size, _) in classifier_training.PRESETS.items()} == {n: n for n in SIZES}
+    assert {name: size.architecture for name, (size, _) in CLASSIFIER_PRESETS.items()} == {n: n for n in SIZES}
     with pytest.raises(ValueError, match="architecture must be one of"):
         dataclasses.replace(SIZES["plain"], architecture="planar")

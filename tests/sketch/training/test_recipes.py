@@ -13,6 +13,7 @@ from sketch.models.sketch_rnn import SketchRNN, SketchRNNConfig
 from sketch.training import recipes
 from sketch.training.classifier_training import ClassifierTrainingConfig
 from sketch.training.discriminator_training import DiscriminatorTrainingConfig
+from sketch.training.guided_training import GuidedTrainingConfig
 from sketch.training.reinforce import ReinforceConfig
 from sketch.training.requests import ClassifierRequest, DiscriminatorRequest, ReinforceRequest, SketchRNNRequest
 
@@ -34,7 +35,8 @@ def models(tmp_path_factory):
 
 
 def test_a_model_that_starts_from_a_framed_one_is_framed(models):
-    request = SketchRNNRequest(dataset=CATS, start=models / "generator")
+    training = GuidedTrainingConfig(**SHORT)
+    request = SketchRNNRequest(dataset=CATS, start=models / "generator", training=training)
     recipe = recipes.build(request)
     assert set(recipe.models) == {"start"} and recipe.skipped == [] and "training drawings" in recipe.summary
     state = recipe.stage.trainer.init(jax.random.key(0))

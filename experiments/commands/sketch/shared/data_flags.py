@@ -7,9 +7,7 @@ from typing import Annotated, Literal
 
 from experiments.cli.argument_types import Count, NotNegative, Switch, Whole, repeated
 from experiments.cli.request import flag_group
-from sketch.data.bitmap_dataset import BitmapConfig
-from sketch.data.dataset import ClassFilter, DatasetConfig, ReadConfig
-from sketch.data.drawing_files import MAX_POINTS
+from sketch.data.dataset_config import MAX_POINTS, BitmapConfig, ClassFilter, DatasetConfig, ReadConfig
 
 Paths = Annotated[tuple[Path, ...], repeated(Path, "PATH")]
 Names = Annotated[tuple[str, ...], repeated(str, "NAME")]

@@ -18,7 +18,7 @@ from experiments.cli.stdout import note
 if TYPE_CHECKING:
     import numpy as np
 
-    from sketch.data.dataset import ReadConfig
+    from sketch.data.dataset_config import ReadConfig
     from sketch.models.guided_sketch_rnn import GuidedSketchRNN
     from sketch.sampling.best_of import BestOfN
     from sketch.sampling.refinement import Refinement

@@ -9,7 +9,7 @@ from experiments.cli.argument_types import Count, Folder, NotNegative, Switch, W
 from experiments.cli.config_flags import ConfigFlags, config_flags
 from experiments.cli.errors import CommandError
 from experiments.cli.request import flag_group
-from sketch.sampling.stroke_candidates import CandidateConfig
+from sketch.sampling.candidate_config import CandidateConfig
 
 if TYPE_CHECKING:
     from sketch.models.guided_sketch_rnn import GuidedSketchRNN

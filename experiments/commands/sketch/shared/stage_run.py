@@ -7,8 +7,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
 from experiments.cli.devices import configure
 from experiments.cli.errors import CommandError
 from experiments.cli.exit_codes import INTERRUPTED
@@ -149,6 +147,8 @@ def _fit(
     stage: str, recipe: Recipe, run_dir: Path, record: dict[str, Any], output: Output, flags: RunFlags, *, resume: bool
 ) -> Result:
     """Train, save the model, and describe the result."""
+    import numpy as np
+
     import jsafe
     from sketch.models import checkpoint
 
