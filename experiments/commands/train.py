@@ -16,8 +16,6 @@ from experiments.cli.argument_types import Count, Folder, NotNegative, Switch, W
 from experiments.cli.config_flags import ConfigFlags, config_flags
 from experiments.cli.devices import configure, make_env, read_overrides
 from experiments.cli.errors import CommandError
-from experiments.cli.exit_codes import INTERRUPTED
-from experiments.cli.format import seconds_text
 from experiments.cli.request import flag_names, flags, positional
 from experiments.cli.result import Result, writable_folder
 from experiments.cli.shared_flags import Machine, Output, Physics
@@ -113,6 +111,7 @@ def _start(request: TrainRequest) -> Result:
         raise CommandError(f"jsafe train needs an environment: jsafe train {request.algorithm} ENV (see jsafe envs)")
     import jsafe
     from envs_mjx.physics import collider_table
+    from experiments.report import training_summary
 
     name = resolve(request.algorithm)
     preset = preset_of(name, request.preset)
@@ -143,11 +142,11 @@ def _start(request: TrainRequest) -> Result:
         total_steps=total_steps,
         run_dir=folder,
         checkpoint_every=request.checkpoint_every,
-        callbacks=stop_after(request.minutes),
+        callbacks=_time_limit(request),
         progress=_progress(request),
         extra=extra,
     )
-    return conclude(folder, result)
+    return training_summary.conclude(folder, result)
 
 
 def _resume(request: TrainRequest, folder: Path) -> Result:
@@ -161,6 +160,7 @@ def _resume(request: TrainRequest, folder: Path) -> Result:
             "--resume takes everything from the run; leave algorithm, environment, preset, options and physics out"
         )
     import jsafe
+    from experiments.report import training_summary
     from jsafe.runs.reader import load_run
 
     run = load_run(folder)
@@ -187,10 +187,10 @@ def _resume(request: TrainRequest, folder: Path) -> Result:
         run_dir=run.path,
         resume=True,
         checkpoint_every=request.checkpoint_every or facts.get("checkpoint_every"),
-        callbacks=stop_after(request.minutes),
+        callbacks=_time_limit(request),
         progress=_progress(request),
     )
-    return conclude(run.path, result)
+    return training_summary.conclude(run.path, result)
 
 
 def make_trainer(name: str, env: Any, preset: str, total_steps: int, options: dict[str, Any]) -> jsafe.Trainer:
@@ -204,69 +204,16 @@ def make_trainer(name: str, env: Any, preset: str, total_steps: int, options: di
 
 
 def default_folder(algorithm: str, env_id: str) -> Path:
-    """`runs/ALGO-ENV-TIME`, not yet taken."""
+    """Return the folder `runs/ALGO-ENV-TIME`, with a number if it exists."""
     base = Path("runs") / f"{algorithm}-{env_id}-{time.strftime('%Y%m%d-%H%M%S')}"
     candidates = [base, *(base.with_name(f"{base.name}-{number}") for number in range(2, 100))]
     return next((path for path in candidates if not path.exists()), base)
 
 
-def stop_after(minutes: float | None) -> tuple[Any, ...]:
-    """A callback for `jsafe.fit` that ends training at the iteration whose end is nearest to the time limit.
+def _time_limit(request: TrainRequest) -> tuple[jsafe.TimeLimit, ...]:
+    import jsafe
 
-    Args:
-        minutes: how long after the end of the first iteration, None for no limit; so compilation does not count.
-    """
-    if minutes is None:
-        return ()
-    ends: list[float] = []
-
-    def is_over(iteration: int, state: Any, metrics: Any) -> bool:
-        ends.append(time.monotonic())
-        next_one = ends[-1] - ends[-2] if len(ends) > 1 else 0.0
-        return ends[-1] - ends[0] + next_one / 2 >= 60 * minutes
-
-    return (is_over,)
-
-
-def conclude(folder: Path, result: jsafe.FitResult) -> Result:
-    """Return the summary of a finished or interrupted training."""
-    from experiments.report.run_summary import interval_text, summary, timing
-    from jsafe.runs.reader import load_run
-
-    run = load_run(folder)
-    numbers = summary(run)
-    times = timing(run)
-    steps = int(numbers["env_steps"])
-    total = steps * max(1, len(run.seeds))
-    rate = total / times["run_seconds"] if times["run_seconds"] else float("nan")
-    data = {
-        **numbers,
-        "run_dir": str(folder),
-        "status": result.status,
-        "iterations": result.iterations,
-        "cost_limit": run.cost_limit,
-        "compile_seconds": times["compile_seconds"],
-        "run_seconds": times["run_seconds"],
-        "train_steps_per_second": rate,
-        "checkpoints": str(folder / "checkpoints"),
-        "metrics": str(folder / "metrics.jsonl"),
-        "notes": list(result.notes),
-    }
-    limit = f" (limit {run.cost_limit:g})" if run.cost_limit is not None else ""
-    state = "stopped at the time limit" if result.status == "stopped" else result.status
-    lines = [
-        f"{run.algorithm} on {run.env_id}: {state} after {steps:,} steps of each of {len(run.seeds)} seeds",
-        f"  return      {interval_text(numbers['return'])}",
-        f"  cost        {interval_text(numbers['cost'])}{limit}",
-        "              mean over seeds and the last 5 % of the iterations, ± half the 95 % interval",
-        f"  time        {seconds_text(times['run_seconds'] or 0)} of training at {rate:,.0f} steps per second, "
-        f"{seconds_text(times['compile_seconds'] or 0)} of compilation",
-        f"  written to  {folder} (checkpoints, metrics.jsonl, tensorboard)",
-    ]
-    if result.status != "finished":
-        lines.append(f"  resume      jsafe train --resume {folder}")
-    lines.append(f"  next        jsafe eval {folder} | jsafe render {folder} | jsafe report {folder}")
-    return Result(data, "\n".join(lines), exit_code=INTERRUPTED if result.status == "interrupted" else 0)
+    return () if request.minutes is None else (jsafe.TimeLimit(60 * request.minutes),)
 
 
 def _progress(request: TrainRequest) -> bool | None:
