@@ -114,7 +114,7 @@ def test_mean_covers_the_whole_batch_when_it_finished_more_than_the_window_holds
 def test_an_episode_with_a_sum_that_is_not_finite_is_left_out():
     done = jnp.ones((4, 1), bool)
     costs = jnp.array([[1.0], [jnp.nan], [3.0], [jnp.inf]])
-    ended = types.SimpleNamespace(episode_return=costs, episode_cost=costs[..., None], episode_length=costs, done=done)
+    ended = episode_stats.EpisodeSums(done, costs, costs[..., None], costs)
     for size in (2, 10):
         window = episode_stats.remember(episode_stats.empty(size, 1), ended)
         means = episode_stats.means(window, ended)
