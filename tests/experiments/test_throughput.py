@@ -10,6 +10,7 @@ import pytest
 
 import envs_mjx
 from envs_mjx.physics.state_transfer import PhysicsStates
+from experiments.benchmarks import environment_speed
 from experiments.benchmarks.bare_mujoco import HELD, SEGMENT, BareLoop
 from experiments.benchmarks.environment_speed import measure
 from experiments.benchmarks.speed_tables import markdown
