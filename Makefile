@@ -2,7 +2,7 @@
 # the choice of Python changed.
 #     make test                                                             newest Python found, newest pinned versions
 #     make test PYTHON=python3.11 CONSTRAINTS=constraints-oldest.txt        oldest versions
-# VENV=... keeps a second environment beside the first.
+# VENV=... keeps a second environment next to the first.
 
 # Newest first, each tried before it is chosen: a shim of pyenv exists for versions that cannot start, and Debian splits
 # venv from Python.
@@ -37,11 +37,12 @@ test: $(STAMP) ## run the tests, without those marked slow
 slow: $(STAMP) ## run the tests marked slow (a long time)
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-check: $(STAMP) ## lint, format, types and import arrows, without changing anything
+check: $(STAMP) ## lint, format, types, import contracts and English, without changing anything
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.project.banned_phrases
 
 format: $(STAMP) ## rewrite the sources in the project's format
 	$(BIN)/ruff check --fix .
@@ -53,7 +54,7 @@ parity: $(STAMP) ## replay the recordings of the reference environments and prin
 parity-llm: $(STAMP) ## compare logits with transformers' PyTorch model, where torch is installed
 	$(BIN)/python -m tests.parity.llm $(ARGS)
 
-bench: $(STAMP) ## measure throughput beside its floor, and training speed
+bench: $(STAMP) ## measure throughput relative to its floor, and training speed
 	$(BIN)/jsafe bench $(ARGS)
 
 setup: $(STAMP) ## create .venv with the pinned versions and the package in editable mode

@@ -190,19 +190,19 @@ def test_the_command_says_what_a_size_needs(capsys):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("flags", "message"),
     [
         ({"processes": 2}, "need --coordinator"),
         ({"coordinator": "h:1", "processes": 2, "process": 0}, "need --mesh"),
         ({"coordinator": "h:1", "processes": 3, "process": 0, "mesh": "fsdp=4"}, "3 processes cannot share"),
     ],
 )
-def test_several_processes_need_all_that_says_who_they_are(given, message):
+def test_several_processes_need_coordinator_mesh_and_ranks(flags, message):
     with pytest.raises(CommandError, match=message):
-        configure_machine(Machine(), Processes(**given))
+        configure_machine(Machine(), Processes(**flags))
 
 
-@pytest.mark.parametrize("given", [("h:1", 2, 2), ("h:1", None, 0), ("h", 2, 0), ("auto", 2, None)])
+@pytest.mark.parametrize("parsed", [("h:1", 2, 2), ("h:1", None, 0), ("h", 2, 0), ("auto", 2, None)])
 def test_a_process_that_is_none_of_them_is_refused(parsed):
     with pytest.raises(ValueError, match="coordinator"):
         runtime.join(*parsed)
