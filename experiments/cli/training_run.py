@@ -53,7 +53,7 @@ def final_state(result: FitResult) -> TrainState:
 
     from jsafe import multihost
 
-    state = dataclasses.replace(result.state, optimizer=(), rollout=(), key=(), frozen=())
+    state = dataclasses.replace(result.state, optimizer=(), memory=(), key=(), frozen=())
     return jax.tree.map(lambda leaf: leaf[0], multihost.on_host(state))
 
 

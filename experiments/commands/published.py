@@ -31,7 +31,7 @@ class PublishedRequest:
 
 def run(request: PublishedRequest) -> Result:
     """Run `jsafe published RUN ...`: a row for each run."""
-    from experiments.report.published import as_table, earlier_rows, joined, published_results, row_of
+    from experiments.report.published_comparison import as_table, earlier_rows, joined, published_results, row_of
     from jsafe.runs.reader import load_run
 
     known = published_results()
