@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jsafe.batching import in_batches
+from jsafe.padded_batches import in_batches
 from rlhf.chat_templates.safe_rlhf import format_prompt
 from rlhf.checkpoints.model_folder import Model
 from rlhf.data import encoding

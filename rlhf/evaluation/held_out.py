@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsafe.batching import in_batches
+from jsafe.padded_batches import in_batches
 from rlhf.chat_templates.safe_rlhf import IGNORED
 from rlhf.checkpoints.model_folder import Model
 from rlhf.data.encoding import Encoded, Labelled, Supervised

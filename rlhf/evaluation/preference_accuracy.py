@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jsafe.batching import in_batches
+from jsafe.padded_batches import in_batches
 from rlhf.data.preference_batch import PreferenceBatch
 from rlhf.evaluation.intervals import Estimate, bootstrap_mean
 from rlhf.models.heads import ScoreModel, score_tokens

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsafe.batching import in_batches
+from jsafe.padded_batches import in_batches
 from rlhf.checkpoints.model_folder import Model
 from rlhf.data import encoding
 from rlhf.data.schemas import Example

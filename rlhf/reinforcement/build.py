@@ -18,7 +18,7 @@ from rlhf.reinforcement.policy_trainer import reinforcement_trainer
 from rlhf.reinforcement.problem import ReinforcementProblem
 from rlhf.reinforcement.reinforcement_config import ReinforcementConfig
 from rlhf.tokenizer.tokenizer import difference
-from rlhf.training.stages import Stage, trained_model
+from rlhf.training.supervised_stages import Stage, trained_model
 
 
 class ReinforcementModels(NamedTuple):

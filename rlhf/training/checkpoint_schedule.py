@@ -18,12 +18,12 @@ import jax
 
 from jsafe import multihost
 from jsafe.runs.checkpoint import write_atomically
-from rlhf import scaling
+from rlhf import scaling_law
 from rlhf.checkpoints import model_folder
 from rlhf.data.plain_text import HeldOutText
 from rlhf.evaluation import held_out, multiple_choice
 from rlhf.generation.answers import next_token_logits
-from rlhf.training.stages import Stage
+from rlhf.training.supervised_stages import Stage
 
 LOG = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ class CheckpointEvaluator:
         """Return the evaluation of the model after an update."""
         tokens = iteration * self.tokens_per_update
         row: dict[str, Any] = {"tokens": tokens, "iteration": iteration, "model": self.folder(iteration).name}
-        row["petaflops"] = scaling.training_petaflops(model.config, tokens)
+        row["petaflops"] = scaling_law.training_petaflops(model.config, tokens)
         if self.held_out is not None:
             row |= held_out.evaluate_text(model, self.held_out, dtype=self.dtype)
         if (questions := self.config.multiple_choice) is not None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jsafe.batching import in_batches
+from jsafe.padded_batches import in_batches
 from jsafe.supervised import Loss, LossOutput
 from rlhf.data.encoding import Array, Labelled, Supervised
 from rlhf.data.preference_batch import PreferenceBatch

@@ -1,7 +1,7 @@
 """Recipes of the supervised stages: from files and settings to a trainer, a finished model and its evaluation.
 
-`rlhf.training.stages` builds trainers from models and arrays. A recipe also loads the data, prepares the model, trains
-its tokenizer where it has none, and evaluates the result on held-out rows. Each row is tokenised once.
+`rlhf.training.supervised_stages` builds trainers from models and arrays. A recipe also loads the data, prepares the model,
+trains its tokenizer where it has none, and evaluates the result on held-out rows. Each row is tokenised once.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from rlhf.models.architecture import ModelConfig, parameter_count
 from rlhf.parallel import memory
 from rlhf.tokenizer.tokenizer import Tokenizer, load_tokenizer
 from rlhf.tokenizer.train_bpe import learn_tokenizer
-from rlhf.training import presets, stages
+from rlhf.training import presets, supervised_stages
 from rlhf.training.checkpoint_schedule import CheckpointEvaluator, ScheduleConfig
-from rlhf.training.stages import Stage
+from rlhf.training.supervised_stages import Stage
 
 LOG = logging.getLogger(__name__)
 
@@ -228,7 +228,7 @@ def warm_start(model: Model, rows: Sequence[Example], epochs: int, *, length: in
     LOG.info("warm start as a language model of the same texts, %d epochs ...", epochs)
     answers = encoding.supervised(dataset.all_responses(rows), model.tokenizer, length, skip=True)
     config = dataclasses.replace(presets.SMALL["warm-start"], epochs=epochs)
-    stage = stages.sft(model, answers, config)
+    stage = supervised_stages.sft(model, answers, config)
     result = jsafe.fit(stage.trainer, iterations=stage.iterations, seed=seed, progress=True)
     return stage.finish(jax.tree.map(lambda leaf: leaf[0], result.state))
 
@@ -270,7 +270,7 @@ def sft(start: StartConfig, data: DataConfig, training: TrainingConfig) -> Recip
     model = language_model(start, lambda: dataset.conversation_texts(split.train))
     _log_memory(model.config, start.max_length, training)
     answers = encoding.supervised(split.train, model.tokenizer, start.max_length, skip=data.skip)
-    stage = stages.sft(model, answers, training)
+    stage = supervised_stages.sft(model, answers, training)
     evaluate = None
     if split.held_out:
         held = encoding.supervised(split.held_out, model.tokenizer, start.max_length, skip=data.skip)
@@ -290,7 +290,9 @@ def preference(
         )
     model, pairs = judge(kind, start, split.train, config, skip=data.skip)
     _log_memory(model.config, start.max_length, training)
-    stage = stages.preference(kind, model, pairs, training, regularization=config.regularization, level=config.level)
+    stage = supervised_stages.preference(
+        kind, model, pairs, training, regularization=config.regularization, level=config.level
+    )
     evaluate = None
     if split.held_out:
         by = from_scratch.ORDER[kind]
@@ -321,7 +323,7 @@ def dpo(
     model = language_model(start, lambda: dataset.conversation_texts(split.train))
     _log_memory(model.config, start.max_length, training)
     pairs = encoding.preferences(split.train, model.tokenizer, start.max_length, by="better", skip=data.skip)
-    stage = stages.dpo(model, pairs, training, beta=beta, published_off_by_one=published_off_by_one)
+    stage = supervised_stages.dpo(model, pairs, training, beta=beta, published_off_by_one=published_off_by_one)
     evaluate = None
     if split.held_out:
         held = encoding.preferences(split.held_out, model.tokenizer, start.max_length, by="better", skip=data.skip)
@@ -345,7 +347,7 @@ def moderation(start: StartConfig, data: DataConfig, training: TrainingConfig) -
     model = classifier(start, texts, len(CATEGORIES), "moderation")
     _log_memory(model.config, start.max_length, training)
     answers = encoding.labelled(split.train, CATEGORIES, model.tokenizer, start.max_length, skip=data.skip)
-    stage = stages.moderation(model, answers, CATEGORIES, training)
+    stage = supervised_stages.moderation(model, answers, CATEGORIES, training)
     evaluate = None
     if split.held_out:
         held = encoding.labelled(split.held_out, CATEGORIES, model.tokenizer, start.max_length, skip=data.skip)
@@ -361,7 +363,7 @@ def pretraining(
     texts = dataset.load_text_split(data)
     model = language_model(start, lambda: texts.train)
     held = plain_text.held_out_text(texts.held_out, model.tokenizer, start.max_length) if texts.held_out else None
-    stage = stages.pretraining(model, texts.train, training, length=start.max_length)
+    stage = supervised_stages.pretraining(model, texts.train, training, length=start.max_length)
     schedule, callback = schedule or ScheduleConfig(), None
     if held is not None or schedule.active:
         callback = CheckpointEvaluator(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jsafe.batching import in_batches
+from jsafe.padded_batches import in_batches
 
 
 @pytest.mark.parametrize("rows", [0, 1, 4, 7, 8])

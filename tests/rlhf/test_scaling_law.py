@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.cli import main
-from rlhf import scaling
+from rlhf import scaling_law
 from rlhf.models.architecture import PUBLISHED
 
 COMPUTE = np.geomspace(10, 1e5, 7)
@@ -18,7 +18,7 @@ def law(compute, a=2.5, b=-0.12, floor=1.7):
 
 
 def test_a_law_without_noise_is_found_exactly():
-    result = scaling.fit(COMPUTE, law(COMPUTE))
+    result = scaling_law.fit(COMPUTE, law(COMPUTE))
     assert (result.factor, result.exponent, result.floor) == pytest.approx((2.5, -0.12, 1.7), rel=1e-4)
     loss, error = result.predict(1e7)
     assert loss == pytest.approx(law(1e7), rel=1e-5)
@@ -29,7 +29,7 @@ def test_predictions_lie_within_their_errors_as_often_as_they_should():
     rng = np.random.default_rng(0)
     inside = []
     for _ in range(100):
-        result = scaling.fit(COMPUTE, law(COMPUTE) + 0.003 * rng.normal(size=7))
+        result = scaling_law.fit(COMPUTE, law(COMPUTE) + 0.003 * rng.normal(size=7))
         loss, error = result.predict(1e6)
         inside.append(abs(loss - law(1e6)) < 2 * error)
     # Two standard errors with four degrees of freedom: 88 %.
@@ -38,7 +38,7 @@ def test_predictions_lie_within_their_errors_as_often_as_they_should():
 
 def test_a_floor_is_never_negative():
     """A loss that falls like a logarithm is fitted best by a floor at minus infinity, which no cross-entropy has."""
-    result = scaling.fit(COMPUTE, 5 - 0.1 * np.log(COMPUTE))
+    result = scaling_law.fit(COMPUTE, 5 - 0.1 * np.log(COMPUTE))
     assert 0 <= result.floor < result.deviation[2]
 
 
@@ -46,7 +46,7 @@ def test_compute_of_the_published_sizes():
     """11.51 million parameters outside the embedding and the output layer (Baichuan 2, figure 4)."""
     config = PUBLISHED["baichuan2-scaling-12m"]
     head = config.vocab_size * config.hidden_size
-    assert scaling.training_petaflops(config, 1e9) == pytest.approx(6 * (11.51e6 + head) * 1e9 / 1e15, rel=1e-3)
+    assert scaling_law.training_petaflops(config, 1e9) == pytest.approx(6 * (11.51e6 + head) * 1e9 / 1e15, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_compute_of_the_published_sizes():
 )
 def test_runs_that_cannot_be_fitted_are_refused(compute, losses, complaint):
     with pytest.raises(ValueError, match=complaint):
-        scaling.fit(np.array(compute), np.array(losses))
+        scaling_law.fit(np.array(compute), np.array(losses))
 
 
 def curves(path, sizes=(1, 3, 10), floor=1.7):

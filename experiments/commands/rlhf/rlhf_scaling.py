@@ -37,11 +37,11 @@ class ScalingRequest:
 def run(request: ScalingRequest) -> Result:
     """Run `jsafe rlhf scaling`."""
     from experiments.report.rlhf.scaling_law import draw_laws, scaling_data, scaling_text
-    from rlhf import scaling
+    from rlhf import scaling_law
 
-    curves = scaling.read_curves(request.curves)
-    predictions = {text: scaling.parse_compute(text) for text in request.predict}
-    fits = scaling.fit_curves(curves, request.hold_out, request.points)
+    curves = scaling_law.read_curves(request.curves)
+    predictions = {text: scaling_law.parse_compute(text) for text in request.predict}
+    fits = scaling_law.fit_curves(curves, request.hold_out, request.points)
     data = scaling_data(curves, fits, request.points, predictions)
     if request.out is not None:
         writable_folder(request.out.parent)

@@ -1,4 +1,4 @@
-"""Table and figure of a scaling law (`rlhf.scaling`)."""
+"""Table and figure of a scaling law (`rlhf.scaling_law`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.cli.format import table
 from experiments.report.rlhf.figure import saved_figure
-from rlhf.scaling import Curve, Fits, ScalingLaw
+from rlhf.scaling_law import Curve, Fits, ScalingLaw
 
 
 def _law_data(law: ScalingLaw, points: int) -> dict[str, Any]:

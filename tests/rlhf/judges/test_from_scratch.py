@@ -11,7 +11,7 @@ from rlhf.data import dataset, encoding, synthetic
 from rlhf.evaluation import held_out
 from rlhf.judges.from_scratch import from_scratch
 from rlhf.tokenizer.train_bpe import learn_tokenizer
-from rlhf.training import presets, stages
+from rlhf.training import presets, supervised_stages
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def train_judge(pairs_file, folder):
     pairs, held = (encoding.preferences(part, tokenizer, 64, by="safer", skip=True) for part in (train, test))
     model = from_scratch("nano", tokenizer, "cost", pairs)
     config = presets.training_config("cost", "nano", batch_size=8)
-    stage = stages.preference("cost", model, pairs, config)
+    stage = supervised_stages.preference("cost", model, pairs, config)
     result = jsafe.fit(stage.trainer, iterations=stage.iterations, progress=False)
     judge = stage.finish(jax.tree.map(lambda leaf: leaf[0], result.state))
     return held_out.evaluate_judge("cost", judge, held, train, baseline=False)

@@ -19,7 +19,7 @@ from rlhf.parallel import memory
 from rlhf.reinforcement.build import PromptData, ReinforcementModels, reinforcement_stage
 from rlhf.reinforcement.reinforcement_config import ReinforcementConfig
 from rlhf.tokenizer.tokenizer import Tokenizer
-from rlhf.training import stages
+from rlhf.training import supervised_stages
 from tests.rlhf.data.test_encoding import Letters
 
 LETTERS = Tokenizer(Path("letters"), Letters(), 140, 1, 2, 0, "</s>")
@@ -52,7 +52,7 @@ def test_logits_in_bfloat16_are_near_those_in_float32(nano):
 def test_fine_tuning_in_bfloat16_lowers_the_loss_and_keeps_float32(nano):
     rows = [Example((q,), a) for q, a in (("one", "two"), ("three", "four"), ("five", "six"), ("seven", "eight"))]
     options = TrainingConfig(dtype=HALF, batch_size=4, epochs=20, learning_rate=1e-2, schedule="constant")
-    stage = stages.sft(nano, encoding.supervised(rows, nano.tokenizer, 64), options)
+    stage = supervised_stages.sft(nano, encoding.supervised(rows, nano.tokenizer, 64), options)
     state, curves = jax.jit(lambda key: jsafe.run(stage.trainer, key, stage.iterations))(jax.random.key(0))
     loss = np.asarray(curves["loss"])
     assert np.isfinite(loss).all() and loss[-1] < 0.7 * loss[0]
