@@ -1,6 +1,6 @@
 """Recipes of the supervised stages: from files and settings to a trainer, a finished model and its evaluation.
 
-`rlhf.training.supervised_stages` builds trainers from models and arrays. A recipe also loads the data, prepares the model,
+`rlhf.training.supervised_stages` builds trainers from models and arrays. A recipe also loads data, prepares the model,
 trains its tokenizer where it has none, and evaluates the result on held-out rows. Each row is tokenised once.
 """
 
