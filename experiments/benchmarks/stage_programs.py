@@ -109,7 +109,7 @@ def _pairs(case: Case, name: str) -> TimedProgram:
     else:
         make = {"reward": objectives.reward, "cost": objectives.cost}[name]
         loss, params = make(ScoreModel(case.config, remat=case.training.remat)), case.params(1)
-        momentum = stages.MOMENTUM
+        momentum = supervised_stages.MOMENTUM
     trainer = supervised_trainer(name, params, data, loss, case.training, momentum=momentum)
     return _of_trainer(trainer, case.seed, 2 * case.rows * case.length, "texts of both answers", count)
 
