@@ -22,7 +22,7 @@ from rlhf.reinforcement.judge import score_judge, shaped_judge
 from rlhf.reinforcement.method_presets import reinforcement_config
 from rlhf.reinforcement.policy_trainer import reinforcement_trainer
 from rlhf.reinforcement.problem import ReinforcementProblem
-from rlhf.training import objectives
+from rlhf.training import objectives, supervised_stages
 from rlhf.training.supervised_trainer import supervised_trainer
 
 FIRST_ID = 3
