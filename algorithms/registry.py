@@ -75,16 +75,28 @@ def describe(name: str) -> dict[str, Any]:
     }
 
 
-def configure(name: str, preset: str = DEFAULT_PRESET, **options: Any) -> Any:
+def configure(
+    name: str,
+    preset: str = DEFAULT_PRESET,
+    *,
+    env: Env | None = None,
+    data: Any = None,
+    networks: Any = None,
+    **options: Any,
+) -> Any:
     """Build the hyper-parameters of an algorithm from a preset.
 
     Args:
         name: registered name or alias.
         preset: published hyper-parameters to start from.
+        env: the CMDP that the algorithm will act in; with it, options without effect there are refused.
+        data: recorded transitions that the algorithm will learn from.
+        networks: function approximators that will take the place of the built-in ones.
         **options: hyper-parameters to replace, by name; see `describe`.
 
     Raises:
-        ValueError: for an unknown algorithm or preset, or a value out of range.
+        ValueError: for an unknown algorithm or preset, a value out of range, or an option without effect, given the
+            others.
         TypeError: for an unknown option, or a value of the wrong type.
     """
     name = resolve(name)
@@ -92,9 +104,14 @@ def configure(name: str, preset: str = DEFAULT_PRESET, **options: Any) -> Any:
     if preset not in spec.presets:
         near = did_you_mean(str(preset), spec.presets)
         raise ValueError(f"{name} has no preset {preset!r}{near} (presets: {', '.join(spec.presets)})")
-    config: Any = family.config_class(name)
-    refuse_unknown("option", options, config.names(), name)
-    return config(**{**spec.presets[preset], **options})
+    config_type: Any = family.config_class(name)
+    refuse_unknown("option", options, config_type.names(), name)
+    config = config_type(**{**spec.presets[preset], **options})
+    idle = family.idle_options(Problem(env, data), config, own_networks=networks is not None)
+    for option in options:
+        if option in idle:
+            raise ValueError(f"{option} has no effect: {idle[option]}")
+    return config
 
 
 def make(
@@ -134,13 +151,8 @@ def make(
             raise TypeError(f"{name} needs a preset and options, or a {expected} alone, got {preset!r} and {options}")
         config: Any = preset
     else:
-        config = configure(name, preset, **options)
-    problem = Problem(env, data)
-    idle = family.idle_options(problem, config, own_networks=networks is not None)
-    for option in options:
-        if option in idle:
-            raise ValueError(f"{option} has no effect: {idle[option]}")
-    return family.make(name, problem, config, encoders=encoders, networks=networks, policy=policy)
+        config = configure(name, preset, env=env, data=data, networks=networks, **options)
+    return family.make(name, Problem(env, data), config, encoders=encoders, networks=networks, policy=policy)
 
 
 def rewrite(name: str, env: Env, config: Mapping[str, Any]) -> Env:

@@ -6,7 +6,7 @@ import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -109,6 +109,7 @@ def _start(request: TrainRequest) -> Result:
         raise CommandError("jsafe train needs an algorithm and an environment: jsafe train ALGO ENV, or --resume DIR")
     if request.env is None:
         raise CommandError(f"jsafe train needs an environment: jsafe train {request.algorithm} ENV (see jsafe envs)")
+    import algorithms
     import jsafe
     from envs_mjx.physics import collider_table
     from experiments.report import training_summary
@@ -120,7 +121,8 @@ def _start(request: TrainRequest) -> Result:
     overrides = read_overrides(request.physics.override)
     env = make_env(request.env, request.physics.physics, overrides)
     total_steps = request.total_steps or DEFAULT_STEPS
-    trainer = make_trainer(name, env, preset, total_steps, options)
+    config = algorithms.configure(name, preset, env=env, total_steps=total_steps, **options)
+    trainer = algorithms.make(name, env, config)
     folder = request.run_dir or default_folder(name, request.env)
     if (folder / "run.json").exists():
         raise CommandError(f"{folder} already holds a run; resume it: jsafe train --resume {folder}")
@@ -159,6 +161,7 @@ def _resume(request: TrainRequest, folder: Path) -> Result:
         raise CommandError(
             "--resume takes everything from the run; leave algorithm, environment, preset, options and physics out"
         )
+    import algorithms
     import jsafe
     from experiments.report import training_summary
     from jsafe.runs.reader import load_run
@@ -171,8 +174,12 @@ def _resume(request: TrainRequest, folder: Path) -> Result:
         raise CommandError(f"the run at {run.path} was not started by jsafe train; resume it in Python with jsafe.fit")
     options = {key: tuple(value) if isinstance(value, list) else value for key, value in facts["options"].items()}
     env = make_env(settings["id"], settings["physics"], settings["overrides"])
-    trainer = make_trainer(run.algorithm, env, facts["preset"], facts["budget_steps"], options)
     budget = facts["budget_steps"]
+    try:
+        config = algorithms.configure(run.algorithm, facts["preset"], env=env, total_steps=budget, **options)
+    except TypeError as error:
+        raise CommandError(f"the run at {run.path} cannot be resumed: {error}") from error
+    trainer = algorithms.make(run.algorithm, env, config)
     if request.total_steps and request.total_steps > budget and trainer.info.config.get("learning_rate_decay"):
         raise CommandError(
             f"the policy's step size falls to 0 at {budget:,} steps in the run at {run.path}, so more steps would "
@@ -191,16 +198,6 @@ def _resume(request: TrainRequest, folder: Path) -> Result:
         progress=_progress(request),
     )
     return training_summary.conclude(run.path, result)
-
-
-def make_trainer(name: str, env: Any, preset: str, total_steps: int, options: dict[str, Any]) -> jsafe.Trainer:
-    """Bind an algorithm to an environment; its schedules span `total_steps`."""
-    import algorithms
-
-    try:
-        return algorithms.make(name, env, preset, **{"total_steps": total_steps, **options})
-    except TypeError as error:
-        raise CommandError(str(error)) from error
 
 
 def default_folder(algorithm: str, env_id: str) -> Path:

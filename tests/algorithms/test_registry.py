@@ -125,6 +125,8 @@ def test_options_that_would_change_nothing_are_refused(name, env, values, messag
         values["networks"] = default_networks(env, config_class(name)())
     with pytest.raises(ValueError, match=message):
         algorithms.make(name, env, **values)
+    with pytest.raises(ValueError, match=message):
+        algorithms.configure(name, env=env, **values)
 
 
 @pytest.mark.parametrize("name", ["ppo", "natural_pg", "ppo_saute"])
