@@ -57,6 +57,13 @@ def final_state(result: FitResult) -> TrainState:
     return jax.tree.map(lambda leaf: leaf[0], multihost.on_host(state))
 
 
+def final_metrics(result: FitResult) -> dict[str, float]:
+    """Return the means of the metrics over the last ten iterations and over members, by name."""
+    import numpy as np
+
+    return {name: float(np.nanmean(values[-10:])) for name, values in result.metrics.items()}
+
+
 def load_state(run: Run, trainer: Trainer, iteration: int | None = None) -> tuple[TrainState, int]:
     """Return the state of a run with one member from a checkpoint, the newest by default, and its iteration."""
     import jax

@@ -53,7 +53,7 @@ class OfflineFamily:
     def idle_options(self, problem, config, *, own_networks):
         return {}
 
-    def make(self, name, problem, config, *, networks=None):
+    def make(self, name, problem, config, *, encoders=None, networks=None, policy=None):
         rewards = jnp.asarray(problem.data, jnp.float32)
 
         def init(key, hyper=None):

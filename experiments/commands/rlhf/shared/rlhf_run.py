@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 import jsafe
 from experiments.cli import training_run
@@ -148,7 +147,7 @@ def _train(request: StageRequest, run_dir: Path, digest: str | None) -> Result:
         layout=layout,
     )
     data = {"stage": request.STAGE, "run_dir": str(run_dir), "status": result.status, "iterations": result.iterations}
-    data["final"] = {key: float(np.nanmean(values[-10:])) for key, values in result.metrics.items()}
+    data["final"] = training_run.final_metrics(result)
     data["left_out"] = recipe.stage.left_out | {line: 1 for line in recipe.skipped}
     lines = [f"{request.STAGE}: {result.status} after {result.iterations:,} iterations"]
     if result.status != "finished":

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from experiments.cli import training_run
 from experiments.cli.devices import configure
 from experiments.cli.errors import CommandError
 from experiments.cli.exit_codes import INTERRUPTED
@@ -16,7 +17,6 @@ from experiments.cli.shared_flags import Machine, Output, RunFlags
 from experiments.cli.stdout import note
 
 if TYPE_CHECKING:
-    import jsafe
     from sketch.training.recipes import Recipe
     from sketch.training.requests import TrainingRequest
 
@@ -168,12 +168,12 @@ def _fit(
     )
     data: dict[str, Any] = {"stage": stage, "run_dir": str(run_dir), "status": result.status}
     data |= {"iterations": result.iterations, "skipped": recipe.skipped}
-    data["final"] = {key: float(np.nanmean(values[-10:])) for key, values in result.metrics.items()}
+    data["final"] = training_run.final_metrics(result)
     lines = [f"{stage}: {result.status} after {result.iterations:,} iterations"]
     if result.status != "finished":
         lines.append(f"  resume      jsafe sketch {stage} --resume {run_dir}")
         return Result(data, "\n".join(lines), exit_code=INTERRUPTED)
-    checkpoint.save(run_dir / "model", recipe.stage.finish(_final_state(result)))
+    checkpoint.save(run_dir / "model", recipe.stage.finish(training_run.final_state(result)))
     data |= {"model": str(run_dir / "model"), "seconds": time.monotonic() - began}
     if "best_iteration" in result.metrics:
         data["best_iteration"] = int(result.metrics["best_iteration"][-1, 0])
@@ -184,13 +184,3 @@ def _fit(
     lines.append(f"  last ten    {shown}")
     lines += [f"  time        {seconds_text(data['seconds'])}", f"  model       {run_dir / 'model'}"]
     return Result(data, "\n".join(lines))
-
-
-def _final_state(result: jsafe.FitResult) -> jsafe.TrainState:
-    """Return the final state of the only member, on the host, without what only training needs."""
-    import jax
-
-    from jsafe import multihost
-
-    state = dataclasses.replace(result.state, optimizer=(), memory=(), key=(), frozen=())
-    return jax.tree.map(lambda leaf: leaf[0], multihost.on_host(state))
