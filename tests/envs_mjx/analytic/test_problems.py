@@ -131,7 +131,7 @@ def test_linear_quadratic_problem_is_well_conditioned():
 
 
 def test_what_makes_no_sense_is_refused_by_name():
-    with pytest.raises(ValueError, match="expected 1 limits, got 2"):
+    with pytest.raises(ValueError, match="one entry for each cost, 1, got 2"):
         optimum(STRESS, (1.0, 1.0))
     with pytest.raises(ValueError, match="no policy of AnalyticStress-v0 meets the limits"):
         optimum(STRESS, (0.1,))
