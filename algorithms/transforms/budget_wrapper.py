@@ -57,8 +57,8 @@ class BudgetWrapper(abc.ABC):
         return True
 
     @abc.abstractmethod
-    def begin(self, nothing: jax.Array) -> Memory:
-        """The memory at the start of an episode; `nothing` is a 0 of the right type."""
+    def begin(self, zero: jax.Array) -> Memory:
+        """The memory at the start of an episode; `zero` is a 0 of the right type."""
 
     @abc.abstractmethod
     def spend(self, memory: Memory, cost: jax.Array) -> Memory:

@@ -61,8 +61,8 @@ class EarlyTerminated(BudgetWrapper):
     def observes(self) -> bool:
         return self.observe_budget
 
-    def begin(self, nothing: jax.Array) -> Memory:
-        return {"spent": nothing, "cost_limit": jnp.full_like(nothing, self.cost_limit)}
+    def begin(self, zero: jax.Array) -> Memory:
+        return {"spent": zero, "cost_limit": jnp.full_like(zero, self.cost_limit)}
 
     def spend(self, memory: Memory, cost: jax.Array) -> Memory:
         return {**memory, "spent": memory["spent"] + cost}

@@ -22,10 +22,10 @@ SEED_COUNTS = (1, 2, 4, 8, 16, 32, 64)
 
 def timed_steps(trainer: Trainer, seeds: int, repeats: int) -> tuple[list[float], float]:
     """Wall seconds of training steps after the first, and of compilation."""
-    people = population.make_population(trainer, seeds)
-    state = jax.block_until_ready(people.init(population.keys_for(0, seeds)))
+    members = population.make_population(trainer, seeds)
+    state = jax.block_until_ready(members.init(population.keys_for(0, seeds)))
     clock = time.perf_counter()
-    step = people.step.lower(state).compile()
+    step = members.step.lower(state).compile()
     compile_seconds = time.perf_counter() - clock
     spans = []
     for _ in range(repeats + 1):
@@ -39,7 +39,7 @@ def measure_algorithms(names: Sequence[str] | None, quick: bool = False, repeats
     """A full training step of each algorithm at the published settings, one seed, nothing stopped early.
 
     Args:
-        names: which, None for all; the yardstick is always among them, first.
+        names: algorithms to measure, None for all; the yardstick is always among them, first.
         quick: a tiny configuration, to see that it works.
         repeats: timed steps of each.
     """

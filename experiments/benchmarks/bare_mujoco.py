@@ -10,29 +10,29 @@ import numpy as np
 
 from envs_mjx.physics.state_transfer import PhysicsStates, put
 
-HELD = 10
+CONTROL_HOLD_STEPS = 10
 """Control steps between two draws of random controls in the bare loop: long enough that Python costs it nothing."""
 
 SEGMENT = 5
-"""Calls of `mj_step` (each of `HELD` control steps) before the bare loop starts from the next sampled state."""
+"""Calls of `mj_step`, each of `CONTROL_HOLD_STEPS` control steps, for one sampled state."""
 
 
 class BareLoop:
     """`mujoco.mj_step` and nothing else, one thread per core: no observation, reward, cost, reset or sensor read-out.
 
-    Every thread walks through its share of the sampled states and drives each for `SEGMENT * HELD` control steps with
-    random controls. What it does not do makes it a floor: an environment cannot be faster with this engine.
+    Every thread walks through its share of the sampled states and drives each with random controls for
+    `SEGMENT * CONTROL_HOLD_STEPS` control steps. An environment cannot be faster with this engine.
     """
 
     def __init__(self, model: mujoco.MjModel, substeps: int, states: PhysicsStates, threads: int, seed: int = 0):
         """Prepare the loop.
 
         Args:
-            model: what to simulate.
+            model: model to simulate.
             substeps: physics steps in a control step.
             states: settled states to start from, at least one for each thread.
             threads: normally the number of usable cores.
-            seed: of the random controls.
+            seed: seed of the random controls.
         """
         self.model, self.substeps, self.states, self.threads = model, substeps, states, threads
         self.data = [mujoco.MjData(model) for _ in range(threads)]
@@ -56,9 +56,9 @@ class BareLoop:
                 self.next_state[thread] = (self.next_state[thread] + self.threads) % total
                 for _ in range(SEGMENT):
                     data.ctrl[:] = self.controls[(done * 31 + thread) % len(self.controls)]
-                    mujoco.mj_step(self.model, data, self.substeps * HELD)
+                    mujoco.mj_step(self.model, data, self.substeps * CONTROL_HOLD_STEPS)
                     done += 1
-            counts[thread], spans[thread] = done * HELD, time.perf_counter() - start
+            counts[thread], spans[thread] = done * CONTROL_HOLD_STEPS, time.perf_counter() - start
 
         workers = [threading.Thread(target=work, args=(thread,)) for thread in range(self.threads)]
         for worker in workers:

@@ -43,7 +43,7 @@ def measure(
         steps: control steps of each in one timed piece.
         repeats: timed pieces; the medians are reported and all of them listed.
         seed: root seed of layouts and actions.
-        floor: whether to measure the bare loop in between.
+        floor: True to measure the bare loop in between.
 
     Returns:
         The figures by the names that `jsafe throughput --json` prints.

@@ -38,18 +38,18 @@ def measure_training(seeds: int, quick: bool = False, iterations: int = 3) -> di
     options: dict[str, Any] = {"steps_per_iteration": 800, "num_envs": 4, "passes": 2} if quick else {}
     trainer = algorithms.make(TRAINING_ALGORITHM, env, TRAINING_PRESET, **options)
     config, each = trainer.info.config, trainer.info.units_per_step
-    people = population.make_population(trainer, seeds)
-    note(f"{TRAINING_ALGORITHM} on {TRAINING_ENV}, {seeds} seeds on {people.num_devices} devices ...")
+    members = population.make_population(trainer, seeds)
+    note(f"{TRAINING_ALGORITHM} on {TRAINING_ENV}, {seeds} seeds on {members.num_devices} devices ...")
     clock = time.perf_counter()
-    state = jax.block_until_ready(people.init(population.keys_for(0, seeds)))
+    state = jax.block_until_ready(members.init(population.keys_for(0, seeds)))
     init_seconds = time.perf_counter() - clock
     clock = time.perf_counter()
-    step = people.step.lower(state).compile()
+    step = members.step.lower(state).compile()
     compile_seconds = time.perf_counter() - clock
 
     updates = -(-config["steps_per_iteration"] // config["minibatch_size"])
     shapes = (env.spec.observation_size, tuple(config["hidden_sizes"]), (env.spec.action_size, 1, 1))
-    products = UpdateFloor(seeds, people.num_devices, config["minibatch_size"], updates, *shapes)
+    products = UpdateFloor(seeds, members.num_devices, config["minibatch_size"], updates, *shapes)
     loop = bare_loop(env)
     spans, passes, product_spans, physics_rates = [], [], [], []
     for _ in range(iterations):
@@ -73,7 +73,7 @@ def measure_training(seeds: int, quick: bool = False, iterations: int = 3) -> di
         "physics": env.backend,
         "preset": TRAINING_PRESET,
         "seeds": seeds,
-        "devices": people.num_devices,
+        "devices": members.num_devices,
         "env_steps_per_iteration": each,
         "iterations": iterations,
         "train_steps_per_second": rate,

@@ -180,7 +180,7 @@ def _evaluation_table(runs: Sequence[Run]) -> str:
 
 def _conditions(run: Run, heading: bool) -> str:
     times = timing(run)
-    machine = [(key.replace("_", " "), value) for key, value in _found(run, "hardware").items()]
+    machine = [(key.replace("_", " "), value) for key, value in _settings_of(run, "hardware").items()]
     clock = [
         ("compile seconds", _seconds(times["compile_seconds"])),
         ("run seconds", _seconds(times["run_seconds"])),
@@ -191,14 +191,14 @@ def _conditions(run: Run, heading: bool) -> str:
     return (
         f'<h2>Conditions{title}</h2><div class="columns">'
         f"<div>{_pairs('Hardware', machine)}{_pairs('Time', clock)}</div>"
-        f"<div>{_pairs('Versions', list(_found(run, 'versions').items()))}</div></div>"
+        f"<div>{_pairs('Versions', list(_settings_of(run, 'versions').items()))}</div></div>"
         f"<details{'' if heading else ' open'}><summary>Configuration ({len(config)} settings)</summary>"
         f'<div class="columns"><div>{_pairs("", config[: (len(config) + 1) // 2])}</div>'
         f"<div>{_pairs('', config[(len(config) + 1) // 2 :])}</div></div></details>"
     )
 
 
-def _found(run: Run, name: str) -> dict[str, Any]:
+def _settings_of(run: Run, name: str) -> dict[str, Any]:
     value = run.facts.get(name, {})
     return value if isinstance(value, dict) else {name: value}
 

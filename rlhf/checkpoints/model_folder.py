@@ -271,10 +271,10 @@ def fresh(name: str, tokenizer: Tokenizer, seed: int = 0, *, score: bool = False
     tokenizer = tokenizer._replace(template=template_of(config))
     key, ids = jax.random.key(seed), jnp.zeros((1, 2), jnp.int32)
     if score:
-        made = jax.jit(ScoreModel(config, size).init)(key, ids, jnp.ones((1, 2), bool))["params"]
+        initial = jax.jit(ScoreModel(config, size).init)(key, ids, jnp.ones((1, 2), bool))["params"]
     else:
-        made = jax.jit(LanguageModel(config).init)(key, ids)["params"]
-    return grown(Model(config, tokenizer, jax.tree.map(np.asarray, made)))
+        initial = jax.jit(LanguageModel(config).init)(key, ids)["params"]
+    return grown(Model(config, tokenizer, jax.tree.map(np.asarray, initial)))
 
 
 def with_template(model: Model, template: str | None) -> Model:

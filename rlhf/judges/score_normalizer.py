@@ -27,7 +27,7 @@ class ScoreStatistics(NamedTuple):
     count: jax.Array
 
 
-def nothing(size: int = 1) -> ScoreStatistics:
+def init(size: int = 1) -> ScoreStatistics:
     """Return initial statistics: mean 0, variance 1, count 0."""
     return ScoreStatistics(jnp.zeros(size), jnp.ones(size), jnp.zeros((), jnp.int32))
 

@@ -273,8 +273,8 @@ def sft(start: StartConfig, data: DataConfig, training: TrainingConfig) -> Recip
     stage = supervised_stages.sft(model, answers, training)
     evaluate = None
     if split.held_out:
-        held = encoding.supervised(split.held_out, model.tokenizer, start.max_length, skip=data.skip)
-        evaluate = functools.partial(held_out.evaluate_answers, answers=held, dtype=training.dtype)
+        held_rows = encoding.supervised(split.held_out, model.tokenizer, start.max_length, skip=data.skip)
+        evaluate = functools.partial(held_out.evaluate_answers, answers=held_rows, dtype=training.dtype)
 
     return _recipe(stage, split, evaluate)
 
@@ -296,12 +296,12 @@ def preference(
     evaluate = None
     if split.held_out:
         by = from_scratch.ORDER[kind]
-        held = encoding.preferences(split.held_out, model.tokenizer, start.max_length, by=by, skip=data.skip)
-        held = encoding.require_rows(held, split.held_out)
+        held_rows = encoding.preferences(split.held_out, model.tokenizer, start.max_length, by=by, skip=data.skip)
+        held_rows = encoding.require_rows(held_rows, split.held_out)
         evaluate = functools.partial(
             held_out.evaluate_judge,
             kind,
-            pairs=held,
+            pairs=held_rows,
             train=split.train,
             baseline=config.baseline,
             dtype=training.dtype,
@@ -326,12 +326,12 @@ def dpo(
     stage = supervised_stages.dpo(model, pairs, training, beta=beta, published_off_by_one=published_off_by_one)
     evaluate = None
     if split.held_out:
-        held = encoding.preferences(split.held_out, model.tokenizer, start.max_length, by="better", skip=data.skip)
-        held = encoding.require_rows(held, split.held_out)
+        held_rows = encoding.preferences(split.held_out, model.tokenizer, start.max_length, by="better", skip=data.skip)
+        held_rows = encoding.require_rows(held_rows, split.held_out)
         evaluate = functools.partial(
             held_out.evaluate_dpo,
             reference=model,
-            pairs=held,
+            pairs=held_rows,
             beta=beta,
             published_off_by_one=published_off_by_one,
             dtype=training.dtype,
@@ -350,8 +350,10 @@ def moderation(start: StartConfig, data: DataConfig, training: TrainingConfig) -
     stage = supervised_stages.moderation(model, answers, CATEGORIES, training)
     evaluate = None
     if split.held_out:
-        held = encoding.labelled(split.held_out, CATEGORIES, model.tokenizer, start.max_length, skip=data.skip)
-        evaluate = functools.partial(held_out.evaluate_moderation, answers=held, names=CATEGORIES, dtype=training.dtype)
+        held_rows = encoding.labelled(split.held_out, CATEGORIES, model.tokenizer, start.max_length, skip=data.skip)
+        evaluate = functools.partial(
+            held_out.evaluate_moderation, answers=held_rows, names=CATEGORIES, dtype=training.dtype
+        )
 
     return _recipe(stage, split, evaluate)
 
@@ -362,11 +364,11 @@ def pretraining(
     """Pretrain a language model on plain text, with a schedule of evaluated checkpoints."""
     texts = dataset.load_text_split(data)
     model = language_model(start, lambda: texts.train)
-    held = plain_text.held_out_text(texts.held_out, model.tokenizer, start.max_length) if texts.held_out else None
+    held_rows = plain_text.held_out_text(texts.held_out, model.tokenizer, start.max_length) if texts.held_out else None
     stage = supervised_stages.pretraining(model, texts.train, training, length=start.max_length)
     schedule, callback = schedule or ScheduleConfig(), None
-    if held is not None or schedule.active:
+    if held_rows is not None or schedule.active:
         callback = CheckpointEvaluator(
-            schedule, start.run_dir, stage, held, length=start.max_length, dtype=training.dtype
+            schedule, start.run_dir, stage, held_rows, length=start.max_length, dtype=training.dtype
         )
-    return Recipe(stage, None, data_digest(stage, text=held), [], callback)
+    return Recipe(stage, None, data_digest(stage, text=held_rows), [], callback)

@@ -119,7 +119,7 @@ def supervised_trainer(
         return TrainState(
             params={"model": model},
             optimizer=optimizer.init(model),
-            algo=score_normalizer.nothing() if momentum is not None else (),
+            algo=score_normalizer.init() if momentum is not None else (),
             memory=(),
             key=key,
             iteration=jnp.zeros((), jnp.int32),

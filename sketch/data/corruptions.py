@@ -28,11 +28,11 @@ def shift_strokes(key: jax.Array, drawings: Drawings, least: float = 0.15, most:
         least: smallest displacement.
         most: largest displacement.
     """
-    which, way, turn = jax.random.split(key, 3)
+    which, direction, turn = jax.random.split(key, 3)
     count = stroke_count(drawings)
     moved = _choose_strokes(which, drawings, count // 2)
     shape = drawings.rows.shape[:2]  # there are never more strokes than rows
-    length = jax.random.uniform(way, shape, minval=least, maxval=most) * _box(drawings)[1]
+    length = jax.random.uniform(direction, shape, minval=least, maxval=most) * _box(drawings)[1]
     angle = jax.random.uniform(turn, shape, maxval=2.0 * jnp.pi)
     step = length[..., None] * jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
     of_row = jnp.take_along_axis(step, stroke_numbers(drawings)[..., None], axis=1)

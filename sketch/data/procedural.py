@@ -61,13 +61,13 @@ def _cat(rng: Random) -> Polylines:
 
 
 def _fish(rng: Random) -> Polylines:
-    high, way = rng.uniform(0.4, 0.65), rng.choice([-1, 1])
+    high, facing = rng.uniform(0.4, 0.65), rng.choice([-1, 1])
     lines = [_circle(rng, 0, 0, 1.0, high)]
     tail = rng.uniform(0.3, 0.5)
-    lines.append(_line((way * 0.97, 0), (way * 1.5, -tail), (way * 1.45, tail), (way * 0.97, 0)))
-    lines.append(_circle(rng, -way * 0.6, -0.12, 0.08, 0.08))
+    lines.append(_line((facing * 0.97, 0), (facing * 1.5, -tail), (facing * 1.45, tail), (facing * 0.97, 0)))
+    lines.append(_circle(rng, -facing * 0.6, -0.12, 0.08, 0.08))
     if rng.uniform() < 0.6:
-        lines.append(_circle(rng, -way * 0.55, 0, 0.25, 0.9 * high, part=(-0.2, 0.2) if way > 0 else (0.3, 0.7)))
+        lines.append(_circle(rng, -facing * 0.55, 0, 0.25, 0.9 * high, part=(-0.2, 0.2) if facing > 0 else (0.3, 0.7)))
     return lines
 
 
@@ -114,8 +114,8 @@ def _sun(rng: Random) -> Polylines:
     lines = [_circle(rng, 0, 0, 0.6, 0.6)]
     for turn in (begin + np.arange(count)) / count * 2 * np.pi:
         near, far = rng.uniform(0.68, 0.78), rng.uniform(0.95, 1.25)
-        way = np.array([np.cos(turn), np.sin(turn)])
-        lines.append(_line(tuple(near * way), tuple(far * way)))
+        direction = np.array([np.cos(turn), np.sin(turn)])
+        lines.append(_line(tuple(near * direction), tuple(far * direction)))
     return lines
 
 

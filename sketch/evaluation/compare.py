@@ -66,7 +66,7 @@ class _Bitmaps(NamedTuple):
     reference: np.ndarray
 
 
-class _Judged(NamedTuple):
+class JudgedSystem(NamedTuple):
     """All sets as one classifier sees them.
 
     Attributes:
@@ -184,7 +184,7 @@ def _judge_all(
     training: Sequence[np.ndarray],
     bitmaps: _Bitmaps,
     target: str,
-) -> _Judged:
+) -> JudgedSystem:
     def look(images: np.ndarray, vectors: Sequence[np.ndarray]) -> JudgedSet:
         if classifier.input_kind == BITMAPS:
             return judge(name, classifier, target, images)
@@ -196,14 +196,14 @@ def _judge_all(
     ]
     trained = None if bitmaps.training is None else look(bitmaps.training, training)
     has_humans = classifier.input_kind == BITMAPS or human.vectors
-    return _Judged(name, by_group, look(bitmaps.reference, human.vectors) if has_humans else None, trained)
+    return JudgedSystem(name, by_group, look(bitmaps.reference, human.vectors) if has_humans else None, trained)
 
 
 def _not_empty(strokes: np.ndarray) -> np.ndarray:
     return strokes if len(strokes) else np.array([[0, 0, 1]], np.float32)
 
 
-def _judge_notes(by_judge: _Judged, options: EvaluationConfig) -> list[str]:
+def _judge_notes(by_judge: JudgedSystem, options: EvaluationConfig) -> list[str]:
     if by_judge.human is None:
         return [f"judge {by_judge.name!r} reads vectors and the human test set has none: no comparison with people"]
     if by_judge.set_size <= options.neighbours:
@@ -236,7 +236,7 @@ def _recognisability(sets: Sequence[JudgedSet], seeds: Sequence[int], options: E
     }  # fmt: skip
 
 
-def _judge_rows(by_judge: _Judged, groups: Sequence[Group], options: EvaluationConfig) -> list[Row]:
+def _judge_rows(by_judge: JudgedSystem, groups: Sequence[Group], options: EvaluationConfig) -> list[Row]:
     """One row for the people, and one for each system and setting."""
     human, training = by_judge.human, by_judge.training
     pairs: list[tuple[Group, Sequence[JudgedSet]]] = [(people([]), [human])] if human is not None else []
@@ -260,7 +260,9 @@ def _judge_rows(by_judge: _Judged, groups: Sequence[Group], options: EvaluationC
     return rows
 
 
-def _differences(by_judge: _Judged, groups: Sequence[Group], options: EvaluationConfig, notes: list[str]) -> list[Row]:
+def _differences(
+    by_judge: JudgedSystem, groups: Sequence[Group], options: EvaluationConfig, notes: list[str]
+) -> list[Row]:
     """Differences in recognisability from people, and from the baseline in the same setting."""
     baseline = options.baseline or groups[0].system
     pairs = list(zip(groups, by_judge.groups, strict=True))

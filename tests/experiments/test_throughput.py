@@ -11,7 +11,7 @@ import pytest
 import envs_mjx
 from envs_mjx.physics.state_transfer import PhysicsStates
 from experiments.benchmarks import environment_speed
-from experiments.benchmarks.bare_mujoco import HELD, SEGMENT, BareLoop
+from experiments.benchmarks.bare_mujoco import CONTROL_HOLD_STEPS, SEGMENT, BareLoop
 from experiments.benchmarks.environment_speed import measure
 from experiments.benchmarks.speed_tables import markdown
 from experiments.benchmarks.training_speed import UpdateFloor
@@ -42,7 +42,7 @@ def test_bare_loop_steps_every_thread_through_its_states(monkeypatch: pytest.Mon
     monkeypatch.setattr(mujoco, "mj_step", step)
     loop = BareLoop(model, substeps=10, states=states, threads=1)
     assert loop.rate(0.02) > 0
-    assert set(stepped) == {10 * HELD}, "ten physics steps in each control step"
+    assert set(stepped) == {10 * CONTROL_HOLD_STEPS}, "ten physics steps in each control step"
     assert len(stepped) % SEGMENT == 0
     assert seen[: 4 * SEGMENT : SEGMENT] == [0.0, 1.0, 2.0, 3.0], "each segment starts from the next sampled state"
 

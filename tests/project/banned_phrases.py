@@ -41,7 +41,8 @@ OPENINGS = re.compile(r"(What|How|Whether|Where|Who|Whose|All that|Everything th
 
 NAMES = frozenset(
     """told said found judged begun given asked wanted paid beside apart Artist Companion Field Headed Lot Margined
-    Measured Multiplied Rival Searched Seen Slack Told Tries Watch Way""".split()
+    Measured Multiplied Rival Searched Seen Slack Told Tries Watch Way HELD nothing beside_1
+    beside_2 _found way""".split()
 )
 """Identifiers that mean nothing outside the project."""
 

@@ -114,8 +114,8 @@ def test_penalty_is_exact_from_the_multiplier_on():
     assert (above.return_, *above.costs) == pytest.approx((best.return_, *best.costs), abs=1e-9)
     below = penalty_optimum(STRESS, LIMIT, best.multipliers[0] - 0.1)
     assert below.costs[0] > LIMIT + 0.05 and below.return_ > best.return_
-    nothing = penalty_optimum(STRESS, LIMIT, 0.0)
-    assert (nothing.return_, *nothing.costs) == pytest.approx((free.return_, *free.costs), abs=1e-9)
+    unpenalised = penalty_optimum(STRESS, LIMIT, 0.0)
+    assert (unpenalised.return_, *unpenalised.costs) == pytest.approx((free.return_, *free.costs), abs=1e-9)
 
 
 def test_barrier_approaches_the_limit_from_inside():

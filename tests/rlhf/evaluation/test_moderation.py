@@ -17,8 +17,8 @@ def test_figures_of_a_classifier_by_hand():
     assert result["accuracy"] == 0.6
     assert result["precision"] == pytest.approx(2 / 3) == result["recall"]
     assert result["f1"] == pytest.approx(2 / 3)
-    nothing = moderation.binary_metrics(np.zeros(3, bool), np.zeros(3, bool))
-    assert (nothing["precision"], nothing["f1"], nothing["accuracy"]) == (0.0, 0.0, 1.0)
+    empty = moderation.binary_metrics(np.zeros(3, bool), np.zeros(3, bool))
+    assert (empty["precision"], empty["f1"], empty["accuracy"]) == (0.0, 0.0, 1.0)
 
 
 def test_an_answer_is_flagged_by_any_category():

@@ -10,14 +10,14 @@ BATCHES = [jnp.array([[1.0], [2.0], [3.0], [6.0]]), jnp.array([[-1.0], [0.0], [1
 
 
 def test_two_batches_move_the_mean_and_the_variance():
-    state = score_normalizer.nothing()
+    state = score_normalizer.init()
     for batch, expected in zip(BATCHES, [(0.3, 1.366667, 4), (0.37, 1.696667, 8)], strict=True):
         state = score_normalizer.moving(state, batch, 0.9)
         np.testing.assert_allclose([x.item() for x in state], expected, rtol=1e-5)
 
 
 def test_two_batches_are_merged():
-    state = score_normalizer.nothing()
+    state = score_normalizer.init()
     for batch, expected in zip(BATCHES, [(3.0, 4.666667, 4), (2.0, 5.666667, 8)], strict=True):
         state = score_normalizer.merged(state, batch)
         np.testing.assert_allclose([x.item() for x in state], expected, rtol=1e-5)

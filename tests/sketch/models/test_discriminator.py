@@ -97,9 +97,9 @@ def test_the_gradient_of_its_judgement_is_that_of_finite_differences_and_leads_u
     offsets = drawings.rows[..., :2]
     score = jax.jit(lambda x: jnp.sum(judge(model.params, x, drawings)))
     slope = jax.jit(jax.grad(score))(offsets)
-    way = slope / jnp.linalg.norm(slope)
+    direction = slope / jnp.linalg.norm(slope)
     step = 0.5  # units of 255: rounding and the corners of the network both stay small
-    measured = float(score(offsets + step * way) - score(offsets - step * way)) / (2 * step)
+    measured = float(score(offsets + step * direction) - score(offsets - step * direction)) / (2 * step)
     assert measured == pytest.approx(float(jnp.linalg.norm(slope)), rel=0.05)
     risen = [float(score(offsets))]
     for _ in range(5):

@@ -95,8 +95,8 @@ def test_a_drawing_that_is_begun_goes_on_as_the_model_would():
 
 def test_the_way_between_two_latent_vectors_begins_and_ends_at_them():
     first, last = jnp.array([3.0, 0.0, 0.0]), jnp.array([0.0, 2.0, 0.0])
-    way = np.asarray(sample.slerp(first, last, 3))
-    np.testing.assert_allclose(way, [first, [3 / np.sqrt(2), 2 / np.sqrt(2), 0], last], atol=1e-6)
+    path = np.asarray(sample.slerp(first, last, 3))
+    np.testing.assert_allclose(path, [first, [3 / np.sqrt(2), 2 / np.sqrt(2), 0], last], atol=1e-6)
     straight = np.asarray(sample.slerp(first, 2 * first, 5))
     np.testing.assert_allclose(straight, np.linspace(1, 2, 5)[:, None] * first, atol=1e-5)
     np.testing.assert_allclose(sample.slerp(first, -first, 3)[1], 0.0, atol=1e-5)

@@ -26,7 +26,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from envs_mjx.physics.mjx.collision.contact_points import APART, Geom, GeomType, collider
+from envs_mjx.physics.mjx.collision.contact_points import EMPTY_DISTANCE, Geom, GeomType, collider
 
 with contextlib.redirect_stdout(io.StringIO()):  # see `envs_mjx.physics.mjx.mjx_backend`
     from mujoco.mjx._src.math import make_frame
@@ -104,11 +104,11 @@ def box_box(first: Geom, second: Geom, slots: int = SLOTS) -> tuple[jax.Array, j
     Args:
         first: box with the lower index.
         second: the other one.
-        slots: how many contacts to return.
+        slots: number of contacts to return.
 
     Returns:
         Distances `[slots]`, positions `[slots, 3]` and frames `[slots, 3, 3]` (normal in the first row, from the first
-        box to the second), as MJX wants them. Empty slots have the distance `APART`.
+        box to the second), as MJX wants them. Empty slots have the distance `EMPTY_DISTANCE`.
     """
     axis = _least_overlap(first, second)
     base: Geom = jax.tree.map(lambda a, b: jnp.where(axis.second, b, a), first, second)
@@ -122,7 +122,7 @@ def box_box(first: Geom, second: Geom, slots: int = SLOTS) -> tuple[jax.Array, j
     valid = points.valid & (axis.overlap >= 0) & ~_outside(local, (pos - other.pos) @ other.mat, base, other)
     valid &= ~_repeated(local, valid, 16 * jnp.finfo(reach.dtype).eps * reach)
 
-    order, dist = _deepest(jnp.where(valid, points.dist, APART), slots)
+    order, dist = _deepest(jnp.where(valid, points.dist, EMPTY_DISTANCE), slots)
     normal = base.mat @ axis.direction * jnp.where(axis.second, -1.0, 1.0)
     return dist, order @ pos, jnp.broadcast_to(make_frame(normal), (slots, 3, 3))
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 with contextlib.redirect_stdout(io.StringIO()):  # see `envs_mjx.physics.mjx.mjx_backend`
     from mujoco.mjx._src.types import GeomType
 
-APART = 1.0
+EMPTY_DISTANCE = 1.0
 """Distance of an empty slot, metres."""
 
 
@@ -46,4 +46,4 @@ def collider(function: Callable[[Geom, Geom], Contacts], slots: int) -> Callable
     return collide
 
 
-__all__ = ["APART", "Contacts", "Geom", "GeomType", "collider"]
+__all__ = ["EMPTY_DISTANCE", "Contacts", "Geom", "GeomType", "collider"]

@@ -18,7 +18,7 @@ import io
 
 import jax.numpy as jnp
 
-from envs_mjx.physics.mjx.collision.contact_points import APART, Contacts, Geom, GeomType, collider
+from envs_mjx.physics.mjx.collision.contact_points import EMPTY_DISTANCE, Contacts, Geom, GeomType, collider
 
 with contextlib.redirect_stdout(io.StringIO()):  # see `envs_mjx.physics.mjx.mjx_backend`
     from mujoco.mjx._src.math import make_frame
@@ -59,7 +59,7 @@ def plane_cylinder(plane: Geom, cylinder: Geom) -> Contacts:
     fall = down @ normal
     near, far, side = height + steep + fall, height - steep + fall, height + steep - 0.5 * fall
     leans = far < side
-    dist = jnp.stack([near, jnp.where(leans, far, side), jnp.where(leans, APART, side)])
+    dist = jnp.stack([near, jnp.where(leans, far, side), jnp.where(leans, EMPTY_DISTANCE, side)])
     points = jnp.stack(
         [axis + down, jnp.where(leans, down - axis, axis - 0.5 * down + across), axis - 0.5 * down - across]
     )

@@ -34,7 +34,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from envs_mjx.physics.mjx.collision.contact_points import APART, Contacts, Geom, GeomType, collider
+from envs_mjx.physics.mjx.collision.contact_points import EMPTY_DISTANCE, Contacts, Geom, GeomType, collider
 
 with contextlib.redirect_stdout(io.StringIO()):  # see `envs_mjx.physics.mjx.mjx_backend`
     from mujoco.mjx._src.math import make_frame
@@ -116,7 +116,7 @@ def meet(
         reaches: radii `[]` of spheres around their centres that hold them.
 
     Returns:
-        Distance `[1]` (`APART` if they do not touch), position `[1, 3]` and frame `[1, 3, 3]`.
+        Distance `[1]` (`EMPTY_DISTANCE` if they do not touch), position `[1, 3]` and frame `[1, 3, 3]`.
     """
     offset = second.pos - first.pos
 
@@ -139,7 +139,7 @@ def meet(
     pos = jnp.where(on_axis, corner.mid, pos)
 
     touches &= depth >= _ZERO
-    depth = jnp.where(touches, depth, -APART)
+    depth = jnp.where(touches, depth, -EMPTY_DISTANCE)
     normal = jnp.where(touches, normal, jnp.array([1.0, 0.0, 0.0], normal.dtype))
     return -depth[None], (first.pos + jnp.where(touches, pos, 0.0))[None], normal[None]
 
@@ -175,10 +175,10 @@ def _step(s: _Search, support: Callable) -> _Search:
     height = new.v @ normal
 
     # Part 1: which corner the new one replaces, or that it is the third.
-    beside_2 = jnp.cross(v[1], new.v) @ v[0] <= -_ZERO
-    beside_1 = jnp.cross(new.v, v[2]) @ v[0] <= -_ZERO
-    place = jnp.where(beside_2, 2, jnp.where(beside_1, 1, 3))
-    complete = s.complete | (~beside_2 & ~beside_1)
+    outside_2 = jnp.cross(v[1], new.v) @ v[0] <= -_ZERO
+    outside_1 = jnp.cross(new.v, v[2]) @ v[0] <= -_ZERO
+    place = jnp.where(outside_2, 2, jnp.where(outside_1, 1, 3))
+    complete = s.complete | (~outside_2 & ~outside_1)
 
     # Parts 2 and 3: which corner it replaces so that the ray still passes.
     turn = v[1:] @ jnp.cross(new.v, v[0]) > 0
