@@ -116,7 +116,7 @@ class AlgorithmSpec:
         summary: one sentence.
         paper: source of the method.
         presets: name to the defaults that it replaces; `paper` is the default preset.
-        transform: how the decision process is transformed, None if it is not.
+        transform: transform of the decision process, None without one.
     """
 
     aliases: tuple[str, ...]
@@ -192,6 +192,5 @@ def check_limits(env: Env, limits: Any, algorithm: str) -> None:
         raise ValueError(f"{algorithm} needs an environment with at least one cost, and {env.spec.id} has none")
     if isinstance(limits, tuple) and len(limits) != len(costs):
         raise ValueError(
-            f"cost_limit must be one number for the total cost, or one for each of {env.spec.id}'s costs "
-            f"({', '.join(costs)}), which makes {len(costs)}; got {len(limits)}"
+            f"cost_limit must be one number or {len(costs)} numbers ({', '.join(costs)}), got {len(limits)}"
         )

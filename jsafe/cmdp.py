@@ -91,7 +91,7 @@ class State(struct.PyTreeNode):
     """One moment of an environment. Leading axes, if any, are batch axes shared by every leaf.
 
     Attributes:
-        data: what the environment itself carries on: physics, layout, timers, its PRNG key.
+        data: state of the environment itself: physics, layout, timers, its PRNG key.
         obs: a value of `Spec.observation`, by default a vector of float32 (float64 under `jax_enable_x64`).
         reward: `[]`, of the step that led here; 0 at a reset.
         cost: `[num_costs]`, one entry for each constraint in `Spec.cost_names`.

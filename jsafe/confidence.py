@@ -39,7 +39,7 @@ def mean_band(
         level: confidence, between 0 and 1.
         method: `t`, Student's interval (for few seeds), or `bootstrap`, the percentile interval of resampled means.
         resamples: draws of the bootstrap.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
         A band; with a single known seed the interval is NaN, with none the centre is NaN too.

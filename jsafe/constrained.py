@@ -19,7 +19,7 @@ def combine(spec: Spec, cost: jax.Array) -> jax.Array:
     """Total of the costs of one step, by the rule of the environment.
 
     Args:
-        spec: of the environment that reported the costs.
+        spec: spec of the environment that reported the costs.
         cost: `[..., C]`.
 
     Returns:

@@ -123,7 +123,7 @@ def running_mean_costs(before: EpisodeWindow, sums: EpisodeSums) -> jax.Array:
 
     Args:
         before: the window before these steps.
-        sums: of the steps of the iteration.
+        sums: sums over the steps of the iteration.
 
     Returns:
         NaN where no episode finished in the iteration.

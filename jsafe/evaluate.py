@@ -79,7 +79,7 @@ class EpisodeTotals(NamedTuple):
         returns: undiscounted sums of rewards.
         costs: undiscounted sums of the total cost.
         lengths: steps.
-        finite: whether everything in the episode was finite.
+        finite: True if all numbers of the episode were finite.
     """
 
     returns: np.ndarray
@@ -102,7 +102,7 @@ def run_episodes(
         key: typed PRNG key; layouts depend on it and the number of the episode alone.
         episodes: E.
         modes: M names out of `deterministic`, `stochastic`.
-        progress: whether to count steps on stderr.
+        progress: True to count steps on stderr.
 
     Returns:
         The sums `[M, S, E]`, and `compile` and `run` seconds.

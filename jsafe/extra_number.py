@@ -39,8 +39,8 @@ def append(space: Space, value: Any, name: str, number: jax.Array) -> Any:
 
     Args:
         space: without the number.
-        value: of that space.
-        name: of the number.
+        value: element of that space.
+        name: name of the number.
         number: `[...]`, one for each value.
     """
     if is_flat(space):

@@ -23,7 +23,7 @@ class StackedPolicies(NamedTuple):
     """The policies of all seeds of a run.
 
     Attributes:
-        spec: how they are built.
+        spec: description of the networks and spaces.
         params: network parameters; every leaf has a leading axis `[seeds]`.
         normalizer: statistics of the observations, with the same leading axis; `()` if there are none.
         apply: `(params, normalizer, obs, key) -> action` for one seed, see `make_apply`.
@@ -105,7 +105,7 @@ def load_policies(run_dir: Path | str, iteration: int | None = None) -> StackedP
 
     Args:
         run_dir: folder of the run.
-        iteration: of the checkpoint; None for the newest good one.
+        iteration: checkpoint to read; None for the newest good one.
 
     Raises:
         RunError: there is no run, or its trainer has no policy.
@@ -141,7 +141,7 @@ def load_policy(run_dir: Path | str, seed: int = 0, iteration: int | None = None
     Args:
         run_dir: folder of the run.
         seed: index of the member, from 0.
-        iteration: of the checkpoint; None for the newest good one.
+        iteration: checkpoint to read; None for the newest good one.
 
     Raises:
         ValueError: the run has no such seed.

@@ -23,7 +23,7 @@ class PolicySpec:
         action: space of the actions.
         network: name of a builder in `jsafe.networks.actor_critic.BUILDERS`.
         kwargs: keyword arguments of the builder, which must be JSON; tuples become lists.
-        normalize_observations: whether `TrainState.algo.normalizer` holds statistics to apply first.
+        normalize_observations: True if `TrainState.algo.normalizer` holds statistics to apply first.
         observation_clip: bound on the absolute value of a normalised observation.
     """
 

@@ -129,7 +129,7 @@ def make_population(
     depend on it, up to the rounding of sums.
 
     Args:
-        trainer: what each member runs.
+        trainer: trainer of each member.
         num_seeds: members, at least 1.
         devices: candidates; by default the local ones, or a single one on a CPU whose thread pool is too small to run
             several safely (see `jsafe.runtime.safe_thread_count`).

@@ -100,9 +100,9 @@ def configure(
     Args:
         platform: `cpu`, `cuda`, `rocm`, `tpu`, or None for what JAX finds.
         devices: virtual CPU devices to spread seeds over; None for one per usable core.
-        cache: whether compiled programs are kept on disk; setting `JSAFE_CACHE_DIR` to nothing also turns it off.
+        cache: True to keep compiled programs on disk; an empty `JSAFE_CACHE_DIR` also turns it off.
             JAX does not keep programs that call back to the host.
-        cache_dir: where to keep them instead of `default_cache_dir()`.
+        cache_dir: folder of the compiled programs instead of `default_cache_dir()`.
 
     Returns:
         The settings now in force.
@@ -143,8 +143,8 @@ def join(coordinator: str, processes: int | None = None, process: int | None = N
     Args:
         coordinator: `HOST:PORT` where the first process listens; `auto` where a cluster that JAX knows (Slurm, Open
             MPI, Kubernetes, TPU) provides all three.
-        processes: how many there are.
-        process: which of them this is, from 0 on.
+        processes: number of processes.
+        process: rank of this process, from 0.
 
     Raises:
         ValueError: numbers that do not fit, that are missing, or that `auto` replaces.
@@ -158,8 +158,8 @@ def join(coordinator: str, processes: int | None = None, process: int | None = N
             )
     elif processes is None or process is None or not 0 <= process < processes or ":" not in coordinator:
         raise ValueError(
-            "expected a coordinator HOST:PORT, the number of processes, and which of them this is, from 0 on; "
-            f"got {coordinator!r}, {processes}, {process}"
+            "coordinator must be HOST:PORT and process a rank from 0 to processes - 1, "
+            f"got coordinator={coordinator!r}, processes={processes}, process={process}"
         )
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     address = None if coordinator == "auto" else coordinator

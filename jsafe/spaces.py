@@ -24,11 +24,11 @@ class Box:
     """Arrays of a fixed shape, with bounds.
 
     Attributes:
-        shape: of one value; a whole number stands for a vector.
+        shape: shape of one value; an integer means a vector of that size.
         dtype: name of a NumPy type.
         low: smallest value of every entry, or of each entry of a vector.
         high: largest value.
-        normalize: whether `jsafe.running_statistics` normalises the values; one flag, or one for each entry of the last
+        normalize: True if `jsafe.running_statistics` normalises the values; one flag, or one for each entry of the last
             axis, with the entries to normalise first. Values that are not floating-point are never normalised.
         blocks: name and length of each block of a vector, in order; `()` if it has no blocks.
 
@@ -125,9 +125,9 @@ class Discrete:
     """The whole numbers from 0 to `n - 1`, or arrays of them.
 
     Attributes:
-        n: how many.
+        n: number of values.
         dtype: name of a NumPy integer type.
-        shape: of one value.
+        shape: shape of one value.
 
     Raises:
         ValueError: `n` is below 1, or the type is no integer type.
@@ -247,7 +247,7 @@ def sample(space: Space, key: jax.Array) -> Any:
     Entries are uniform between finite bounds, normal without bounds, and exponential from a single finite bound.
 
     Args:
-        space: what to draw from.
+        space: space to draw from.
         key: typed PRNG key.
     """
     if isinstance(space, Dict):
@@ -292,10 +292,10 @@ def check_batch(space: Space, value: Any, what: str = "observations", path: str 
     """Return the batch axes of a value.
 
     Args:
-        space: what the value must belong to; bounds are not checked, and floats of any precision are accepted.
+        space: space of the value; bounds are not checked, and floats of any precision are accepted.
         value: pytree of arrays, or of their shapes and types.
         what: name of the value in messages.
-        path: of the leaf, for messages.
+        path: path of the leaf, for messages.
 
     Raises:
         ValueError: wrong names, shapes or types, or leaves with different batch axes.

@@ -32,7 +32,7 @@ class TrainState(struct.PyTreeNode):
         iteration: `[]` int32, finished iterations.
         skipped: `[]` int32, updates that were dropped because they were not finite.
         hyper: traced hyper-parameters by name; they may differ across a population.
-        frozen: what `step` never changes and `init` makes again from the same key and hyper-parameters, such as the
+        frozen: state that `step` never changes and `init` rebuilds from the same key and hyper-parameters, such as the
             weights of a reference model. Checkpoints leave it out, and a resumed run takes it from `init`.
     """
 
@@ -55,7 +55,7 @@ class MetricSpec:
         name: its name in `Metrics`.
         unit: unit of its values, empty for plain numbers.
         help: short noun phrase.
-        reduce: how several iterations become one number.
+        reduce: reduction of several iterations to one number.
         may_be_nan: True if NaN is no error while no episode has ended: the value is not known yet.
         shown: True if a progress line shows it.
     """
@@ -82,10 +82,10 @@ class TrainerInfo:
         config: every hyper-parameter by name, static and traced.
         traced: the traced ones and their values; `TrainState.hyper` starts from these.
         units_per_step: number of units that one call of `step` consumes.
-        unit: what the progress of a run is counted in, in the plural.
+        unit: unit of the progress of a run, in the plural.
         problem: registered name of the environment or the data, None for a problem without a name.
         metrics: descriptions of the metrics, those that a progress line shows first.
-        policy: how to rebuild the policy, or None for a trainer without one.
+        policy: description from which to rebuild the policy; None for a trainer without one.
     """
 
     algorithm: str
@@ -125,7 +125,7 @@ def run(
     Pure: `jax.jit(jax.vmap(lambda k: run(trainer, k, 50)))(keys)` trains one agent per key.
 
     Args:
-        trainer: what to run.
+        trainer: trainer to run.
         key: typed PRNG key, shape `[]`.
         iterations: number of calls of `trainer.step`, static, at least 1.
         hyper: traced hyper-parameters to replace, by name.

@@ -147,7 +147,7 @@ def cpo_step(
         fisher: matrix `[n, n]`, positive definite (not checked), or the function `v -> F v`.
         radius: `[]`, above 0 and finite.
         dual: `"paper"` or `"library"`.
-        cg_iterations: of conjugate gradients, where `fisher` is a function.
+        cg_iterations: iterations of conjugate gradients, if `fisher` is a function.
 
     Raises:
         ValueError: for shapes that do not fit, a known radius that is not finite and above 0, another dual, or more

@@ -24,7 +24,7 @@ class Collected(NamedTuple):
         obs: normalised, an array or a tree.
         next_obs: normalised, before any reset.
         action: as drawn by the policy.
-        log_prob: of the action.
+        log_prob: log probability of the action.
         acting: distribution that the action was drawn from.
         rewards: to learn from.
         costs: `[T, N, C]`, one column for each constraint.
@@ -48,7 +48,7 @@ class Critics(NamedTuple):
 
     Attributes:
         networks: policy and value functions.
-        names: of the value networks in use, that of rewards first.
+        names: names of the value networks in use, that of rewards first.
         params: parameters by network.
     """
 

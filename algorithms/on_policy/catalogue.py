@@ -20,8 +20,8 @@ class OnPolicySpec(AlgorithmSpec):
     """One on-policy algorithm.
 
     Attributes:
-        update: how the policy is updated.
-        constraint: how costs weigh on it, None for a method that ignores costs.
+        update: update of the policy.
+        constraint: treatment of costs, None for a method that ignores costs.
     """
 
     update: UpdatePart

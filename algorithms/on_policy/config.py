@@ -17,7 +17,7 @@ class OnPolicyConfig(Config):
     )
     num_envs: int = option("environments side by side", default=20, low=1)
     steps_per_iteration: int = option(
-        "environment steps collected before each update, over all of them", default=20_000, low=1
+        "environment steps per iteration, summed over all environments", default=20_000, low=1
     )
     reset_at_iteration_start: bool = option("abandon running episodes when an iteration starts", default=False)
     episode_window: int = option("finished episodes over which return and cost are averaged", default=100, low=1)
@@ -71,7 +71,7 @@ class OnPolicyConfig(Config):
 class MinibatchConfig(OnPolicyConfig):
     """Options of algorithms that take many small gradient steps on one batch."""
 
-    passes: int = option("passes over the batch, at most", default=40, low=1)
+    passes: int = option("maximum number of passes over the batch", default=40, low=1)
     minibatch_size: int = option("samples in one gradient step; the last of a pass may be smaller", default=64, low=1)
     value_learning_rate: float = option("Adam's step size for the value functions", default=3e-4, traced=True, low=0)
     max_grad_norm: float = option("largest norm of a gradient", default=40.0, traced=True, above=0)

@@ -26,7 +26,7 @@ def make(loss: PolicyLoss, networks: Networks, values: tuple[str, ...], config: 
     """Build the update of a first-order algorithm.
 
     Args:
-        loss: of the policy.
+        loss: loss of the policy.
         networks: policy and value functions.
         values: names of the value networks to train, in `Networks` and in `Batch.targets`.
         config: static hyper-parameters; the traced ones come with each call.

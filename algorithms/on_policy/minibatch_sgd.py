@@ -99,7 +99,7 @@ def sgd_epochs(
 
     Args:
         key: typed PRNG key.
-        params: of all networks.
+        params: parameters of all networks.
         optimizer: states of Adam, of the networks that `stepper` trains at least.
         batch: samples.
         objective: losses and step sizes.

@@ -61,7 +61,7 @@ def final_observation(config: OnPolicyConfig) -> FinalObservation:
 
 
 def scaling(config: OnPolicyConfig) -> Scaling:
-    """Signals as they are; or divided by their running deviation, as OmniSafe does for some methods."""
+    """Return the scaling of rewards and costs: none, or by their running deviation (as OmniSafe for some methods)."""
     scale_costs = isinstance(config, CostAdvantageConfig) and config.normalize_costs
     if not (config.normalize_rewards or scale_costs):
         return Scaling(lambda signals: (), lambda scales, rewards, costs: (scales, rewards, costs))

@@ -57,7 +57,7 @@ class Sizes(NamedTuple):
     inputs: length of an observation.
     hidden: widths of the hidden layers.
     outputs: length of an action; value networks use the first output only.
-    networks: how many networks are stacked.
+    networks: number of stacked networks.
     """
 
     inputs: int
@@ -138,12 +138,12 @@ def gradients(
     """Gradient of `minibatch_sgd.output_loss` plus `value_l2` times the squared parameters of each value network.
 
     Args:
-        params: of the stacked networks.
+        params: parameters of the stacked networks.
         rows: a minibatch whose observations end in a 1, `[B, input + 1]`.
         weights: `[B]`, sum to 1.
         objective: the losses.
         trained: names of the networks, in stacking order.
-        sizes: of the networks.
+        sizes: sizes of the networks.
         perceptron: the first of the networks.
     """
     act, slope = ACTIVATIONS[perceptron.activation], DERIVATIVES[perceptron.activation]
@@ -197,7 +197,7 @@ def adam(
     it keeps the parameters' kernel from computing the moments a second time from their old values.
 
     Args:
-        params: of the stacked networks.
+        params: parameters of the stacked networks.
         mean: first moments.
         square: second moments.
         grads: gradients before `scale`.

@@ -136,7 +136,7 @@ def build(
         update: changes the networks.
         constraint: weighs the costs.
         schedule: changes a transformed environment between iterations.
-        policy: how to rebuild the policy, None if it is not a built-in one.
+        policy: description from which to rebuild the policy, None if it is not built in.
     """
     num_constraints = env.spec.num_costs if constraint.bounded else 0
     learner = Learner(

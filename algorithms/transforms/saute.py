@@ -37,10 +37,10 @@ class SauteConfig(Config):
     """A budget for the costs of each episode."""
 
     safety_budget: float = option(
-        "what an episode may cost, undiscounted; rewards are replaced beyond", default=25.0, traced=True, above=0
+        "undiscounted cost budget of an episode; rewards are replaced beyond it", default=25.0, traced=True, above=0
     )
     unsafe_reward: float = option("reward of a step without any budget left", default=-1.0)
-    saute_discount: float = option("discount of the costs that the budget is for", default=0.999, above=0, high=1)
+    saute_discount: float = option("discount of the cost budget", default=0.999, above=0, high=1)
     final_budget_is_reset: bool = option("show a full budget at the last step before the time limit", default=False)
 
 
@@ -82,10 +82,10 @@ class Sauted(BudgetWrapper):
         spent = memory["spent"] / (self.unit(memory) * self.discounted_share)
         return self.full(memory) * memory["growth"] - spent
 
-    def begin(self, nothing: jax.Array) -> Memory:
-        budget = jnp.full_like(nothing, self.budget)
-        memory = {"budget": budget, "spent": nothing, "growth": jnp.ones_like(nothing)}
-        return {**memory, "steps": nothing} if self.final_budget_is_reset else memory
+    def begin(self, zero: jax.Array) -> Memory:
+        budget = jnp.full_like(zero, self.budget)
+        memory = {"budget": budget, "spent": zero, "growth": jnp.ones_like(zero)}
+        return {**memory, "steps": zero} if self.final_budget_is_reset else memory
 
     def spend(self, memory: Memory, cost: jax.Array) -> Memory:
         memory = {

@@ -46,13 +46,11 @@ SMALLEST = 1e-6
 class SimmerConfig(SauteConfig):
     """A budget that rises over the run; `safety_budget` is the largest."""
 
-    initial_budget: float = option(
-        "part of safety_budget that is granted at first", default=0.6, traced=True, low=0, high=1
-    )
+    initial_budget: float = option("initial fraction of safety_budget", default=0.6, traced=True, low=0, high=1)
     budget_levels: int = option("steps in which the reference rises to safety_budget over the run", default=6, low=2)
     budget_kp: float = option("gain of the smoothed error, reference minus cost", default=0.01, traced=True, low=0)
     budget_ki: float = option("gain of the sum of recent errors", default=0.01, traced=True, low=0)
-    budget_kaw: float = option("gain of what the bounds cut off last time", default=0.01, traced=True, low=0)
+    budget_kaw: float = option("anti-windup gain", default=0.01, traced=True, low=0)
     budget_smoothing: float = option(
         "weight of the past in the smoothed error", default=0.005, traced=True, low=0, high=1
     )
@@ -81,8 +79,8 @@ class Simmered(Sauted):
     def unit(self, memory: Memory) -> jax.Array:
         return memory["budget"] if self.divide_by_current else memory["largest_budget"]
 
-    def begin(self, nothing: jax.Array) -> Memory:
-        memory = super().begin(nothing)
+    def begin(self, zeros: jax.Array) -> Memory:
+        memory = super().begin(zeros)
         return {**memory, "largest_budget": memory["budget"]}
 
     def hand_over(self, after: Memory, fresh: Memory) -> Memory:
@@ -117,7 +115,7 @@ def controller(window: int, levels: int, iterations: int, reference_is_last_budg
         window: errors in the integral.
         levels: values of the reference.
         iterations: length of the run.
-        reference_is_last_budget: whether the last budget takes the place of the reference.
+        reference_is_last_budget: True if the last budget replaces the reference.
     """
 
     def init(hyper: Traced) -> SimmerState:

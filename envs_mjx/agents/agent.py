@@ -13,11 +13,12 @@ class Contacts(NamedTuple):
     """Contact attributes of a robot's geoms, as MJCF text.
 
     Attributes:
-        hull: of the ordinary geoms.
-        wheel: of cylindrical wheels.
-        ball: of balls it rolls on.
-        prism: of the prisms that meet boxes in the wheels' place; None for no such prisms.
-        ball_on_cylinder: of the capsules that meet standing cylinders in the balls' place; None for no such capsules.
+        hull: attributes of the ordinary geoms.
+        wheel: attributes of cylindrical wheels.
+        ball: attributes of balls it rolls on.
+        prism: attributes of the prisms that replace the wheels against boxes; None without prisms.
+        ball_on_cylinder: attributes of the capsules that replace the balls against standing cylinders; None without
+            capsules.
     """
 
     hull: str
@@ -73,8 +74,8 @@ class Agent:
         sensors: MJCF of the sensors.
         nq: generalised coordinates of the robot alone; they come first in `qpos`.
         nv: degrees of freedom of the robot alone.
-        touches_floor: whether contact with the floor can have any effect.
-        has_wheels: whether some of its geoms are cylinders that touch other things.
+        touches_floor: True if contact with the floor can have any effect.
+        has_wheels: True if some of its geoms are cylinders that touch other things.
         observed: names and lengths of the observed sensor blocks, in the reference's order.
         place: `(xy [2], yaw []) -> qpos [nq]` of a robot at rest.
         pose: `qpos [nq] -> (position [3], rotation matrix [3, 3])` of the body `agent`.

@@ -113,9 +113,9 @@ def _memory_optimum(
         env: the original process.
         start: the first memory.
         spend: memory and cost of a step to the next memory, elementwise.
-        within: whether a memory is safe, elementwise.
+        within: elementwise predicate, True if a memory is safe.
         unsafe_reward: reward of a step whose next memory is not safe.
-        unsafe_ends: whether such a step ends the episode.
+        unsafe_ends: True if an unsafe step ends the episode.
     """
     memories, following = _memories(env, start, spend)
     safe = tuple(within(after)[index] for after, index in zip(memories[1:], following, strict=True))
@@ -162,9 +162,9 @@ def _best_actions(
     Args:
         env: the original process.
         following: index `[S, M_t, A]` of the next memory, by time.
-        safe: whether that memory is safe, `[S, M_t, A]`, by time.
+        safe: True if that memory is safe, `[S, M_t, A]`, by time.
         unsafe_reward: reward of a step whose next memory is not safe.
-        unsafe_ends: whether such a step ends the episode.
+        unsafe_ends: True if an unsafe step ends the episode.
         row: among equally good actions, the one with most of `sign * sums[row]` is taken.
         sign: 1 or -1.
 

@@ -20,7 +20,7 @@ class LidarConfig:
         num_bins: sectors of the full turn.
         max_dist: metres at which a reading reaches zero; None for the exponential reading.
         exp_gain: decay per metre of the exponential reading.
-        alias: whether a reading also leaks into the two neighbouring sectors, in proportion to its place in its own.
+        alias: True if a reading also leaks into the two neighbouring sectors, in proportion to its place in its own.
     """
 
     num_bins: int = 16

@@ -41,12 +41,12 @@ class Colliders:
     Attributes:
         wheel_sides: 0 to keep wheels as cylinders; otherwise boxes meet them as prisms of that many sides. A prism of n
             sides lies within `1 - cos(pi / n)` of the radius.
-        round_pillars: whether pillars stay cylinders; otherwise they are capsules whose straight part covers the height
+        round_pillars: True if pillars stay cylinders; otherwise they are capsules whose straight part covers the height
             of the cylinder, which is the same shape from the side.
-        search_balls: whether balls and cylinders (wheels and buttons, the car's rear ball and pillars) meet by
+        search_balls: True if balls and cylinders (wheels and buttons, the car's rear ball and pillars) meet by
             iterative search, as in the MuJoCo of the reference, instead of by today's closed form
             (`envs_mjx.agents.agent.ball_as_capsule`).
-        boxes_meet: whether free boxes touch each other.
+        boxes_meet: True if free boxes touch each other.
     """
 
     wheel_sides: int = 0
@@ -103,7 +103,7 @@ def mjcf(config: Config, colliders: Colliders, *, contact_sensors: bool = True) 
     Args:
         config: the environment.
         colliders: collision shapes.
-        contact_sensors: whether to count contacts with sensors that match whole subtrees (MuJoCo C has them).
+        contact_sensors: True to count contacts with sensors that match whole subtrees (MuJoCo C has them).
     """
     agent = AGENTS[config.agent]
     flags = "".join(

@@ -41,7 +41,7 @@ class ModelSource(Protocol):
 
         Args:
             profile: `exact`, or `fast` for simpler collision shapes.
-            contact_sensors: whether to count contacts with sensors.
+            contact_sensors: True to count contacts with sensors.
         """
         ...
 

@@ -80,7 +80,7 @@ def compile_source(folder: Path | None = None) -> Path:
     """Compile `recorded_colliders` for the installed MuJoCo.
 
     Args:
-        folder: where the library is kept; by default a subfolder of the user's cache.
+        folder: folder of the library; by default a subfolder of the user's cache.
 
     Returns:
         The shared library. One that exists already is used again.

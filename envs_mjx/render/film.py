@@ -23,7 +23,7 @@ class Caption:
         step: control steps since the start of the episode.
         reward_sum: reward since the start.
         cost_sum: cost since the start.
-        costing: whether this step had a cost; the frame is then outlined in red.
+        costing: True if this step had a cost; the frame is then outlined in red.
         title: text of the first line, for example the id of the environment.
     """
 

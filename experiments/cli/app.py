@@ -33,7 +33,7 @@ class Command:
     Attributes:
         module: module with the function `run(request) -> Result`.
         summary: one sentence.
-        specialized: whether the module has `specialize(words)`, which returns the type of the request for these words;
+        specialized: True if the module has `specialize(words)`, which returns the type of the request for these words;
             for commands whose flags depend on a positional word.
         epilogue: last lines of the help.
     """

@@ -85,7 +85,7 @@ def _details(facts: dict[str, Any]) -> str:
                 option["help"] + choices,
             ]
         )
-    header = ["hyper-parameter", default, *others, "range", "traced", "what it is"]
+    header = ["hyper-parameter", default, *others, "range", "traced", "description"]
     parts = [f"{axis} {name}" for axis, name in facts["parts"].items() if name]
     lines = [
         *textwrap.wrap(f"{facts['name']}: {facts['summary']}", WIDTH),
@@ -104,8 +104,8 @@ def _folded(header: list[str], rows: list[list[str]], limits: Sequence[int]) -> 
     """Rows broken into as many lines as it takes for the table to be at most `WIDTH` wide.
 
     Args:
-        header: of the table.
-        rows: of the table.
+        header: header of the table.
+        rows: rows of the table.
         limits: largest width of each column but the last, which gets what is left.
     """
     widths = [

@@ -23,7 +23,7 @@ class ThroughputRequest:
         steps: Control steps in one timed piece.
         repeats: Number of timed pieces, of which the median counts.
         seed: Root seed.
-        floor: Measurement of the bare MuJoCo loop.
+        floor: Also measure the bare MuJoCo loop.
     """
 
     env: str = positional()

@@ -38,7 +38,7 @@ def evaluate_run(
         physics: simulator, None for the one of the run.
         overrides: changes to the environment.
         machine: machine to compute on.
-        progress: whether to count steps on stderr.
+        progress: True to count steps on stderr.
 
     Returns:
         Output of `jsafe eval --json`.

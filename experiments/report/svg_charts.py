@@ -52,12 +52,12 @@ def line_chart(
     """An SVG element with one line and one band for each series.
 
     Args:
-        series: what to draw; thin lines show single seeds when there is only one series.
+        series: series to draw; thin lines show single seeds when there is only one series.
         title: text above the axes.
         x_label: quantity and unit.
         y_label: quantity and unit.
         level: height of a dashed line, for example the cost limit.
-        level_label: what to call it.
+        level_label: label of that level.
         size: width and height in inches.
 
     Returns:

@@ -30,7 +30,7 @@ def curve(runs: Sequence[Path], name: str) -> np.ndarray | None:
 
 
 def draw(axes: Sequence[Any], runs: Mapping[str, Sequence[Path]]) -> None:
-    """Draw `PANELS`, one for each of the axes; runs by label."""
+    """Draw one panel of `PANELS` on each of the axes, with a curve for each label of `runs`."""
     for axis, (name, title) in zip(axes, PANELS.items(), strict=True):
         for label, folders in runs.items():
             values = curve(folders, name)

@@ -100,7 +100,7 @@ class GruMemory(nn.Module):
     drawn as flax draws them: recurrent ones orthogonal, the others LeCun normal, biases 0.
 
     Attributes:
-        size: of the hidden state.
+        size: size of the hidden state.
     """
 
     size: int
@@ -123,7 +123,7 @@ class ObservationEncoder(nn.Module):
     """Features of an observation: those of its leaves, in the order of `jsafe.spaces.leaves`.
 
     Attributes:
-        space: of the observation.
+        space: observation space.
         encoders: path of a leaf, with `_` between names, to its encoder; the other leaves are flattened. With a memory,
             paths are those inside a frame.
         memory: reads the features of a window (`jsafe.frame_stack`); None joins them.
@@ -228,10 +228,10 @@ def make_encoder(
     """Choose the encoders of an observation.
 
     Args:
-        space: of the observation.
+        space: observation space.
         torso: name in `TORSOS`.
         recurrent_size: width of the memory of torso `gru`.
-        initializer: of the convolutions of torso `cnn`.
+        initializer: initializer of the convolutions of torso `cnn`.
         encoders: name or path of a leaf to its encoder, a module or its description (`encoder_from_json`).
 
     Returns:

@@ -53,7 +53,7 @@ class PerceptronApply:
     (`algorithms.on_policy.stacked_mlp`).
 
     Attributes:
-        space: of the input.
+        space: space of the input.
         hidden_sizes: widths of the hidden layers.
         output_size: length of the perceptron's output.
         activation: name in `ACTIVATIONS`.
@@ -136,7 +136,7 @@ def make_mlp(
     """Build a perceptron over flattened inputs.
 
     Args:
-        space: of the input; a whole number stands for a vector.
+        space: space of the input; an integer means a vector of that size.
         hidden_sizes: widths of the hidden layers.
         output_size: length of the output.
         activation: name in `ACTIVATIONS`.

@@ -59,7 +59,7 @@ class Checkpoints:
 
     Args:
         run_dir: folder of the run; checkpoints live in `run_dir/checkpoints`.
-        keep: how many of the newest to keep, at least 1.
+        keep: number of newest checkpoints to keep, at least 1.
     """
 
     def __init__(self, run_dir: Path | str, keep: int = 3) -> None:
@@ -361,7 +361,7 @@ def _digest_of(body: dict[str, Any]) -> str:
 
 
 def _flush(path: Path) -> None:
-    """Have the system put a file or a folder on the disk before anything relies on it."""
+    """Flush a file or folder to disk (fsync)."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -109,7 +109,7 @@ def load_run(path: Path | str) -> Run:
     if not path.is_dir():
         raise RunError(f"no run at {path}: there is no such folder")
     if not (path / "run.json").is_file():
-        raise RunError(f"no run at {path}: it holds no run.json (is it the folder given to --run-dir?)")
+        raise RunError(f"{path} is not a run folder: it has no run.json. Pass the folder given to --run-dir.")
     try:
         facts = json.loads((path / "run.json").read_text())
     except ValueError as error:

@@ -54,8 +54,8 @@ def restore(
     """Read the newest good checkpoint of a population, on its devices and with what is frozen.
 
     Args:
-        checkpoints: of the run.
-        population: of its trainer.
+        checkpoints: checkpoints of the run.
+        population: population of the run's trainer.
         keys: the run began with, `[seeds]`.
         hyper: replaced hyper-parameters it began with.
         iteration: a particular checkpoint instead.

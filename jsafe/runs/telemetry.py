@@ -139,7 +139,7 @@ class TensorBoard:
     """Event files for TensorBoard: means over seeds, and every seed where there are few.
 
     Args:
-        folder: where to write.
+        folder: folder to write to.
         per_seed: largest number of seeds that get curves of their own.
         after_steps: on resume, the environment steps after which earlier events are void.
     """
@@ -172,7 +172,7 @@ class WeightsAndBiases:
 
     Args:
         project: name there.
-        run_dir: where its local files go.
+        run_dir: folder of its local files.
         config: shown next to the curves.
 
     Raises:
@@ -204,12 +204,12 @@ class Progress:
     On a terminal it is a bar. Elsewhere it prints a plain line every `every` seconds.
 
     Args:
-        iterations: where the run ends.
+        iterations: iteration at which the run ends.
         start: finished iterations at the start.
         every: seconds between plain lines.
         stream: stderr by default.
         shown: metrics to show.
-        unit: what is counted, in the plural.
+        unit: unit of progress, in the plural.
     """
 
     def __init__(

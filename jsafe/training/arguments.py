@@ -27,7 +27,7 @@ class Plan(NamedTuple):
     Attributes:
         seeds: members of the population.
         seed: root seed.
-        iterations: where the run ends.
+        iterations: iteration at which the run ends.
         hyper: replaced hyper-parameters, name to `[seeds]`.
         record: record of the run to resume, None for a new one.
         notes: remarks for the user; the session adds to them.
@@ -79,7 +79,7 @@ def make_plan(
         raise ValueError("give iterations or total_steps, not both")
     if iterations is None and total_steps is None:
         if record is None:
-            raise ValueError("give iterations or total_steps: how long to train")
+            raise ValueError("a new run needs iterations or total_steps")
         iterations = record["iterations"]
     elif total_steps is not None:
         total_steps = at_least_one("total_steps", total_steps)
@@ -91,8 +91,7 @@ def make_plan(
             )
     if record is not None and iterations is not None and iterations < record.get("iteration", 0):
         raise RunError(
-            f"{folder} has done {record['iteration']} iterations of {trainer.info.units_per_step:,} steps "
-            f"already: it cannot end after {iterations}"
+            f"iterations must be at least {record['iteration']}, which {folder} has finished, got {iterations}"
         )
     checked = check_hyper(trainer, seeds, hyper)
     if checked is not None and record is None:

@@ -20,7 +20,7 @@ class Checkpointing(Callback):
     """Save the training state every few iterations, every few seconds, and at the end.
 
     Args:
-        checkpoints: where to save.
+        checkpoints: checkpoints to save to.
         every: iterations between checkpoints, None for no such rhythm.
         seconds: time between checkpoints.
     """

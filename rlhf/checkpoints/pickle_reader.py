@@ -56,7 +56,7 @@ class Tensor(NamedTuple):
     """A view of a storage.
 
     Attributes:
-        storage: where the numbers are.
+        storage: storage of the numbers.
         offset: index of the first number.
         shape: shape of the tensor.
         strides: strides in numbers.

@@ -26,7 +26,7 @@ def token_dropout(rate: float, tokenizer: Tokenizer) -> Augment | None:
 
     Args:
         rate: between 0 and 1.
-        tokenizer: of the texts.
+        tokenizer: tokenizer of the texts.
     """
     if not rate:
         return None

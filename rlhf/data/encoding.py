@@ -89,7 +89,7 @@ def supervised(
 
     Args:
         rows: with a response each.
-        tokenizer: of the model.
+        tokenizer: tokenizer of the model.
         length: L.
         skip: leave out unusable rows instead of raising.
 
@@ -116,7 +116,7 @@ def preferences(
 
     Args:
         rows: with two responses each.
-        tokenizer: of the model.
+        tokenizer: tokenizer of the model.
         length: L.
         by: `"better"` chooses the more helpful response, `"safer"` the less harmful one.
         skip: leave out unusable rows instead of raising.
@@ -158,7 +158,7 @@ def prompts(rows: Sequence[Example], tokenizer: Tokenizer, length: int, *, skip:
 
     Args:
         rows: their responses are ignored.
-        tokenizer: of the model.
+        tokenizer: tokenizer of the model.
         length: S.
         skip: leave out longer prompts instead of raising.
 
@@ -186,7 +186,7 @@ def labelled(
     Args:
         rows: with a response each; a safe one needs no categories.
         labels: names of the K categories.
-        tokenizer: of the model.
+        tokenizer: tokenizer of the model.
         length: L.
         skip: leave out unusable rows instead of raising.
 

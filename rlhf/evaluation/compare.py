@@ -184,7 +184,7 @@ def compare(responses: Sequence[Responses], judges: Mapping[str, Judge]) -> dict
     """Return the metrics of all models, and the verdicts of each judge on every pair of models.
 
     Args:
-        responses: of each model, the base first.
+        responses: responses of each model, the base first.
         judges: by name. The first reward and the first cost model define the rewards and costs of the metrics.
     """
     reward, cost = (np.array([r.scores[first_judge(judges, kind)] for r in responses]) for kind in ("reward", "cost"))
@@ -220,7 +220,7 @@ def model_metrics(responses: Sequence[Responses], reward: np.ndarray, cost: np.n
     """Return the metrics of models on the same prompts.
 
     Args:
-        responses: of M models, the base first.
+        responses: responses of M models, the base first.
         reward: `[M, N]`.
         cost: `[M, N]`.
     """

@@ -80,7 +80,7 @@ def gsm8k(complete: Complete, problems: Sequence[Problem], solved: Sequence[Prob
     """Return the accuracy on problems. A completion ends where the model starts the next question.
 
     Args:
-        complete: of the model, see `rlhf.generation.answers.completions`.
+        complete: completion function of the model, see `rlhf.generation.answers.completions`.
         problems: to solve.
         solved: precede each problem.
     """

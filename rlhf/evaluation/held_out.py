@@ -124,7 +124,7 @@ def evaluate_moderation(
     Args:
         model: the trained model.
         answers: held-out responses with labels.
-        names: of the K labels.
+        names: names of the K labels.
         dtype: type of activations.
     """
     scorer = ScoreModel(model.config, len(names), dtype=dtype)

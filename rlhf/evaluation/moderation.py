@@ -59,7 +59,7 @@ def classification_metrics(
     Args:
         probabilities: `[N, K]`.
         labels: `[N, K]`, 0 or 1.
-        names: of the K categories.
+        names: names of the K categories.
         threshold: probability above which a category counts as present.
     """
     predicted, truth = probabilities > threshold, labels > 0.5

@@ -79,8 +79,8 @@ def multiple_choice(
     """Return the accuracy on every subject of a folder, and on `all` of them together.
 
     Args:
-        next_logits: of the model, see `rlhf.generation.answers.next_token_logits`.
-        tokenizer: of the model.
+        next_logits: function of the model, see `rlhf.generation.answers.next_token_logits`.
+        tokenizer: tokenizer of the model.
         folder: holds solved questions in `dev/SUBJECT.csv` (MMLU: `SUBJECT_dev.csv`), and the others in `test/`.
         language: `en` or `zh`.
         shots: number of solved questions in a prompt.

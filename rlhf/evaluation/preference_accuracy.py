@@ -32,7 +32,7 @@ def ranking_accuracy(scores: np.ndarray, groups: Sequence[Any], *, harm: bool) -
     """Return the share of pairs `scores [N, 2]` in the right order.
 
     Args:
-        scores: of the chosen and of the rejected responses.
+        scores: scores of the chosen and of the rejected responses.
         groups: `[N]`, prompt of each pair.
         harm: True for costs, where the chosen (less harmful) response should score lower.
     """

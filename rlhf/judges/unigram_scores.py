@@ -84,9 +84,9 @@ def pooled(config: ModelConfig, pairs: PreferenceBatch, classes: np.ndarray | No
     """Return pairs as counts of tokens, weighted as the model pools them (`rlhf.models.heads`).
 
     Args:
-        config: with `score_pooling="mean"`.
-        pairs: the better answers first.
-        classes: `[V]`, of tokens; None where each is its own.
+        config: configuration with `score_pooling="mean"`.
+        pairs: preference pairs, chosen answers first.
+        classes: `[V]`, class of each token; None if each token is a class.
     """
     classes = np.arange(config.vocab_size) if classes is None else classes
     width = int(classes.max()) + 1
@@ -139,7 +139,7 @@ def fit(
     """Fit token scores to pairs; cross-validation over prompts selects the weight of their squares.
 
     Args:
-        config: with `score_pooling="mean"`.
+        config: configuration with `score_pooling="mean"`.
         kind: `"reward"` or `"cost"`.
         pairs: the better (less harmful) answers first.
         prompts: `[N]`, of each pair.

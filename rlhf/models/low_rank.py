@@ -35,7 +35,7 @@ def adapted(layer: nn.Module, name: str, x: jax.Array, y: jax.Array) -> jax.Arra
 
     Args:
         layer: whose matrix it is.
-        name: of the matrix.
+        name: name of the matrix.
         x: `[..., *inputs]`, what the matrix is applied to.
         y: `[..., *outputs]`, what it gives.
     """

@@ -92,7 +92,7 @@ class Learner:
     Attributes:
         problem: models and data.
         config: hyper-parameters.
-        multiplier: how the multipliers follow the costs.
+        multiplier: rule by which the multipliers follow the costs.
         actor_optimizer: optimiser of the actor.
         critic_optimizer: optimiser of each critic.
         schedule: factor on the actor's learning rate, by update.
@@ -150,7 +150,7 @@ def update(
     Args:
         learner: models, optimisers and hyper-parameters.
         iteration: experience and inputs of this iteration.
-        learned: what is updated.
+        learned: state to update.
         inputs: rows `[batch_size]` of the minibatch, and a typed key.
     """
     rows, key = inputs

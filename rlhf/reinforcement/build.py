@@ -82,7 +82,7 @@ def reinforcement_stage(
         models: actor, judges and critics.
         data: prompts, and texts for the PTX loss.
         config: hyper-parameters.
-        sampling: how answers are sampled.
+        sampling: settings for sampling answers.
         remat: recompute activations in the backward pass to save memory.
 
     Raises:

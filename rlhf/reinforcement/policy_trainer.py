@@ -45,7 +45,7 @@ def reinforcement_trainer(
         name: name of the stage.
         problem: models, judges and data.
         config: hyper-parameters.
-        sampling: how answers are sampled.
+        sampling: settings for sampling answers.
 
     Raises:
         ValueError: models, judges or data do not fit the configuration.

@@ -93,7 +93,7 @@ def read_drawings(
 
     Args:
         paths: files and folders.
-        read: how files are read.
+        read: settings for reading files.
         select: selection by class; None for all drawings.
 
     Returns:

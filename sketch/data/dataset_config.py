@@ -81,7 +81,7 @@ class DatasetConfig(Settings):
         split: split of `data` to train on, or `all`.
         valid_share: fraction held out for validation from files without splits.
         select: selection by class.
-        read: how files are read.
+        read: settings for reading files.
     """
 
     data: tuple[Path, ...] = ()

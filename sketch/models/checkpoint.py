@@ -145,7 +145,7 @@ def load_model(path: Path | str, kind: type[M] | None = None, label: str = "the 
     Args:
         path: either folder.
         kind: class of the expected model; None for any.
-        label: what the model is for, in error messages.
+        label: purpose of the model, in error messages.
 
     Raises:
         FileNotFoundError: if there is no model.
@@ -164,7 +164,7 @@ def load_generator(path: Path | str, label: str = "the model", predictor: Path |
 
     Args:
         path: folder of the generator or of its run.
-        label: what the generator is for, in error messages.
+        label: purpose of the generator, in error messages.
         predictor: folder of a predictor or of its run.
 
     Raises:

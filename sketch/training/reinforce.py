@@ -46,7 +46,7 @@ def tempered(predicted: Mixture, temperature: float, convention: str = "paper") 
 
 
 def counted_rows(rows: Float[Array, "batch time 5"]) -> Float[Array, "batch time"]:
-    """1 for rows that the generator sampled: all rows of a drawing and its first end row; 0 behind."""
+    """Mask of the rows that the generator sampled: all rows of a drawing and its first end row."""
     over = rows[..., 4] > 0
     return (jnp.cumsum(over, axis=1) - over == 0).astype(jnp.float32)
 

@@ -105,9 +105,9 @@ def test_a_trust_region_without_extent_is_refused(name):
 
 
 def test_several_limits_are_refused_where_only_one_is_known():
-    with pytest.raises(ValueError, match="pcpo holds one constraint, and cost_limit gives 2"):
+    with pytest.raises(ValueError, match="pcpo supports one limit, got 2"):
         algorithms.make("pcpo", Lever(), cost_limit=(1.0, 2.0))
-    with pytest.raises(ValueError, match="dual='library' holds one constraint"):
+    with pytest.raises(ValueError, match="dual='library' supports one limit, got 2"):
         algorithms.make("cpo", Lever(), cost_limit=(1.0, 2.0), dual="library")
     algorithms.make("cpo", Lever(), cost_limit=(1.0, 2.0))
 

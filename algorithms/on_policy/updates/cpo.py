@@ -72,8 +72,8 @@ def make(networks: Networks, values: tuple[str, ...], config: CPOConfig) -> Upda
     """
     count, most = len(values) - 1, 1 if config.dual == "library" else trust_region.MAX_CONSTRAINTS
     if count > most:
-        word = "one constraint" if most == 1 else f"{most} constraints"
-        raise ValueError(f"cpo with dual={config.dual!r} holds {word}, and cost_limit gives {count}")
+        supported = "one limit" if most == 1 else f"at most {most} limits"
+        raise ValueError(f"cpo with dual={config.dual!r} supports {supported}, got {count}")
     return trust_region_step.make(rule, networks, values, config)
 
 

@@ -25,7 +25,7 @@ class FOCOPSConfig(FirstOrderConfig):
         "eta of the paper: samples whose divergence exceeds it are left out", default=0.02, traced=True, above=0
     )
     focops_mask: str = option(
-        "leave out single samples, or, as the libraries' shapes do, scale the advantages of all by the share kept",
+        "leave out single samples, or scale all advantages by the share kept (as the libraries do)",
         default="sample",
         choices=("sample", "share"),
     )

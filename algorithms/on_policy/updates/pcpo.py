@@ -60,7 +60,7 @@ def make(networks: Networks, values: tuple[str, ...], config: PCPOConfig) -> Upd
         ValueError: for several constraints.
     """
     if len(values) > 2:
-        raise ValueError(f"pcpo holds one constraint, and cost_limit gives {len(values) - 1}")
+        raise ValueError(f"pcpo supports one limit, got {len(values) - 1}")
     return trust_region_step.make(rule, networks, values, config)
 
 

@@ -33,7 +33,7 @@ class ObjectContacts(NamedTuple):
     Attributes:
         geom: contact attributes and colour of its geoms, as MJCF text.
         ball_on_wheels: contact attributes of the capsule that meets wheels in a ball's place; None for no such capsule.
-        has_cylinders: whether a standing cylinder stays one; otherwise it is a capsule.
+        has_cylinders: True if a standing cylinder stays one; otherwise it is a capsule.
     """
 
     geom: str
@@ -54,8 +54,8 @@ class Objects:
         keepout: clearance radius in layouts.
         placements: rectangles to draw positions from; None for the arena's extents.
         locations: fixed positions of the first things, by number.
-        is_constrained: whether touching or entering costs.
-        is_lidar_observed: whether the class has a lidar block in the observation.
+        is_constrained: True if touching or entering costs.
+        is_lidar_observed: True if the class has a lidar block in the observation.
     """
 
     name: ClassVar[str]

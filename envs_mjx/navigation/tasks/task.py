@@ -34,7 +34,7 @@ class Task:
     Attributes:
         bonus: reward of a success.
         required: classes of things that the task needs.
-        moves_goal: whether a success moves the goal.
+        moves_goal: True if a success moves the goal.
     """
 
     bonus: float = 1.0

@@ -19,7 +19,7 @@ class ScalingRequest:
 
     Attributes:
         curves: Evaluated runs of `jsafe rlhf pretrain`, or CSV files with the columns run, petaflops, loss.
-        hold_out: Number of runs of most compute that the law is tested on.
+        hold_out: Number of held-out runs, those with the most compute.
         points: Points to fit: losses that no cheaper one beats, the last of each run, or all.
         predict: Compute to predict the loss at: PFLOP, or SIZE:TOKENS with a published size; repeatable.
         out: File of the figure.

@@ -82,7 +82,7 @@ def read_unfinished(
     Args:
         path: .npz, .ndjson or .svg.
         flag: flag that names the file.
-        read: how files are read.
+        read: settings for reading files.
         scale: factor on positions.
         row: index of one drawing; None for all.
 
