@@ -54,6 +54,16 @@ def flag_names(cls: type) -> set[str]:
     return names
 
 
+def switch_names(cls: type) -> set[str]:
+    """Return the names of the fields of a request that are flags without a value."""
+    names = set()
+    for field in dataclasses.fields(cls):
+        default = field.default
+        names |= switch_names(type(default)) if dataclasses.is_dataclass(default) else set()
+        names |= {field.name} if isinstance(default, bool) else set()
+    return names
+
+
 def as_json(value: Any) -> dict[str, Any]:
     """Return a request as JSON types; `from_json` reverses it."""
     return {field.name: _as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}

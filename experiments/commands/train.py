@@ -16,7 +16,7 @@ from experiments.cli.argument_types import Count, Folder, NotNegative, Switch, W
 from experiments.cli.config_flags import ConfigFlags, config_flags
 from experiments.cli.devices import configure, make_env, read_overrides
 from experiments.cli.errors import CommandError
-from experiments.cli.request import flag_names, flags, positional
+from experiments.cli.request import flag_names, flags, positional, switch_names
 from experiments.cli.result import Result, writable_folder
 from experiments.cli.shared_flags import Machine, Output, Physics
 from experiments.cli.stdout import note
@@ -88,15 +88,29 @@ def specialize(words: list[str]) -> type[TrainRequest]:
 
 
 def _algorithm_in(words: Sequence[str]) -> str | None:
-    """Return the algorithm of a command line: its first word, or the first word that is the name of one."""
-    if words and not words[0].startswith("-"):
-        return resolve(words[0])
-    if "--resume" in words or all(word.startswith("-") for word in words):
-        return None
+    """Return the algorithm of a command line: its first word that is neither a flag nor the value of one."""
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("-"):
+            return resolve(word)
+        if "=" not in word and not _is_switch(word):
+            value = next(rest, None)
+            if word == "--algorithm" and value is not None:
+                return resolve(value)
+    return None
+
+
+def _is_switch(word: str) -> bool:
+    """Return whether a flag takes no value."""
+    name = word.removeprefix("--").replace("-", "_")
+    if word in ("-h", "--help", "--version") or word.startswith("--no-"):
+        return True
+    if name in flag_names(TrainRequest):
+        return name in switch_names(TrainRequest)
     import algorithms
 
-    known = {alias.lower() for name in algorithms.names() for alias in (name, *algorithms.describe(name)["aliases"])}
-    return next((resolve(word) for word in words if word.lower() in known), None)
+    options = [option for known in algorithms.names() for option in algorithms.describe(known)["options"]]
+    return any(option["name"] == name and option["type"] == "bool" for option in options)
 
 
 def run(request: TrainRequest) -> Result:

@@ -153,3 +153,18 @@ def test_settings_of_a_command_line_are_typed():
     }
     assert parse(["train", "--seeds", "4", "ppo", "E"]).request.seeds == 4
     assert parse(["eval", "run", "--episodes", "1", "--episodes", "10_000"]).request.episodes == 10_000
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ppo_lag", "E", "--cost-limit", "5"],
+        ["--run-dir", "ppo", "ppo_lag", "E", "--cost-limit", "5"],
+        ["--run-dir=ppo", "--quiet", "PPOLag", "E", "--cost-limit", "5"],
+        ["--cost-limit", "5", "--no-learning-rate-decay", "--squash", "ppo_lag", "E"],
+        ["--env", "ppo", "--cost-limit", "5", "--algorithm", "ppo_lag"],
+    ],
+    ids=" ".join,
+)
+def test_the_value_of_a_flag_is_not_the_algorithm(words: list[str]):
+    assert parse(["train", *words]).request.options.cost_limit == 5.0
