@@ -17,6 +17,7 @@ from importlib import metadata
 from typing import Any
 
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
+from cyclopts.help import DefaultFormatter
 
 from experiments.cli.errors import UsageError
 from experiments.cli.result import Result
@@ -42,6 +43,21 @@ class Command:
     summary: str
     specialized: bool = False
     epilogue: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """Form of a command for given words.
+
+    Attributes:
+        request: type of its settings.
+        usage: usage line.
+        help: text in place of the summary.
+    """
+
+    request: type
+    usage: str | None = None
+    help: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +121,25 @@ def _shown_default(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
+def _help_formatter() -> DefaultFormatter:
+    """Return the formatter of the help, which writes defaults as `(default X)`."""
+
+    class HelpFormatter(DefaultFormatter):
+        def __call__(self, console: Any, options: Any, panel: Any) -> None:
+            entries = [_with_default(entry) for entry in panel.entries]
+            super().__call__(console, options, panel.copy(entries=entries))
+
+    return HelpFormatter()
+
+
+def _with_default(entry: Any) -> Any:
+    """Return an entry of the help with its default in the description."""
+    text = getattr(entry.description, "primary_renderable", None)
+    if entry.default is None or text is None:
+        return entry
+    return entry.copy(description=f"{str(text).rstrip('. ')} (default {entry.default}).", default=None)
+
+
 def build_app(words: Sequence[str]) -> App:
     """Return the application; only a command that `words` choose may be imported."""
     app = App(
@@ -112,6 +147,7 @@ def build_app(words: Sequence[str]) -> App:
         help="Safe reinforcement learning in JAX: training, evaluation and reports as compiled programs.",
         help_epilogue="Start with `jsafe demo`, or `jsafe train ppo_lag SafetyPointGoal1-v0 --seeds 4`.",
         help_format="plaintext",
+        help_formatter=_help_formatter(),
         version=f"jsafe {version()}",
         default_parameter=Parameter(negative_iterable=(), allow_repeating=True, show_default=_shown_default),
     )
@@ -129,20 +165,22 @@ def _register(app: App, commands: Mapping[str, Command | CommandGroup], words: S
             _register(group, listed, words[1:])
             app.command(group)
         else:
-            function = _function(entry, words[1:]) if chosen else _listed_only
-            app.command(function, name=name, help=entry.summary, help_epilogue=entry.epilogue)
+            function, variant = _function(entry, words[1:]) if chosen else (_listed_only, Variant(object))
+            help = variant.help or entry.summary
+            app.command(function, name=name, help=help, usage=variant.usage, help_epilogue=entry.epilogue)
 
 
 def _listed_only() -> None:
     """Stand for a command that the words do not choose."""
 
 
-def _function(entry: Command, words: Sequence[str]) -> Callable[..., Result]:
-    """Return a function of the request, whose signature cyclopts reads."""
+def _function(entry: Command, words: Sequence[str]) -> tuple[Callable[..., Result], Variant]:
+    """Return a function of the request, whose signature cyclopts reads, and the form of the command."""
     module = importlib.import_module(entry.module)
-    request_type = typing.get_type_hints(module.run)["request"]
-    if entry.specialized:
-        request_type = module.specialize(list(words))
+    variant: Variant = (
+        module.specialize(list(words)) if entry.specialized else Variant(typing.get_type_hints(module.run)["request"])
+    )
+    request_type: Any = variant.request
 
     def command(request: Any) -> Result:
         return module.run(request)
@@ -153,7 +191,7 @@ def _function(entry: Command, words: Sequence[str]) -> Callable[..., Result]:
     parameter = inspect.Parameter("request", kind, annotation=request_type, default=default)
     command.__annotations__ = {"request": request_type}
     command.__signature__ = inspect.Signature([parameter])  # type: ignore[attr-defined]
-    return command
+    return command, variant
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:

@@ -8,6 +8,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+NO_LIMIT = 1e8
+"""Smallest number that stands for the absence of an upper bound, that of `jsafe.multipliers`."""
+
 
 def to_json(data: Any, indent: int | None = 2) -> str:
     """Return strict JSON: arrays become lists, NaN and infinity become null."""
@@ -48,7 +51,7 @@ def value_text(value: Any) -> str:
         return "on" if value else "off"
     if isinstance(value, list | tuple):
         return ",".join(str(entry) for entry in value) or "none"
-    if isinstance(value, float) and value > 1e30:
+    if isinstance(value, float) and value >= NO_LIMIT:
         return "none"
     return f"{value:,}".replace(",", "_") if isinstance(value, int) else str(value)
 

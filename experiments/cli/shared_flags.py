@@ -17,8 +17,8 @@ class Machine:
     """Machine to compute on.
 
     Attributes:
-        platform: Platform to compute on (default: the one that JAX finds).
-        devices: Number of devices to spread seeds over; virtual devices on a CPU (default: auto).
+        platform: Platform to compute on (default the one that JAX finds).
+        devices: Number of devices to spread seeds over; virtual devices on a CPU (default auto).
     """
 
     platform: Literal["cpu", "cuda", "tpu", "rocm"] | None = None
@@ -47,7 +47,7 @@ class Physics:
     """Simulator and settings of an environment.
 
     Attributes:
-        physics: Simulator behind the environment (default: the fastest one for this platform).
+        physics: Simulator behind the environment (default the fastest one for this platform).
         override: Setting of the environment to change, for example Hazards.num=4; repeatable.
     """
 
@@ -61,7 +61,7 @@ class RunFlags:
 
     Attributes:
         seed: Root seed.
-        run_dir: Folder of the run (default: runs/COMMAND-TIME).
+        run_dir: Folder of the run (default runs/COMMAND-TIME).
         resume: Folder of a run to resume, exactly where it stopped.
         checkpoint_every: Number of iterations between checkpoints.
         quiet: No progress line.
@@ -79,7 +79,7 @@ class Processes:
     """Mesh of devices, and the processes that share it.
 
     Attributes:
-        mesh: Mesh of devices for the models: data=2,fsdp=2,tensor=2 (default: one device). Batches are spread over data
+        mesh: Mesh of devices for the models: data=2,fsdp=2,tensor=2 (default one device). Batches are spread over data
             and fsdp, parameters over fsdp and tensor.
         coordinator: Address of the first of several processes of the same command (auto: from the cluster).
         processes: Number of processes.

@@ -21,7 +21,7 @@ class BenchRequest:
         out: Folder for bench.json and bench.md.
         quick: Fewer environments and shorter pieces.
         seeds: Number of seeds in the training measurement.
-        only: One part of the benchmark (default: all).
+        only: One part of the benchmark (default all).
     """
 
     out: Folder = Path("runs/bench")

@@ -28,8 +28,8 @@ class OptimumRequest:
     """Settings of `jsafe optimum`.
 
     Attributes:
-        names: Algorithms to measure (default: all).
-        case: Problem to measure on; repeatable (default: all).
+        names: Algorithms to measure (default all).
+        case: Problem to measure on; repeatable (default all).
         iterations: Training iterations.
         seed: Root seed.
         out: File for the table, as Markdown.

@@ -20,9 +20,9 @@ class RenderRequest:
         run: Folder of a run.
         seed: Trained seed whose policy acts.
         episode_seed: Seed of the episode.
-        steps: Control steps to show (default: a whole episode).
-        out: FILE.gif or FILE.mp4 (default: RUN/episode.gif).
-        view: Renderer of MuJoCo or flat view from above (default: MuJoCo where a GL backend exists).
+        steps: Control steps to show (default a whole episode).
+        out: FILE.gif or FILE.mp4 (default RUN/episode.gif).
+        view: Renderer of MuJoCo or flat view from above (default MuJoCo where a GL backend exists).
         size: Width of the picture in pixels.
         stochastic: Sampled actions in place of their mean.
     """

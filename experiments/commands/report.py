@@ -26,7 +26,7 @@ class ReportRequest:
 
     Attributes:
         runs: Folders of runs; several are compared.
-        out: File of the page (default: report.html in the first folder).
+        out: File of the page (default report.html in the first folder).
         animation: Include a film of the policy.
         episodes: Number of test episodes to evaluate each run over first.
         curves: File for the curves of the first run, as comma-separated values.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from experiments.cli.algorithm_names import preset_of, resolve
-from experiments.cli.app import current_words
+from experiments.cli.app import Variant, current_words
 from experiments.cli.argument_types import Count, Folder, NotNegative, Switch, Whole
 from experiments.cli.config_flags import ConfigFlags, config_flags
 from experiments.cli.devices import configure, make_env, read_overrides
@@ -35,12 +35,12 @@ class TrainRequest:
         algorithm: Name of the algorithm, see `jsafe algorithms`.
         env: Id of the environment, see `jsafe envs`.
         resume: Folder of a run to resume, exactly where it stopped.
-        seeds: Number of independent runs, trained side by side (default: 1).
-        seed: Root seed of all others (default: 0).
-        total_steps: Environment steps of each seed, rounded up to whole iterations (default: 1_000_000).
+        seeds: Number of independent runs, trained side by side (default 1).
+        seed: Root seed of all others (default 0).
+        total_steps: Environment steps of each seed, rounded up to whole iterations (default 1_000_000).
         minutes: Time limit of training in minutes, without compilation; it may end before --total-steps.
         preset: Published hyper-parameters to start from, see `jsafe algorithms`.
-        run_dir: Folder of the run (default: runs/ALGO-ENV-TIME).
+        run_dir: Folder of the run (default runs/ALGO-ENV-TIME).
         checkpoint_every: Number of iterations between checkpoints.
         quiet: No progress bar.
         options: Hyper-parameters of the algorithm.
@@ -63,11 +63,11 @@ class TrainRequest:
     output: Output = Output()
 
 
-def specialize(words: list[str]) -> type[TrainRequest]:
-    """Return the request with the hyper-parameters of the algorithm that the words name."""
+def specialize(words: list[str]) -> Variant:
+    """Return the form of the command with the hyper-parameters of the algorithm that the words name."""
     name = _algorithm_in(words)
     if name is None:
-        return TrainRequest
+        return Variant(TrainRequest, usage="Usage: jsafe train ALGO ENV [OPTIONS]")
     import algorithms
     from algorithms import registry
 
@@ -84,7 +84,9 @@ def specialize(words: list[str]) -> type[TrainRequest]:
         """Hyper-parameters of one algorithm."""
 
     fields = {"__annotations__": {"options": AlgorithmFlags}, "options": AlgorithmFlags()}
-    return flags(type("AlgorithmRequest", (TrainRequest,), {**fields, "__doc__": TrainRequest.__doc__}))
+    request = flags(type("AlgorithmRequest", (TrainRequest,), {**fields, "__doc__": TrainRequest.__doc__}))
+    help = f"{facts['summary'].rstrip('.')}. {facts['paper'].rstrip('.')}."
+    return Variant(request, usage=f"Usage: jsafe train {name} ENV [OPTIONS]", help=help)
 
 
 def _algorithm_in(words: Sequence[str]) -> str | None:

@@ -168,3 +168,14 @@ def test_settings_of_a_command_line_are_typed():
 )
 def test_the_value_of_a_flag_is_not_the_algorithm(words: list[str]):
     assert parse(["train", *words]).request.options.cost_limit == 5.0
+
+
+def test_the_help_of_an_algorithm_has_its_summary_and_one_style_of_defaults(capsys: pytest.CaptureFixture[str]):
+    assert main.main(["train", "ppo_lag", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "Usage: jsafe train ppo_lag ENV" in text and "Lagrange multiplier that follows" in text
+    assert "Benchmarking safe exploration" in text
+    assert "default:" not in text and "(default none; >= 0)" in text
+    assert main.main(["optimum", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "(default 400)" in text and "default:" not in text

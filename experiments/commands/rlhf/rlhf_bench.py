@@ -23,10 +23,10 @@ class BenchRequest:
 
     Attributes:
         model: Model directory, or a size: small, mini, tiny, nano or a published size.
-        vocabulary: Number of tokens of a small model (default: 4,096).
-        length: Number of tokens of a text (default: 512; 256 for a small model).
+        vocabulary: Number of tokens of a small model (default 4,096).
+        length: Number of tokens of a text (default 512; 256 for a small model).
         batch_size: Number of rows in a batch.
-        stages: Stages to measure, separated by commas (default: all).
+        stages: Stages to measure, separated by commas (default all).
         repeats: Number of timed iterations; the median counts.
         remat: Recompute activations in the backward pass to save memory.
         loss_chunk: Number of tokens whose logits a loss holds at once; 0 for the whole batch.

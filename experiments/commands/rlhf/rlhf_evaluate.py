@@ -33,9 +33,9 @@ class EvaluateRequest:
         models: Directories of language models; the first one is the base.
         reward_model: Directory of a reward model; repeatable.
         cost_model: Directory of a cost model; repeatable.
-        tokenizer: Directory or file of the tokenizer (default: those of the models).
-        template: Template of conversations (default: baichuan for a model of that family, else safe-rlhf).
-        out: Directory of the results (default: runs/rlhf-evaluation).
+        tokenizer: Directory or file of the tokenizer (default those of the models).
+        template: Template of conversations (default baichuan for a model of that family, else safe-rlhf).
+        out: Directory of the results (default runs/rlhf-evaluation).
     """
 
     models: Folders = positional()

@@ -14,8 +14,8 @@ class ExportRequest:
 
     Attributes:
         run: Directory of a run of `jsafe rlhf`.
-        out: Directory of the model (default: RUN/model).
-        iteration: Iteration of the checkpoint (default: the last one).
+        out: Directory of the model (default RUN/model).
+        iteration: Iteration of the checkpoint (default the last one).
     """
 
     run: Folder = positional()

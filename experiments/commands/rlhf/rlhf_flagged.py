@@ -16,7 +16,7 @@ class FlaggedRequest:
 
     Attributes:
         models: Directories of moderation models.
-        tokenizer: Directory or file of the tokenizer (default: those of the models).
+        tokenizer: Directory or file of the tokenizer (default those of the models).
         data: File, folder or NAME:SHARE:PATH with responses; repeatable.
         skip: Leave out unusable rows, and count them.
         length: Maximum number of tokens of a text.

@@ -23,7 +23,7 @@ class GenerateRequest:
 
     Attributes:
         prompt: A prompt; repeatable.
-        out: File of the responses, as JSON lines (default: on stdout).
+        out: File of the responses, as JSON lines (default on stdout).
     """
 
     policy: PolicyFlags = PolicyFlags()

@@ -31,12 +31,12 @@ class HarnessRequest:
 
     Attributes:
         model: Directory of the language model.
-        tokenizer: Directory or file of the tokenizer (default: that of the model).
-        length: Maximum number of tokens of a prompt (default: that of the model, at most 2048).
+        tokenizer: Directory or file of the tokenizer (default that of the model).
+        length: Maximum number of tokens of a prompt (default that of the model, at most 2048).
         multiple_choice: Directory with dev/SUBJECT.csv and test/SUBJECT.csv, the layout of CMMLU and MMLU.
         language: Language of the questions.
         gsm8k: File of GSM8K problems, as JSON lines.
-        few_shot: File of solved problems that precede each problem (default: the first four of --gsm8k).
+        few_shot: File of solved problems that precede each problem (default the first four of --gsm8k).
         dtype: Type of activations and matrix products.
         batch_size: Number of prompts in a batch.
         seed: Seed of the samples.

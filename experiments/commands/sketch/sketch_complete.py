@@ -33,7 +33,7 @@ class CompleteRequest:
     Attributes:
         model: Folder of a model or of its run.
         strokes: Unfinished drawings: .npz, .ndjson or .svg.
-        row: Index of one drawing of the file (default: all drawings).
+        row: Index of one drawing of the file (default all drawings).
         scale: Factor on positions of the file, to match the unit of the training drawings.
         count: Number of completions at each temperature.
         batch_size: Number of drawings sampled together.

@@ -47,16 +47,16 @@ class EvaluateRequest:
     Attributes:
         compared: Folder of `jsafe sketch experiment`, or of one generator.
         human: Folder or file of human drawings: bitmaps of 28 x 28 pixels under the name of the class, or vectors.
-        human_split: Split of vector files with splits (default: test, or all of a file without it).
-        bitmap_key: Name of the array of human bitmaps (default: the class).
+        human_split: Split of vector files with splits (default test, or all of a file without it).
+        bitmap_key: Name of the array of human bitmaps (default the class).
         samples: Number of drawings of each model and setting.
-        temperature: Sampling temperatures of every system (default: 0.1,0.2,0.3,0.4,0.5,0.65,0.8,1).
+        temperature: Sampling temperatures of every system (default 0.1,0.2,0.3,0.4,0.5,0.65,0.8,1).
         best_of: Also keep the best of N samples, as scored by the discriminator of the same seed.
-        system: System to compare, the first one with the others; repeatable (default: all).
-        judge: Folder of a judge; repeatable (default: those of the experiment).
+        system: System to compare, the first one with the others; repeatable (default all).
+        judge: Folder of a judge; repeatable (default those of the experiment).
         batch_size: Number of drawings sampled together.
         seed: Root of all randomness.
-        out: Folder for report, figures and evaluation.json (default: RUN/evaluation).
+        out: Folder for report, figures and evaluation.json (default RUN/evaluation).
     """
 
     compared: Annotated[Path, Parameter(metavar="RUN")] = positional()

@@ -17,7 +17,7 @@ class ExportRequest:
     Attributes:
         model: Folder of a run or of a trained model.
         out: Folder for the model, which must be new or empty.
-        iteration: Iteration of the checkpoint (default: the best parameters of the whole run).
+        iteration: Iteration of the checkpoint (default the best parameters of the whole run).
     """
 
     model: Folder = positional()

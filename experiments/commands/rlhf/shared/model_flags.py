@@ -38,8 +38,8 @@ class PolicyFlags:
 
     Attributes:
         model: Directory of the language model.
-        tokenizer: Directory or file of the tokenizer (default: that of the model).
-        template: Template of conversations (default: baichuan for a model of that family, else safe-rlhf).
+        tokenizer: Directory or file of the tokenizer (default that of the model).
+        template: Template of conversations (default baichuan for a model of that family, else safe-rlhf).
     """
 
     model: Folder | None = None

@@ -54,9 +54,9 @@ class StartFlags:
 
     Attributes:
         model: Model directory, or a size to train from scratch: small, mini, tiny, nano or a published size.
-        tokenizer: Directory or file of the tokenizer (default: that of the model).
-        vocabulary: Size of a tokenizer trained on the data (default: 4,096; 16,384 for reward and cost models).
-        length: Maximum number of tokens of a text (default: 512; 256 for a small model from scratch).
+        tokenizer: Directory or file of the tokenizer (default that of the model).
+        vocabulary: Size of a tokenizer trained on the data (default 4,096; 16,384 for reward and cost models).
+        length: Maximum number of tokens of a text (default 512; 256 for a small model from scratch).
     """
 
     model: Annotated[str, parameter(str, "MODEL")] = "small"
@@ -93,7 +93,7 @@ class DataFlags:
         eval_data: File, folder or NAME:SHARE:PATH with held-out rows for the evaluation; repeatable.
         eval_share: Fraction of the prompts held out for the evaluation, instead of --eval-data.
         skip: Leave out unusable rows, and count them.
-        template: Template of conversations (default: baichuan for a model of that family, else safe-rlhf).
+        template: Template of conversations (default baichuan for a model of that family, else safe-rlhf).
     """
 
     data: Sources = ()
@@ -132,9 +132,9 @@ class JudgeFlags:
         warm_epochs: Passes over the texts as a language model first, for a model from scratch.
         regularization: Weight of the squared scores.
         level: Compare whole responses, or all tokens after their first difference.
-        pooling: Score a response by its last token, as published, or by the mean of its tokens (default: mean for a
+        pooling: Score a response by its last token, as published, or by the mean of its tokens (default mean for a
             model from scratch, else that of the model).
-        word_scores: Fit a score of each token before training (default: for a model from scratch; needs
+        word_scores: Fit a score of each token before training (default for a model from scratch; needs
             mean pooling).
         baseline: Compare the evaluation with a bag of words.
     """
@@ -192,8 +192,8 @@ class ReinforcementFlags:
 
     Attributes:
         model: Directory of the language model to train.
-        tokenizer: Directory or file of the tokenizer (default: that of the model).
-        template: Template of conversations (default: baichuan for a model of that family, else safe-rlhf).
+        tokenizer: Directory or file of the tokenizer (default that of the model).
+        template: Template of conversations (default baichuan for a model of that family, else safe-rlhf).
         reward_model: Directory of the reward model.
         cost_model: Directory of a cost model; repeatable.
         data: File, folder or NAME:SHARE:PATH with prompts; repeatable.

@@ -35,7 +35,7 @@ class DrawRequest:
 
     Attributes:
         model: Folder of a model or of its run.
-        port: Port of the page (default: any free port).
+        port: Port of the page (default any free port).
         browser: Open the page in a browser.
     """
 

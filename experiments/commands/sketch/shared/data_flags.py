@@ -42,11 +42,11 @@ class DataFlags:
     Attributes:
         data: Training drawings: a file (.ndjson or .npz) or a folder of such files; repeatable.
         procedural: Procedural training drawings, for example cat:2000; repeatable.
-        valid: Validation drawings, which choose the best parameters (default: validation split of the data);
+        valid: Validation drawings, which choose the best parameters (default validation split of the data);
             repeatable.
         split: Split to train on, for files with splits.
         valid_share: Fraction held out for validation, for files without splits.
-        classes: Class to use; repeatable (default: all).
+        classes: Class to use; repeatable (default all).
         without: Class to drop; repeatable.
         recognized_only: Use only drawings that the game recognised.
     """
@@ -84,7 +84,7 @@ class BitmapFlags:
     Attributes:
         bitmaps: Official bitmaps of 28 x 28 pixels, one array for each class: .npz; repeatable.
         first_index: First row of the published file to use, for classes with row numbers.
-        per_class: Largest number of training bitmaps of a class (default: all).
+        per_class: Largest number of training bitmaps of a class (default all).
     """
 
     bitmaps: Paths = ()

@@ -25,8 +25,8 @@ class SampleFlags:
     """Sampling from a model.
 
     Attributes:
-        temperature: Sampling temperature; 0 is greedy, several are used in turn (default: 0.4; interpolate: 0.1).
-        length: Largest number of points of a drawing (default: that of the training drawings).
+        temperature: Sampling temperature; 0 is greedy, several are used in turn (default 0.4; interpolate: 0.1).
+        length: Largest number of points of a drawing (default that of the training drawings).
         convention: Meaning of the temperature: of the paper, or of the published JavaScript or Python code.
         seed: Root of all randomness.
     """
@@ -52,7 +52,7 @@ class GuidanceFlags:
     """Models that guide or select samples.
 
     Attributes:
-        predictor: Folder of a predictor (default: the one stored with the model).
+        predictor: Folder of a predictor (default the one stored with the model).
         inspect: Sample several candidates for each stroke; the predictor scores them.
         choice_temperature: Temperature of the choice among candidates, with --inspect; 0 is greedy.
         discriminator: Folder of a discriminator, which scores the samples.
