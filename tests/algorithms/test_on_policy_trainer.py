@@ -287,7 +287,7 @@ def curves(name, iterations, **changes):
     }
 
 
-def test_without_a_constraint_the_best_action_is_found():
+def test_without_a_constraint_the_best_action_is_learned():
     result = curves("ppo", 80)
     assert (result["return"][:, -1] > -1.0).all()  # from about -20
     np.testing.assert_allclose(result["cost"][:, -1], 10.0, atol=0.5)

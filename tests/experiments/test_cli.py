@@ -71,7 +71,7 @@ def test_counts_below_one_are_refused(capsys: pytest.CaptureFixture[str]):
     assert "--episodes: must be at least 1" in fails(capsys, "eval", "somewhere", "--episodes", "0")
 
 
-def test_a_missing_run_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+def test_a_missing_run_is_reported(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     assert "no such folder" in fails(capsys, "report", str(tmp_path / "nothing"))
 
 
@@ -92,7 +92,7 @@ def test_json_has_null_where_a_number_is_unknown():
     assert json.loads(to_json(data)) == {"a": None, "b": [0, 1], "c": 1.5, "d": [1, None], "e": "x"}
 
 
-def test_seconds_are_said_in_the_unit_people_use():
+def test_seconds_are_printed_in_a_readable_unit():
     assert [seconds_text(s) for s in (4.24, 200, 7500)] == ["4.2 s", "3 min 20 s", "2 h 05 min"]
 
 

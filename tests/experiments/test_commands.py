@@ -123,7 +123,7 @@ def test_eval_agrees_with_the_policy_loaded_in_python(trained: Path, capsys: pyt
     assert result["deterministic"]["seeds"][1]["return"] == pytest.approx(np.mean(returns), abs=1e-4)
 
 
-def test_render_films_the_asked_steps(trained: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+def test_render_films_the_requested_steps(trained: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path):
     target = tmp_path / "film.gif"
     result = command(
         capsys, "render", str(trained), "--view", "top", "--steps", "7", "--seed", "1", "--out", str(target)
@@ -143,7 +143,9 @@ def test_report_shows_curves_film_and_evaluation(trained: Path, capsys: pytest.C
     assert len(html) < 2_000_000
 
 
-def test_a_run_stopped_by_the_clock_goes_on_to_the_same_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_run_stopped_by_the_time_limit_resumes_to_the_same_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert start(capsys, whole)["status"] == "finished"
     first = start(capsys, cut, "--minutes", "0")

@@ -38,7 +38,7 @@ def test_a_line_cut_off_by_a_crash_and_repeated_rows_do_no_harm(tmp_path: Path):
     assert run.curves["return"][2, -1] == 99.0
 
 
-def test_what_is_no_run_is_said_in_one_line(tmp_path: Path):
+def test_a_folder_without_a_run_is_reported_in_one_line(tmp_path: Path):
     with pytest.raises(RunError, match="no such folder"):
         load_run(tmp_path / "missing")
     with pytest.raises(RunError, match=r"run\.json"):
@@ -115,7 +115,7 @@ def test_summary_is_the_mean_over_seeds(tmp_path: Path):
     assert numbers["env_steps"] == 40_000
 
 
-def test_report_command_writes_the_page_and_says_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_report_command_writes_the_page_and_prints_its_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = write_run(tmp_path / "run")
     assert main.main(["report", str(path), "--no-animation", "--json"]) == 0
     message = json.loads(capsys.readouterr().out)

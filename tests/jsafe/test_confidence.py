@@ -33,7 +33,7 @@ def test_one_seed_has_a_mean_but_no_interval() -> None:
         assert band.center[0] == 4.0 and np.isnan(band.low[0]) and np.isnan(band.high[0])
 
 
-def test_bootstrap_interval_covers_the_true_mean_as_often_as_it_says() -> None:
+def test_bootstrap_interval_has_its_nominal_coverage() -> None:
     values = np.random.default_rng(1).exponential(size=(30, 400))  # 400 experiments of 30 seeds, true mean 1
     band = mean_band(values, method="bootstrap", resamples=400)
     covered = np.mean((band.low <= 1.0) & (band.high >= 1.0))

@@ -121,7 +121,7 @@ def convolved_by_hand(params: Any, image: np.ndarray, strides: tuple[int, ...]) 
     "image_shape, strides, places",
     [((16, 16, 3), (2, 2, 1), 1), ((17, 24, 1), (2, 2, 1), 3), ((36, 44, 1), (4, 2, 1), 2)],
 )
-def test_image_features_are_plain_convolutions_with_the_tail_beside_them(image_shape, strides, places):
+def test_image_features_are_plain_convolutions_followed_by_the_tail(image_shape, strides, places):
     size = math.prod(image_shape) + 2
     obs = jax.random.normal(jax.random.key(3), (size,))
     variables, output = features(Box(size), image_shape, obs)

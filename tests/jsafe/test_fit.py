@@ -81,7 +81,7 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert_same(final_arrays(one), final_arrays(other))
 
 
-def test_killed_run_goes_on_to_exactly_the_same_numbers(tmp_path: Path, whole: Path) -> None:
+def test_killed_run_resumes_to_exactly_the_same_numbers(tmp_path: Path, whole: Path) -> None:
     run_dir = tmp_path / "run"
     process = start(run_dir)
     wait_for_iteration(process, run_dir, 24)
@@ -180,7 +180,7 @@ def test_run_killed_before_its_first_checkpoint_starts_again(tmp_path: Path, who
     assert "error" not in read_run(run_dir)
 
 
-def test_run_folder_says_what_was_run(tmp_path: Path) -> None:
+def test_run_folder_records_the_settings(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     result = jsafe.fit(
         make_tiny(), seeds=3, total_steps=22, hyper={"step_size": [0.1, 0.2, 0.3]}, run_dir=run_dir,
@@ -206,7 +206,7 @@ def test_run_folder_says_what_was_run(tmp_path: Path) -> None:
     assert np.asarray(result.state.hyper["step_size"]).tolist() == pytest.approx([0.1, 0.2, 0.3])
 
 
-def test_longer_run_goes_on_from_a_finished_one(tmp_path: Path) -> None:
+def test_longer_run_resumes_a_finished_one(tmp_path: Path) -> None:
     trainer = make_tiny()
     first = jsafe.fit(trainer, iterations=4, run_dir=tmp_path / "a", sinks=())
     again = jsafe.fit(trainer, run_dir=tmp_path / "a", resume=True, sinks=())

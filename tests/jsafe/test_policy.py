@@ -54,7 +54,7 @@ def test_single_and_batched_numpy_and_jax_observations_agree(trained: tuple[Path
     np.testing.assert_array_equal(from_jax, actions)
 
 
-def test_sampled_actions_scatter_as_the_gaussian_says(trained: tuple[Path, jsafe.FitResult]) -> None:
+def test_sampled_actions_have_the_deviation_of_the_gaussian(trained: tuple[Path, jsafe.FitResult]) -> None:
     folder, result = trained
     policy = jsafe.load_policy(folder, seed=1)
     obs = np.tile(np.array([0.3, -0.2, 0.1]), (20_000, 1))
@@ -97,7 +97,7 @@ def test_wrong_size_seed_or_folder_is_refused_by_name(trained: tuple[Path, jsafe
         jsafe.load_policy(tmp_path)
 
 
-def test_trainer_without_a_policy_is_told(tmp_path: Path) -> None:
+def test_trainer_without_a_policy_is_refused(tmp_path: Path) -> None:
     tiny = make_tiny()
     plain = tiny._replace(info=jsafe.TrainerInfo(**{**vars(tiny.info), "policy": None}))
     jsafe.fit(plain, iterations=1, run_dir=tmp_path, sinks=())

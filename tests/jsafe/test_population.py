@@ -124,7 +124,7 @@ def test_a_small_thread_pool_is_not_given_two_devices(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
-def test_layout_changes_no_number_and_a_run_goes_on_under_it(tmp_path, seeds):
+def test_layout_changes_no_number_and_a_run_resumes_under_it(tmp_path, seeds):
     mesh = jax.make_mesh((1,), ("all",), axis_types=(AxisType.Auto,))
     layout = jsafe.Layout(mesh, lambda state: jax.tree.map(lambda _: PartitionSpec(), state))
     plain = jsafe.fit(make_tiny(), seeds=seeds, iterations=4)

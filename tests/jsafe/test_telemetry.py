@@ -75,7 +75,7 @@ def test_rows_after_the_restored_iteration_are_cut(tmp_path: Path) -> None:
     assert path.read_bytes() == whole
 
 
-def test_full_disk_is_said_in_words(tmp_path: Path) -> None:
+def test_full_disk_is_reported_in_words(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
     sink = JsonLines("/dev/full")
@@ -116,7 +116,7 @@ def test_tensorboard_gets_the_mean_and_each_seed(tmp_path: Path, monkeypatch: py
     assert list(tmp_path.glob("events*"))
 
 
-def test_missing_wandb_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_wandb_error_explains_the_installation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "wandb", None)
     with pytest.raises(TelemetryError, match=r"pip install 'jsafe\[wandb\]'"):
         WeightsAndBiases("project")

@@ -17,7 +17,7 @@ def law(compute, a=2.5, b=-0.12, floor=1.7):
     return a * compute**b + floor
 
 
-def test_a_law_without_noise_is_found_exactly():
+def test_a_law_without_noise_is_recovered_exactly():
     result = scaling_law.fit(COMPUTE, law(COMPUTE))
     assert (result.factor, result.exponent, result.floor) == pytest.approx((2.5, -0.12, 1.7), rel=1e-4)
     loss, error = result.predict(1e7)

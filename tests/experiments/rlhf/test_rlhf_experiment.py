@@ -128,7 +128,7 @@ def weights(where: Path, step: str) -> bytes:
     return (where / step / "model" / "model.safetensors").read_bytes()
 
 
-def test_each_round_goes_on_from_the_policy_of_the_round_before(whole):
+def test_each_round_starts_from_the_policy_of_the_previous_round(whole):
     assert weights(whole, "sft") != weights(whole, "round1/policy") != weights(whole, "round2/policy")
     record = json.loads((whole / "round2/policy/run.json").read_text())["rlhf"]["settings"]["models"]
     assert record["model"] == str(whole / "round1/policy/model")
@@ -195,7 +195,7 @@ def test_a_wrong_declaration_is_refused_before_anything_runs(declared, tmp_path,
     assert not where.exists() or not [p for p in where.iterdir() if p.is_dir()]
 
 
-def test_a_path_without_a_value_says_how_to_give_one(declared, tmp_path, capsys):
+def test_a_path_without_a_value_is_refused_with_the_fix(declared, tmp_path, capsys):
     line = refused(capsys, "rlhf", "experiment", str(declared), "--run-dir", str(tmp_path / "run"))
     assert "needs a path for data: --input data=PATH" in line
     assert "did you mean 'data'?" in refused(capsys, "rlhf", "experiment", str(declared), "--input", "dat=x")

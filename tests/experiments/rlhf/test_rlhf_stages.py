@@ -70,7 +70,7 @@ def models(files, tmp_path_factory) -> dict[str, Path]:
     return {name: where / name for name in ("sft", "reward", "cost")}
 
 
-def test_a_cost_model_is_measured_on_what_was_kept_apart(files, models, tmp_path, capsys):
+def test_a_cost_model_is_evaluated_on_held_out_rows(files, models, tmp_path, capsys):
     words = ["--model", models["sft"] / "model", "--length", 64, *SHORT, "--data", files["pairs"]]
     result = run(capsys, "cost", *words, "--eval-share", 0.4, "--run-dir", tmp_path / "run")
     assert result["status"] == "finished"
@@ -100,7 +100,7 @@ def test_an_interrupted_stage_ends_with_the_same_numbers(files, models, tmp_path
     assert "not of `jsafe rlhf cost`" in refused(capsys, "cost", "--resume", broken)
 
 
-def test_a_run_whose_data_changed_is_not_gone_on_with(files, models, tmp_path, capsys):
+def test_a_run_whose_data_changed_is_not_resumed(files, models, tmp_path, capsys):
     """The data have the same number of rows, one of them with the opposite label; a moved file does not matter."""
     started, moved = tmp_path / "run", tmp_path / "pairs.jsonl"
     shutil.copytree(models["reward"], started)
@@ -316,7 +316,7 @@ def test_any_two_models_are_compared_by_every_judge_and_by_their_divergence(file
     assert result["judges"][2]["models"][1]["wins_against"]["sft"] == second["wins_harmless"]
 
 
-def test_a_conversation_goes_on_until_it_is_ended(models, monkeypatch, capsys):
+def test_a_conversation_continues_until_it_is_ended(models, monkeypatch, capsys):
     monkeypatch.setattr(
         "sys.stdin", io.StringIO("How do I oil the door?\n/regenerate\n/unknown\n/reset\nThanks\n/quit\nno")
     )
@@ -326,7 +326,7 @@ def test_a_conversation_goes_on_until_it_is_ended(models, monkeypatch, capsys):
     assert result == {"turns": 3}
 
 
-def test_a_line_that_is_too_long_is_told_and_the_conversation_goes_on(models, monkeypatch, capsys):
+def test_a_too_long_line_is_reported_and_the_conversation_continues(models, monkeypatch, capsys):
     """The conversation before it is unchanged: the last answer belongs to the first question."""
     monkeypatch.setattr("sys.stdin", io.StringIO(f"Oil?\n{99 * 'door '}\n/regenerate\n"))
     words = ["chat", "--model", models["sft"] / "model", "--max-new-tokens", 1, "--prompt-length", 32, "--json"]
@@ -336,7 +336,7 @@ def test_a_line_that_is_too_long_is_told_and_the_conversation_goes_on(models, mo
     assert "tokens, the maximum is 32 (--prompt-length)" in err
 
 
-def test_prompts_of_which_none_can_be_answered_are_told_in_one_line(models, tmp_path, capsys):
+def test_unusable_prompts_are_reported_in_one_line(models, tmp_path, capsys):
     words = ["generate", "--model", models["sft"] / "model", "--skip", "--prompt-length", 8]
     assert "none of the 2 prompts can be answered: the prompt has N tokens" in refused(
         capsys, *words, "--prompt", "how do I oil the door?", "--prompt", "and the other one?"
@@ -374,7 +374,7 @@ FEW = ("sft", "reward", "ppo", "generate")
 
 
 @pytest.mark.parametrize("stages", [FEW, pytest.param(LEARNED, marks=pytest.mark.slow)], ids=["few", "all"])
-def test_the_benchmark_times_stages_beside_their_floor(stages, tmp_path, capsys):
+def test_the_benchmark_compares_stages_with_their_floor(stages, tmp_path, capsys):
     words = ["--model", "tiny", "--vocabulary", 300, "--length", 8, "--batch-size", 2, "--repeats", 1, "--json"]
     result = run(capsys, "bench", *words, *(["--stages", ",".join(FEW)] if stages == FEW else []), "--out",
                 tmp_path / "bench.json")  # fmt: skip
@@ -425,7 +425,7 @@ def test_a_pretraining_is_watched_as_it_goes_and_resumed_exactly(tmp_path, capsy
     assert "save_at must be at most" in refused(capsys, *words, tmp_path / "none", "--save-at", "1e9")
 
 
-def test_direct_preference_is_measured_on_pairs_kept_apart(files, models, tmp_path, capsys):
+def test_direct_preference_is_evaluated_on_held_out_pairs(files, models, tmp_path, capsys):
     words = ["--model", models["sft"] / "model", "--length", 64, *SHORT, "--data", files["pairs"]]
     words += ["--learning-rate", 1e-3, "--eval-share", 0.4]
     result = run(capsys, "dpo", *words, "--run-dir", tmp_path / "run")["evaluation"]
@@ -462,7 +462,7 @@ def test_options_that_would_change_nothing_are_refused(words, message, capsys):
     assert message in refused(capsys, *words.split())
 
 
-def test_machine_options_may_be_given_beside_resume(tmp_path, capsys):
+def test_machine_options_are_accepted_with_resume(tmp_path, capsys):
     words = "sft --mesh data=1 --quiet --json --platform cpu --devices 1 --resume".split()
     assert f"no run at {tmp_path / 'none'}" in refused(capsys, *words, tmp_path / "none")
 

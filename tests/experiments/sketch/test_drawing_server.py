@@ -85,7 +85,7 @@ def test_the_page_asks_nothing_of_other_machines(port: int):
     assert named == {"http://www.w3.org/2000/svg"}, "only the name of a format, which is never fetched"
 
 
-def test_a_drawing_goes_on_in_several_ways_that_a_seed_decides(port: int):
+def test_a_drawing_has_several_completions_by_seed(port: int):
     one = endings(port, strokes=[CORNER], temperature=1.0, seed=3)
     assert len(one) == 4 and len({json.dumps(ending) for ending in one}) > 1
     assert one == endings(port, strokes=[CORNER], temperature=1.0, seed=3)
@@ -95,7 +95,7 @@ def test_a_drawing_goes_on_in_several_ways_that_a_seed_decides(port: int):
     assert len(endings(port, strokes=[])) == 4, "an empty canvas is a beginning too"
 
 
-def test_what_a_person_drew_is_where_the_model_goes_on(service: DrawingService):
+def test_the_model_continues_from_the_users_strokes(service: DrawingService):
     """A decoder whose means do not depend on anything draws the same offset from wherever the pen is."""
     model = service.generator.model
     params = jax.tree.map(np.zeros_like, model.params)
@@ -153,7 +153,7 @@ def test_only_its_own_page_is_answered(port: int):
     assert fetch(port, "POST", "/complete", None, Content_Type="application/json", Content_Length="-1")[0] == 411
 
 
-def test_the_page_listens_on_this_machine_only_and_a_taken_port_is_said(service: DrawingService, port: int):
+def test_the_page_listens_on_localhost_only_and_reports_a_used_port(service: DrawingService, port: int):
     with make_server(service) as server:
         assert server.server_address[0] == "127.0.0.1"
     with pytest.raises(CommandError, match=f"cannot listen on port {port}"):

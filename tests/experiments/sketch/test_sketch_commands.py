@@ -345,7 +345,7 @@ def test_a_judge_of_strokes_learns_from_vectors(tmp_path: Path, capsys):
         (["--best-of", "3"], "needs --best-of N or --refine N"),
     ],
 )
-def test_what_does_not_go_together_is_said(
+def test_conflicting_options_are_reported(
     words: list[str], reason: str, plain: Path, predictor: Path, tmp_path, capsys
 ):
     message = refused(
@@ -378,7 +378,7 @@ def test_what_does_not_go_together_is_said(
         (["--procedural", "cat:9", "--copies", "2"], "--copies has no effect without a predictor"),
     ],
 )
-def test_what_cannot_be_used_is_said_and_begins_no_run(words: list[str], reason: str, tmp_path: Path, capsys):
+def test_unusable_inputs_are_reported_and_start_no_run(words: list[str], reason: str, tmp_path: Path, capsys):
     folder = tmp_path / "files"
     folder.mkdir()
     good = json.dumps({"word": "cat", "drawing": [[[0, 9, 9], [0, 0, 9]]]})

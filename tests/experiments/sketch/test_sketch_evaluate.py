@@ -112,7 +112,7 @@ def test_systems_are_held_against_people(compared: Path, files: Path, tmp_path: 
     assert {row["system"] for row in one["rows"]} == {"human", "plain-0"}
 
 
-def test_judges_of_one_name_are_told_apart(compared: Path, tmp_path: Path):
+def test_judges_of_one_name_are_distinguished(compared: Path, tmp_path: Path):
     places = [tmp_path / name / "strict" for name in ("a", "b")]
     for place in places:
         shutil.copytree(compared / "strict" / "model", place / "model")
@@ -132,7 +132,7 @@ def test_judges_of_one_name_are_told_apart(compared: Path, tmp_path: Path):
         (["{run}", "--human", "nowhere"], "there is no file or folder nowhere"),
     ],
 )
-def test_what_is_missing_is_said(words: list[str], reason: str, compared: Path, files: Path, capsys):
+def test_missing_inputs_are_reported(words: list[str], reason: str, compared: Path, files: Path, capsys):
     prefix = [word.format(run=compared, cats=files / "cat_30.npz") for word in words]
     assert main.main(["sketch", "evaluate", *prefix]) == 2
     assert reason in capsys.readouterr().err

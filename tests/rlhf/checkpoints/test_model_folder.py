@@ -71,7 +71,7 @@ def test_a_language_model_gets_a_new_head_only_where_a_training_asks_for_it(mode
     assert 0.01 < scored.params["score_head"].std() < 0.03
 
 
-def test_a_head_under_another_name_is_told(model, tmp_path):
+def test_a_head_under_another_name_is_reported(model, tmp_path):
     model_folder.save_model(tmp_path, model_folder.with_scores(model), "reward")
     tensors = load_file(tmp_path / "model.safetensors")
     tensors["score.weight"] = tensors.pop("score_head.weight")

@@ -216,7 +216,7 @@ def test_a_pickle_cannot_change_what_it_is_handed(name, attribute, kind, tmp_pat
         PytorchFile(tmp_path / "pytorch_model.bin")
 
 
-def test_a_tensor_cannot_be_larger_than_its_storage_or_than_asked_for(tmp_path, monkeypatch):
+def test_a_tensor_cannot_exceed_its_storage_or_the_limit(tmp_path, monkeypatch):
     path, array = tmp_path / "pytorch_model.bin", np.arange(6, dtype=np.float32)
     write_archive(path, {"a": array}, *fake_torch(monkeypatch))
     file = PytorchFile(path)

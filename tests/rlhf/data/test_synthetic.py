@@ -40,7 +40,7 @@ def test_hasty_answers_help_more_so_that_the_two_aims_conflict():
     assert conflict > 0.5
 
 
-def test_hidden_tokens_are_as_many_as_asked_for_and_never_the_ends():
+def test_hidden_tokens_have_the_requested_number_and_exclude_end_tokens():
     tokens = Tokenizer(None, None, 50, 1, 2, 49, "</s>")  # type: ignore[arg-type]
     ids = np.random.default_rng(0).integers(3, 40, (64, 100)).astype(np.int32)
     ids[:, 0], ids[:, -1] = 1, 2

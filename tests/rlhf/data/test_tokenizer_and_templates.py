@@ -122,7 +122,7 @@ def test_conversations_of_baichuan_keep_the_newest_round_and_older_ones_that_fit
 
 
 @needs_files
-def test_a_model_of_baichuan_is_asked_and_taught_in_its_own_format(baichuan, llama):
+def test_a_baichuan_model_is_prompted_and_trained_in_its_own_format(baichuan, llama):
     assert (baichuan.template, llama.template) == ("baichuan", "safe-rlhf")
     hello, sample = [23160, 2063], Example(("Hello world",), "Hello world")
     assert encoding.prompts([sample], baichuan, 4)[0].ids.tolist() == [[195, *hello, 196]]

@@ -35,7 +35,7 @@ def test_the_rating_of_two_models_is_the_logarithm_of_their_odds():
     assert other.low < other.value < other.high
 
 
-def test_known_ratings_are_found_from_what_they_predict():
+def test_known_ratings_are_recovered_from_their_predictions():
     """Games won in the shares that the logistic model of base 10 and scale 400 gives."""
     truth = np.array([1000.0, 1100.0, 870.0])
     won = 1e6 / (1 + 10 ** ((truth[None, :] - truth[:, None]) / 400)) * (1 - np.eye(3))

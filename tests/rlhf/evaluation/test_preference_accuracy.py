@@ -17,7 +17,7 @@ def test_an_interval_comes_from_prompts_and_not_from_rows():
     assert bootstrap_mean(np.repeat(right, 100), list(range(2000))).low > once.low + 0.1
 
 
-def test_an_interval_covers_the_truth_as_often_as_it_says():
+def test_an_interval_has_its_nominal_coverage():
     rng = np.random.default_rng(0)
     covered = 0
     for number in range(200):

@@ -71,7 +71,7 @@ def stage(actor, reward, costs=(), options=OPTIONS, ptx=None, skip=False, **more
     return reinforcement_stage("ppo", models, data, options, SamplingConfig(max_new_tokens=4))
 
 
-def test_tokenizers_of_one_size_are_told_apart_by_their_tokens(tokenizers):
+def test_tokenizers_of_one_size_are_distinguished_by_their_tokens(tokenizers):
     first, second = tokenizers
     assert first.size == second.size == 262
     assert difference(first, load_tokenizer(first.path.parent)) == ""
@@ -161,7 +161,7 @@ def test_each_critic_has_the_configuration_of_its_own_model(actor, judge):
 LEARNED = dataclasses.replace(OPTIONS, ptx_coefficient=16.0)
 
 
-def test_texts_to_learn_beside_are_counted_where_they_cannot_be_used(actor, judge):
+def test_unusable_ptx_texts_are_counted(actor, judge):
     rows = [Example(("oil",), "door"), Example(("read",), "label"), Example(("door " * 40,), "oil"), Example(("read",))]
     result = stage(actor, judge, options=LEARNED, ptx=rows, skip=True).left_out
     assert sorted(result.values()) == [1, 1] and all("(PTX texts)" in reason for reason in result)
@@ -169,7 +169,7 @@ def test_texts_to_learn_beside_are_counted_where_they_cannot_be_used(actor, judg
         stage(actor, judge, options=LEARNED, ptx=rows)
 
 
-def test_texts_to_learn_beside_and_their_weight_come_together(actor, judge):
+def test_ptx_texts_and_their_weight_are_given_together(actor, judge):
     rows = [Example(("oil",), "door"), Example(("read",), "label")]
     with pytest.raises(ValueError, match="ptx_coefficient must be above 0 if there are texts for the PTX loss"):
         stage(actor, judge, ptx=rows)

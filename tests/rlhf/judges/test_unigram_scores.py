@@ -69,7 +69,7 @@ def test_the_fitted_loss_is_the_models_own(kind):
         assert gradient[i] == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4)
 
 
-def test_planted_words_are_found_and_rank_pairs_of_other_prompts():
+def test_planted_words_are_recovered_and_rank_pairs_of_other_prompts():
     result = unigram_scores.fit(CONFIG, "cost", *drawn())
     order = np.argsort(result.words)
     assert order[0] == KIND and order[-1] == HARM
@@ -90,7 +90,7 @@ def test_planted_words_are_found_and_rank_pairs_of_other_prompts():
         unigram_scores.fit(CONFIG, "helpful", *drawn())
 
 
-def test_a_beginning_that_tells_is_found_where_it_stands():
+def test_an_informative_first_token_is_recovered_at_its_position():
     """A token starts harmful answers and is in the middle of harmless ones, so its word score is uninformative."""
     rng = np.random.default_rng(0)
     pairs, prompts = drawn(200)

@@ -37,5 +37,5 @@ def test_activations_are_within_a_factor_of_what_the_compiler_sets_aside(params)
     assert 1 / 3 < output / actual < 3
 
 
-def test_a_line_says_the_sum():
+def test_a_line_contains_the_sum():
     assert memory.describe({"a": 1500, "b": 2_000_000}) == "needs about 2 MB of memory (a 1.5 kB, b 2 MB)"

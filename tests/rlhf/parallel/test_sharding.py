@@ -179,7 +179,7 @@ def test_a_compiled_plan_holds_what_was_reckoned(on_mesh):
     assert estimate["gradients"] < actual["temporary"] < 4 * whole
 
 
-def test_the_command_says_what_a_size_needs(capsys):
+def test_the_command_prints_the_memory_of_a_size(capsys):
     assert main.main(["rlhf", "plan", "llama2-7b", "--mesh", "fsdp=4,tensor=2", "--json"]) == 0
     actual = json.loads(capsys.readouterr().out)
     assert actual["bytes_per_device"] == plans.estimate(

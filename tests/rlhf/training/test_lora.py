@@ -251,7 +251,7 @@ def test_critics_learn_first_and_the_weight_of_the_divergence_falls_by_one_facto
         dataclasses.replace(REINFORCEMENT, estimator="group", actor_delay=1)
 
 
-def test_an_adapter_reads_what_is_left_and_says_the_same_on_average():
+def test_adapter_dropout_keeps_the_mean_output():
     """Against PEFT's formula, `W x + s B A (m * x) / keep`, and the mean over masks."""
 
     class Layer(nn.Module):

@@ -103,7 +103,7 @@ def test_a_population_over_step_sizes_gives_what_each_member_gives_alone():
     assert np.abs(both[0] - both[1]).max() > 1e-3
 
 
-def test_a_run_goes_on_exactly_where_it_stopped(tmp_path):
+def test_a_run_resumes_exactly(tmp_path):
     trainer = supervised_trainer("fit", PARAMS, DATA, squares, OPTIONS, momentum=0.9)
     whole = jsafe.fit(trainer, iterations=12, progress=False)
     jsafe.fit(trainer, iterations=5, run_dir=tmp_path / "run", progress=False)

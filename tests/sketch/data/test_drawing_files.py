@@ -43,7 +43,7 @@ def test_vectors_are_read_with_what_is_known_of_them(tmp_path):
     assert second.strokes.dtype == np.float32
 
 
-def test_pickled_files_are_read_only_when_the_user_says_so(tmp_path):
+def test_pickled_files_are_read_only_with_permission(tmp_path):
     path = tmp_path / "sketchrnn.npz"
     np.savez(path, train=objects([GOOD, GOOD]), valid=objects([GOOD]), test=objects([GOOD * [3, 3, 1]]))
     with pytest.raises(
@@ -56,7 +56,7 @@ def test_pickled_files_are_read_only_when_the_user_says_so(tmp_path):
     np.testing.assert_array_equal(drawing_files.of_split(drawings, "test"), [[[3, 6, 0], [9, 12, 1]]])
 
 
-def test_simplified_and_raw_ndjson_are_told_apart_by_their_times(tmp_path):
+def test_simplified_and_raw_ndjson_are_distinguished_by_their_times(tmp_path):
     simplified = {
         "word": "cat",
         "key_id": "77",

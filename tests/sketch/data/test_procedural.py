@@ -32,7 +32,7 @@ def test_cats_have_as_many_strokes_as_peoples():
     assert 8 < np.mean(strokes) < 15 and np.std(strokes) > 0.5
 
 
-def test_the_classes_can_be_told_apart_by_their_mean_images():
+def test_the_classes_are_separable_by_their_mean_images():
     names = list(procedural.CLASSES)
     drawings = pad([drawing for name in names for drawing in procedural.drawings(name, 60)])
     flat = np.asarray(raster.exact(drawings, raster.Canvas(samples=1))).reshape(len(names), 60, -1)

@@ -125,7 +125,7 @@ def test_sets_are_of_one_size_and_a_narrow_system_recalls_little(world):
     assert of(one.rows, system="human")["fid"] == pytest.approx(expected)
 
 
-def test_copies_and_duplicates_are_found(world):
+def test_copies_and_duplicates_are_counted(world):
     *_, report = world
     copied = {"system": "narrow", "best_of": 4}  # the training set itself
     assert of(report.statistics, **copied)["pixel_copies"] == 1.0
@@ -167,7 +167,7 @@ def test_a_report_is_the_same_again_and_json_holds_it(world):
     assert json.dumps(report._asdict(), allow_nan=False) == json.dumps(again._asdict(), allow_nan=False)
 
 
-def test_bitmaps_of_people_are_judged_as_their_vectors_are(world):
+def test_human_bitmaps_and_vectors_are_classified_equally(world):
     human, systems, *_ = world
     from sketch.contact_sheet import bitmaps
 

@@ -57,7 +57,7 @@ def test_only_drawings_of_the_test_are_taken_where_the_file_knows_splits(tmp_pat
         human_drawings(tmp_path, splits=("test", ""))
 
 
-def test_a_file_without_a_test_split_is_taken_whole_and_says_so(tmp_path):
+def test_a_file_without_a_test_split_is_used_whole_with_a_note(tmp_path):
     vectors(tmp_path / "v.npz", 3, split=np.array([1, 0, 1], np.uint8))
     result = human_drawings(tmp_path)
     assert len(result.vectors) == 3
@@ -82,7 +82,7 @@ def test_vectors_that_cannot_be_used_are_refused_or_counted(tmp_path):
     assert len(result.vectors) == 2 and "1 skipped, the first" in result.sources[0]
 
 
-def test_errors_say_what_was_found(tmp_path):
+def test_errors_contain_the_value(tmp_path):
     with pytest.raises(FileNotFoundError, match="no file or folder"):
         human_drawings(tmp_path / "none")
     with pytest.raises(ValueError, match="no human drawings of 'cat'.*got no npz or ndjson file"):
@@ -99,7 +99,7 @@ def test_errors_say_what_was_found(tmp_path):
         human_drawings(tmp_path)
 
 
-def test_pickled_drawings_are_read_only_when_the_user_says_so(tmp_path):
+def test_pickled_drawings_are_read_only_with_permission(tmp_path):
     drawings = np.empty(2, object)
     drawings[:] = [GOOD, GOOD]
     np.savez(tmp_path / "cat.npz", test=drawings, train=drawings, valid=drawings)

@@ -88,7 +88,7 @@ def test_a_judge_of_known_doubt_is_given_back_its_temperature():
 
 
 @pytest.mark.parametrize("name", ["plain", "recurrent"])
-def test_a_drawing_is_judged_the_same_in_any_company_and_any_unit(name, sets):
+def test_scores_do_not_depend_on_the_batch_or_the_unit(name, sets):
     (rows, bitmaps, _), _ = sets
     model = untrained(name)
     if name == "recurrent":
@@ -102,7 +102,7 @@ def test_a_drawing_is_judged_the_same_in_any_company_and_any_unit(name, sets):
         np.testing.assert_allclose(every[place], one[0], atol=2e-3)
 
 
-def test_bitmaps_move_by_whole_pixels_as_far_as_is_said():
+def test_bitmaps_move_by_whole_pixels_within_the_limit():
     images = jnp.zeros((500, 9, 9)).at[:, 4, 4].set(1.0)
     result = np.asarray(classifier_training.random_shift(jax.random.key(0), images, 2))
     assert (result.sum((1, 2)) == 1).all()

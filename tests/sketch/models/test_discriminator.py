@@ -127,7 +127,7 @@ def test_refined_drawings_are_as_recognisable_or_more_and_move_little(learned):
         assert not after[length:, :2].any()
 
 
-def test_it_goes_on_from_another_and_refuses_what_cannot_be_learned_from():
+def test_it_starts_from_another_model_and_refuses_unusable_data():
     initial = TrainedDiscriminator(SIZE, discriminator.init(SIZE, jax.random.key(3)))
     stage = discriminator_stage(CATS, {}, (), {}, DiscriminatorConfig(), OPTIONS, start=initial)
     state = stage.trainer.init(jax.random.key(0))

@@ -112,7 +112,7 @@ def test_a_tensor_that_does_not_fit_is_named_with_its_file(saved, change, messag
         checkpoint.open_model(saved)
 
 
-def test_damaged_numbers_are_found(saved):
+def test_damaged_numbers_are_detected(saved):
     path = saved / checkpoint.TENSORS
     good = path.read_bytes()
     for bad in (good[:-1], good[:40], b"", b"{}" * 30):

@@ -25,7 +25,7 @@ def framed(drawings):
     return raster.framed(jax.tree.map(jnp.asarray, drawings))
 
 
-def test_a_framed_drawing_is_drawn_as_before_and_says_where_it_begins():
+def test_a_framed_drawing_keeps_its_strokes_and_stores_its_start():
     lines = [line * 3.0 + [70, -9] for line in LINES]
     drawings = framed(pad([from_polylines(lines)], 9))
     np.testing.assert_allclose(drawings.rows[0, 0], [-127.5, -127.5, 0], atol=1e-3)
@@ -70,7 +70,7 @@ def test_a_drawing_without_a_last_lift_has_all_its_strokes():
     assert stroke_count(drawings).tolist() == [2, 1, 0]
 
 
-def test_what_a_predictor_says_changes_no_decoder_before_it_is_trained():
+def test_predictions_do_not_change_an_untrained_decoder():
     drawings = framed(pad(procedural.drawings("cat", 3)))
     network, key = Predictor(SIZE), jax.random.key(0)
     blank = jnp.zeros((1, 16, 16))
@@ -97,7 +97,7 @@ def test_what_a_predictor_says_changes_no_decoder_before_it_is_trained():
             np.testing.assert_array_equal(ours, theirs)
 
 
-def test_a_decoder_is_told_of_the_canvas_before_each_row_and_where_the_pen_is():
+def test_a_decoder_is_conditioned_on_canvas_and_pen_before_each_row():
     drawings = framed(pad([from_polylines(LINES)], 7))
     size = dataclasses.replace(SIZE, embedding_size=2)
     guidance_ = predictor.guidance(

@@ -88,7 +88,7 @@ def test_cells_begin_as_published():
     assert hyper["shift_kernel"].std() == pytest.approx(0.01, rel=0.05)
 
 
-def test_dropout_keeps_the_share_it_is_told_to():
+def test_dropout_keeps_the_given_fraction():
     gain = Dropout(jax.random.key(0), 0.9).gain(jnp.int32(3), (400, 400))
     assert float((gain > 0).mean()) == pytest.approx(0.9, abs=0.003) and float(gain.max()) == pytest.approx(1 / 0.9)
     assert (Dropout(jax.random.key(0), 1.0).gain(jnp.int32(3), (400, 400)) == 1).all()

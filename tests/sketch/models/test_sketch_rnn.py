@@ -104,7 +104,7 @@ def test_steps_one_by_one_are_the_whole_sequence(conditional):
             np.testing.assert_allclose(ours, theirs[:, time], atol=1e-5)
 
 
-def test_a_model_told_more_gives_the_same_until_it_is_trained():
+def test_added_conditioning_does_not_change_an_untrained_model():
     config = SketchRNNConfig(decoder_cell="hyper", **SMALL)
     params, rows, z = scrambled(config), rows_of(), jnp.ones((2, 3))
     wide = SketchRNNConfig(decoder_cell="hyper", extra_inputs=4, **SMALL)

@@ -71,7 +71,7 @@ def likelihood(predicted, rows, first=0):
         (3, (30.0, -30.0, -30.0), 0, 0),  # pens that never lift
     ],
 )
-def test_a_decoder_is_told_the_same_while_it_draws_as_while_it_learns(seer, points, pen, fewest, most):
+def test_a_decoder_has_equal_conditioning_in_sampling_and_training(seer, points, pen, fewest, most):
     generator, how = model(TOLD, pen), points and dataclasses.replace(NOTHING, points=points)
     drawn = jax.jit(lambda key: sample_guided(GuidedSampler(generator, seer, 24, how, num_lanes=5), key, jnp.ones(12)))(
         jax.random.key(0)
@@ -135,7 +135,7 @@ def test_choosing_without_weights_changes_no_distribution(seer):
         assert abs(ours.mean() - theirs.mean()) < 3.5 * error
 
 
-def test_strokes_begin_where_the_predictor_says_if_any_candidate_does(seer):
+def test_strokes_start_in_the_predicted_cell_if_a_candidate_does(seer):
     generator, count = model(FREE, (0.0, 0.0, -4.0)), 400
     params = jax.tree.map(np.array, seer.params)
     bias = np.zeros((8, 8), np.float32)
@@ -219,7 +219,7 @@ def test_likelier_strokes_are_kept_where_the_likelihood_counts(seer):
     assert mean[0] > mean[1] + 0.3
 
 
-def test_a_drawing_that_is_begun_goes_on_from_what_is_there(seer):
+def test_a_partial_drawing_is_completed_from_its_strokes(seer):
     generator, how = model(TOLD), CandidateConfig(candidates=3)
     first_rows = np.tile(np.float32([0.2, -0.1, 1, 0, 0]), (4, 6, 1))
     first_rows[:, 2, 2:] = [0, 1, 0]

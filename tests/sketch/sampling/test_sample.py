@@ -58,7 +58,7 @@ def test_each_drawing_of_a_batch_has_its_own_temperature_and_conventions_differ_
     np.testing.assert_allclose(discrete, [0.25, 0.625, 0.25])
 
 
-def test_drawings_end_where_the_pen_says_so_and_their_probability_is_the_models():
+def test_drawings_end_at_the_end_state_with_the_models_probability():
     params = scrambled(FREE, seed=3)
     params["output"]["bias"] = params["output"]["bias"].at[2].set(params["output"]["bias"][0])
     drawn = jax.jit(lambda key: sample.sample(FREE, params, key, jnp.ones(64), 30))(jax.random.key(0))
@@ -74,7 +74,7 @@ def test_drawings_end_where_the_pen_says_so_and_their_probability_is_the_models(
     np.testing.assert_allclose(drawn.log_probability, (offset - pen * first_end).sum(1), rtol=1e-4, atol=1e-3)
 
 
-def test_a_drawing_that_is_begun_goes_on_as_the_model_would():
+def test_a_partial_drawing_is_completed_with_the_models_distribution():
     params = scrambled(FREE, seed=4)
     first_rows = sample.sample(FREE, params, jax.random.key(0), jnp.ones(1), 12).rows[:, :4]
     first_rows = first_rows.at[..., 2:].set(jnp.array([1.0, 0, 0]))

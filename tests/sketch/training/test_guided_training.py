@@ -87,7 +87,7 @@ def test_training_lowers_the_loss_and_moves_the_new_inputs_from_zero(learned, in
     assert len(new) == len(old) + guidance_size(SIZE) and np.abs(new[len(old) :]).min(axis=1).all()
 
 
-def test_it_is_taken_up_where_it_was_left_and_refuses_a_model_told_otherwise(learned, trained):
+def test_it_resumes_from_its_model_and_refuses_other_conditioning(learned, trained):
     model = learned[2]
     stage = guided_stage(boxes(8), (), trained, GuidedPreset(CONFIG, STILL), start=model)
     state = jax.jit(stage.trainer.init)(jax.random.key(0))
@@ -97,7 +97,7 @@ def test_it_is_taken_up_where_it_was_left_and_refuses_a_model_told_otherwise(lea
         guided_stage(boxes(8), (), other, GuidedPreset(CONFIG, STILL), start=model)
 
 
-def test_copies_are_changed_drawings_with_what_the_predictor_says_of_them(trained):
+def test_copies_are_corrupted_drawings_with_their_predictions(trained):
     drawings = sketch_rnn_training.frame_on_host(pad(boxes(5), 16))
     still = guided_training.precompute_guidance(trained, drawings, dataclasses.replace(STILL, copies=3))
     order = np.argsort([(rows[:, 2] > 0).sum() for rows in drawings.rows], kind="stable")

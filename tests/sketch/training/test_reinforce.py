@@ -77,7 +77,7 @@ def test_the_gradient_is_that_of_the_expected_reward():
     np.testing.assert_allclose(result, share * (pays - share @ pays), atol=0.01)
 
 
-def test_rows_are_as_likely_as_the_sampler_says():
+def test_likelihood_of_rows_equals_that_of_the_sampler():
     result = drawn(START, 16)
     predicted = sketch_rnn.decode(CONFIG, START.params, result.rows)
     each = reinforce.row_log_probability(predicted, result.rows)
@@ -149,7 +149,7 @@ def test_a_pen_without_entropy_is_pushed_back_to_the_floor():
     assert result[0] < result[1] and result[1] > 0.99
 
 
-def test_a_generator_is_told_of_what_it_drew_and_of_nothing_else():
+def test_a_generator_is_conditioned_on_its_own_strokes_only():
     wide = SketchRNNConfig(conditional=False, decoder_size=8, mixtures=2, extra_inputs=3)
     params = jax.tree.map(np.asarray, sketch_rnn.widened(CONFIG, START.params, 3))
     model, seen = START._replace(config=wide, params=params), []
