@@ -7,6 +7,7 @@ and transforms (`algorithms.transforms`) are shared. Each part brings its own hy
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -24,15 +25,16 @@ class RunStatus:
 
     Attributes:
         weights: `[C]`, of the costs, after this iteration's step of the multipliers.
-        episode_costs: `[C]`, mean undiscounted costs of recent episodes; NaN while none has ended.
-        limits: `[C]`, upper bounds on them.
+        episode_costs: `[C]`, mean undiscounted costs of recent episodes; NaN while none has ended. A method that
+            ignores costs has one for each cost of the environment.
+        limits: `[C]`, upper bounds on them; None for a method that ignores costs.
         episode_length: `[]`, mean length of recent episodes in steps; NaN while none has ended.
         progress: `[]` in [0, 1], finished part of the run, for schedules.
     """
 
     weights: jax.Array
     episode_costs: jax.Array
-    limits: jax.Array
+    limits: Any
     episode_length: jax.Array
     progress: jax.Array
 
@@ -54,14 +56,15 @@ class ConstraintPart(NamedTuple):
         config: class of its hyper-parameters, a `ConstrainedConfig` unless there are no limits.
         make: `config -> Multiplier`, whose value becomes `RunStatus.weights`.
         mix: combines the advantages of rewards and costs.
-        bounded: False for a method that ignores costs.
+        limits: `traced hyper-parameters by name -> limits`, one number for the total cost or one for each cost; None
+            for a method that ignores costs.
     """
 
     name: str
     config: type[Config]
     make: Callable[[Any], Multiplier]
     mix: AdvantageMixer
-    bounded: bool = True
+    limits: Callable[[Mapping[str, Any]], Any] = operator.itemgetter("cost_limit")
 
 
 class Schedule(NamedTuple):

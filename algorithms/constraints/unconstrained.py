@@ -17,4 +17,4 @@ def no_multiplier() -> Multiplier:
     )
 
 
-NO_CONSTRAINT = ConstraintPart("none", Config, lambda config: no_multiplier(), rewards_only, bounded=False)
+NO_CONSTRAINT = ConstraintPart("none", Config, lambda config: no_multiplier(), rewards_only, limits=lambda hyper: None)

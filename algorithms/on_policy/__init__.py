@@ -70,9 +70,10 @@ def make(
     spec: OnPolicySpec = catalogue[name]
     if problem.env is None:
         raise ValueError(f"{name} needs an environment")
-    limit = getattr(config, "cost_limit", None)
-    check_limits(problem.env, limit, name)
-    env: Env = problem.env if isinstance(limit, tuple) else total_cost(problem.env)
+    constraint = spec.constraint or NO_CONSTRAINT
+    limits = constraint.limits(config.traced())
+    check_limits(problem.env, limits, name)
+    env: Env = problem.env if isinstance(limits, tuple) else total_cost(problem.env)
     schedule = NO_SCHEDULE
     if spec.transform is not None:
         env = spec.transform.make(env, config)
@@ -80,17 +81,17 @@ def make(
     if config.history > 1:
         env = FrameStack(env, config.history)
         schedule = budget_wrapper.in_frame_stack(env, schedule) if schedule is not NO_SCHEDULE else schedule
-    constraint = spec.constraint or NO_CONSTRAINT
     if networks is None:
         networks, policy = default_networks(env, config, encoders), policy_spec(env, config, encoders)
     elif encoders:
         raise ValueError("encoders has no effect: the networks are given")
-    values = value_names(env.spec.num_costs if constraint.bounded else 0)
+    values = value_names(0 if limits is None else env.spec.num_costs)
     return trainer.build(
         algorithm=name,
         env=env,
         config=config,
         networks=networks,
+        values=values,
         update=spec.update.make(networks, values, config),
         constraint=constraint,
         schedule=schedule,

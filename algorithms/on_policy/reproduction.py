@@ -10,11 +10,14 @@ import jax.numpy as jnp
 
 from algorithms.on_policy.config import CostAdvantageConfig, OnPolicyConfig
 from jsafe import running_statistics
-from jsafe.episode_stats import EpisodeSums, EpisodeWindow, running_mean_costs
+from jsafe.episode_stats import EpisodeSums, EpisodeWindow, means, running_mean_costs
 from jsafe.spaces import Box
 
-EpisodeCosts = Callable[[EpisodeWindow, EpisodeSums, jax.Array, jax.Array], jax.Array]
-"""`(window before the iteration, sums over episodes, mean costs [C], iteration) -> episode costs [C]`."""
+Recent = tuple[dict[str, jax.Array], jax.Array]
+"""`(means of recent episodes, as from jsafe.episode_stats.means, episode costs [C] to compare with the limits)`."""
+
+RecentEpisodes = Callable[[EpisodeWindow, EpisodeWindow, EpisodeSums, jax.Array], Recent]
+"""`(window before the iteration, window after it, sums over episodes, iteration) -> Recent`."""
 
 FinalObservation = Callable[[Any, Any, jax.Array], Any]
 """`(normalised next observations, raw ones, truncated [T, N]) -> observations to bootstrap from`."""
@@ -32,19 +35,19 @@ class Scaling(NamedTuple):
     apply: Callable[[Any, jax.Array, jax.Array], tuple[Any, jax.Array, jax.Array]]
 
 
-def episode_costs(config: OnPolicyConfig) -> EpisodeCosts:
-    """Mean of the window; with `smooth_costs_twice` the mean of means, and 0 in the first iteration (SafePO)."""
+def recent_episodes(config: OnPolicyConfig) -> RecentEpisodes:
+    """Means of the window; with `smooth_costs_twice` a mean of mean costs, 0 in the first iteration (SafePO)."""
 
-    def smoothed_twice(before: EpisodeWindow, sums: EpisodeSums, means: jax.Array, iteration: jax.Array) -> jax.Array:
-        del means
-        return jnp.where(iteration == 0, 0.0, running_mean_costs(before, sums))
+    def window_means(before: EpisodeWindow, after: EpisodeWindow, sums: EpisodeSums, iteration: jax.Array) -> Recent:
+        del before, iteration
+        recent = means(after, sums)
+        return recent, recent["cost"]
 
-    def window_mean(before: EpisodeWindow, sums: EpisodeSums, means: jax.Array, iteration: jax.Array) -> jax.Array:
-        del before, sums, iteration
-        return means
+    def smoothed_twice(before: EpisodeWindow, after: EpisodeWindow, sums: EpisodeSums, iteration: jax.Array) -> Recent:
+        return means(after, sums), jnp.where(iteration == 0, 0.0, running_mean_costs(before, sums))
 
     twice = isinstance(config, CostAdvantageConfig) and config.smooth_costs_twice
-    return smoothed_twice if twice else window_mean
+    return smoothed_twice if twice else window_means
 
 
 def final_observation(config: OnPolicyConfig) -> FinalObservation:
@@ -62,12 +65,13 @@ def final_observation(config: OnPolicyConfig) -> FinalObservation:
 
 def scaling(config: OnPolicyConfig) -> Scaling:
     """Return the scaling of rewards and costs: none, or by their running deviation (as OmniSafe for some methods)."""
+    bounded = isinstance(config, CostAdvantageConfig)
     scale_costs = isinstance(config, CostAdvantageConfig) and config.normalize_costs
     if not (config.normalize_rewards or scale_costs):
         return Scaling(lambda signals: (), lambda scales, rewards, costs: (scales, rewards, costs))
 
     def apply(scales: Any, rewards: jax.Array, costs: jax.Array) -> tuple[Any, jax.Array, jax.Array]:
-        raw = jnp.concatenate([rewards[..., None], costs], axis=-1)
+        raw = jnp.concatenate([rewards[..., None], costs], axis=-1) if bounded else rewards[..., None]
         scaled = running_statistics.apply(scales, raw, config.observation_clip)
         rewards = scaled[..., 0] if config.normalize_rewards else rewards
         costs = scaled[..., 1:] if scale_costs else costs

@@ -20,7 +20,7 @@ from algorithms.constraints import NO_CONSTRAINT
 from algorithms.on_policy import reproduction
 from algorithms.on_policy.advantages import Collected, Critics, make_batch
 from algorithms.on_policy.config import OnPolicyConfig
-from algorithms.on_policy.interfaces import Networks, Update, value_names
+from algorithms.on_policy.interfaces import Networks, Update
 from algorithms.spec import NO_SCHEDULE, ConstraintPart, RunStatus, Schedule
 from jsafe import (
     Env,
@@ -30,7 +30,6 @@ from jsafe import (
     Trainer,
     TrainerInfo,
     TrainState,
-    episode_stats,
     rollout,
     running_statistics,
 )
@@ -82,7 +81,7 @@ class Learner:
         multiplier: the multipliers of the constraint.
         schedule: changes the environment between iterations.
         begin: environments at the start of an iteration.
-        episode_costs: episode costs to compare with the limits.
+        recent_episodes: means of recent episodes, and their costs to compare with the limits.
         final_observation: observations from which values are bootstrapped.
         scale: scales rewards and costs.
     """
@@ -97,7 +96,7 @@ class Learner:
     multiplier: Multiplier
     schedule: Schedule
     begin: Callable[[rollout.RolloutState], rollout.RolloutState]
-    episode_costs: reproduction.EpisodeCosts
+    recent_episodes: reproduction.RecentEpisodes
     final_observation: reproduction.FinalObservation
     scale: reproduction.Scaling
 
@@ -121,6 +120,7 @@ def build(
     env: Env,
     config: OnPolicyConfig,
     networks: Networks,
+    values: tuple[str, ...],
     update: Update,
     constraint: ConstraintPart = NO_CONSTRAINT,
     schedule: Schedule = NO_SCHEDULE,
@@ -133,24 +133,24 @@ def build(
         env: the CMDP, transformed already; with one cost for each limit.
         config: hyper-parameters.
         networks: policy and value functions.
+        values: names of the value networks in use, that of rewards and one for each limit.
         update: changes the networks.
         constraint: weighs the costs.
         schedule: changes a transformed environment between iterations.
         policy: description from which to rebuild the policy, None if it is not built in.
     """
-    num_constraints = env.spec.num_costs if constraint.bounded else 0
     learner = Learner(
         name=algorithm,
         env=env,
         config=config,
         networks=networks,
-        values=value_names(num_constraints),
+        values=values,
         update=update,
         constraint=constraint,
         multiplier=constraint.make(config),
         schedule=schedule,
         begin=functools.partial(rollout.restart, env) if config.reset_at_iteration_start else lambda envs: envs,
-        episode_costs=reproduction.episode_costs(config),
+        recent_episodes=reproduction.recent_episodes(config),
         final_observation=reproduction.final_observation(config),
         scale=reproduction.scaling(config),
     )
@@ -180,7 +180,7 @@ def init(learner: Learner, key: jax.Array, hyper: Traced | None = None) -> Train
         multiplier=learner.multiplier.init(traced),
         schedule=learner.schedule.init(traced),
         normalizer=running_statistics.init(env.spec.observation) if config.normalize_observations else (),
-        scales=learner.scale.init(1 + constraints),
+        scales=learner.scale.init(len(learner.values)),
     )
     return TrainState(
         params=params,
@@ -202,19 +202,15 @@ def step(learner: Learner, state: TrainState) -> tuple[TrainState, Metrics]:
     # Collect.
     before = learner.begin(state.memory)
     envs, (transitions, watched), sums = collect(learner, state, before, k_rollout)
-    recent = episode_stats.means(envs.window, sums)
+    recent, episode_costs = learner.recent_episodes(before.window, envs.window, sums, state.iteration)
 
     # Update the multipliers and the schedule of the environment.
-    episode_costs = learner.episode_costs(before.window, sums, recent["cost"], state.iteration)
-    episode_costs = episode_costs[: learner.num_constraints]
     multiplier = learner.multiplier.update(algo.multiplier, episode_costs, hyper)
     schedule = learner.schedule.update(algo.schedule, jnp.sum(recent["cost"]), hyper)
     status = run_status(learner, state, learner.multiplier.value(multiplier), episode_costs, recent["length"])
 
     # Estimate advantages.
-    scales, rewards, costs = learner.scale.apply(
-        algo.scales, transitions.reward, transitions.cost[..., : learner.num_constraints]
-    )
+    scales, rewards, costs = learner.scale.apply(algo.scales, transitions.reward, transitions.cost)
     batch = make_batch(
         collected(learner, algo, transitions, rewards, costs),
         Critics(learner.networks, learner.values, state.params),
@@ -295,7 +291,7 @@ def run_status(
     return RunStatus(
         weights=weights,
         episode_costs=episode_costs,
-        limits=state.hyper["cost_limit"] if learner.num_constraints else jnp.zeros(0, jnp.float32),
+        limits=learner.constraint.limits(state.hyper),
         episode_length=length,
         progress=jnp.minimum(1.0, state.iteration / learner.config.iterations).astype(jnp.float32),
     )

@@ -13,7 +13,7 @@ from algorithms import Networks, constraints
 from algorithms.on_policy import trainer as loop
 from algorithms.on_policy.advantages import Collected, Critics, make_batch
 from algorithms.on_policy.catalogue import CATALOGUE
-from algorithms.on_policy.interfaces import Update
+from algorithms.on_policy.interfaces import Update, value_names
 from algorithms.on_policy.policy_networks import default_networks
 from algorithms.registry import config_class
 from jsafe import rollout
@@ -107,8 +107,8 @@ def test_a_whole_iteration_hands_the_update_what_the_formulas_say():
         return params, optimizer, seen
 
     trainer = loop.build(
-        algorithm="ppo_lag", env=env, config=options, networks=nets, update=Update(lambda params: (), apply),
-        constraint=constraints.LAGRANGE, policy=None,
+        algorithm="ppo_lag", env=env, config=options, networks=nets, values=value_names(1),
+        update=Update(lambda params: (), apply), constraint=constraints.LAGRANGE, policy=None,
     )  # fmt: skip
     _, seen = jax.jit(trainer.step)(trainer.init(jax.random.key(0)))
 
@@ -224,8 +224,8 @@ def watched(name, env, options, values, see):
 
     nets = default_networks(env, options)._replace(reward_value=values, cost_value=values)
     return loop.build(
-        algorithm=name, env=env, config=options, networks=nets, update=Update(lambda params: (), apply),
-        constraint=constraints.LAGRANGE, policy=None,
+        algorithm=name, env=env, config=options, networks=nets, values=value_names(1),
+        update=Update(lambda params: (), apply), constraint=constraints.LAGRANGE, policy=None,
     )  # fmt: skip
 
 
