@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import jax
@@ -22,7 +23,7 @@ from rlhf.data import synthetic
 from rlhf.models import PUBLISHED, LanguageModel, parameter_count
 from rlhf.parallel import plan as plans
 from rlhf.parallel import sharding
-from tests.support.compilation import FLAGS
+from tests.support.compilation import known_flags
 
 ROOT = Path(__file__).parents[3]
 MESHES = {"fsdp=8": 8, "fsdp=4,tensor=2": 8}
@@ -107,7 +108,15 @@ def test_a_plan_counts_what_each_stage_holds():
 
 def environment(**more):
     kept = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "NPROC", "JAX_COMPILATION_CACHE_DIR")}
-    return kept | {"JSAFE_CACHE_DIR": "", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": FLAGS} | more
+    return (
+        kept
+        | {
+            "JSAFE_CACHE_DIR": "",
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": " ".join(known_flags(metadata.version("jaxlib"))),
+        }
+        | more
+    )
 
 
 @pytest.fixture(scope="module")
