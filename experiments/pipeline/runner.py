@@ -126,7 +126,7 @@ class _Experiment:
         """Run up to `jobs` steps at once, each in a process of its own, the first of those whose needs are finished."""
         data: dict[str, Any] = {}
         waiting, running = list(self.steps), dict[Future[Result], Step]()
-        with _processes(jobs) as pool:
+        with _processes() as submit:
             while waiting or running:
                 while len(running) < jobs and (step := _first_ready(waiting, data)) is not None:
                     waiting.remove(step)
@@ -135,7 +135,7 @@ class _Experiment:
                         continue
                     self.announce(step)
                     command, log = self.prepared(step), self.folder / step.name / "log.txt"
-                    running[pool.submit(run_with_log, command, log)] = step
+                    running[submit(run_with_log, command, log)] = step
                 for future in concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED).done:
                     step, result = running.pop(future), future.result()
                     note(f"{step.name}: {result.text if result.exit_code else 'done'}")
@@ -169,17 +169,26 @@ def run_with_log(command: Callable[[], Result], log: Path) -> Result:
 
 
 @contextlib.contextmanager
-def _processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Yield a pool whose processes each run one step; they end with this process, also when it is terminated."""
+def _processes() -> Iterator[Callable[..., Future[Any]]]:
+    """Yield a function that starts a call in a process of its own; the processes end with this one.
+
+    Each call has a pool of one process. Processes of one pool share a queue, and a process that is terminated while it
+    holds the lock of the queue would block the others.
+    """
     main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, _raise_exit) if main else None
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), max_tasks_per_child=1)
+
+    def submit(function: Callable[..., Any], *args: Any) -> Future[Any]:
+        pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        future = pool.submit(function, *args)
+        future.add_done_callback(lambda _: pool.shutdown(wait=False))
+        return future
+
     try:
-        yield pool
+        yield submit
     finally:
         for process in multiprocessing.active_children():
             process.terminate()
-        pool.shutdown(cancel_futures=True)
         if main:
             signal.signal(signal.SIGTERM, before)
 
