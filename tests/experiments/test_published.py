@@ -47,7 +47,7 @@ def test_rows_measured_elsewhere_are_joined_and_replaced_by_newer_ones(tmp_path,
     assert result == [("b", "cpo", {}), ("c", "ppo_lag", {}), ("d", "ppo_lag", {"passes": 3})]
     (tmp_path / "rows.json").write_text("[]")
     assert main.main(["published", str(again), "--with", str(tmp_path / "rows.json")]) == 2
-    assert "rows.json is not what `jsafe published --json` printed" in capsys.readouterr().err
+    assert "rows.json is not the output of `jsafe published --json`" in capsys.readouterr().err
 
 
 def test_test_episodes_decide_where_there_are_any_and_unpublished_pairs_have_no_verdict(tmp_path, capsys):
