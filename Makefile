@@ -65,6 +65,7 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 (with venv) is required, and none was found. Install one or set PYTHON=..." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is required, $(PYTHON) is {sys.version.split()[0]}. Choose another with make PYTHON=...")'
 	@echo "setting up $(VENV) with $(PYTHON) (Python $(VERSION)) and $(CONSTRAINTS): about 1.8 GB, a minute or two"
+	@if [ -e $(VENV) ] && [ ! -e $(VENV)/pyvenv.cfg ]; then echo "$(VENV) is not a virtual environment; choose another VENV" >&2; exit 1; fi
 	@if [ -e $(VENV) ] && [ "$$(cat $(VENV)/.choice 2>/dev/null)" != "$(notdir $(STAMP))" ]; then rm -rf $(VENV); fi
 	$(PYTHON) -m venv $(VENV)
 	@echo "$(notdir $(STAMP))" > $(VENV)/.choice
