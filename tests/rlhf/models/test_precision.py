@@ -88,7 +88,7 @@ def test_stages_take_a_type_and_reckon_with_it():
         return app.parse(["rlhf", *words]).request
 
     for stage in ("sft", "reward", "cost", "dpo", "moderation", "pretrain", "ppo", "ppo-lag", "reward-shaping"):
-        assert parsed(stage, "--dtype", HALF).training.given() == {"dtype": HALF}
+        assert parsed(stage, "--dtype", HALF).training.explicit() == {"dtype": HALF}
     for stage in ("chat", "harness"):
         assert parsed(stage, "--dtype", HALF).dtype == HALF
     for stage in (["generate"], ["evaluate", "a"]):
