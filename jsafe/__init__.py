@@ -67,6 +67,11 @@ _MODULES = {
 """Module of each public name."""
 
 
+def __dir__() -> list[str]:
+    """List the public names, imported or not, for completion."""
+    return sorted({*globals(), *_MODULES})
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name or a submodule at its first use."""
     if name in _MODULES:

@@ -72,6 +72,7 @@ class Policy:
         Raises:
             ValueError: the observations do not belong to the space.
         """
+        obs = spaces.as_arrays(self.spec.observation, obs)
         try:
             spaces.check_batch(self.spec.observation, obs, "the policy's observations")
         except ValueError as error:

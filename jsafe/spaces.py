@@ -288,6 +288,23 @@ def contains(space: Space, value: Any) -> bool:
     return bool(np.all((array >= np.asarray(low)) & (array <= np.asarray(high))))
 
 
+def as_arrays(space: Space, value: Any) -> Any:
+    """Return a value with arrays as leaves, integers in the type of their space; `check_batch` refuses the rest.
+
+    Raises:
+        ValueError: an integer on the host outside the range of the type, for example a pixel above 255.
+    """
+    if isinstance(value, Mapping):
+        return {k: as_arrays(space[k], v) if isinstance(space, Dict) and k in space else v for k, v in value.items()}
+    array = value if hasattr(value, "dtype") else np.asarray(value)
+    if isinstance(space, Dict) or not all(np.issubdtype(t, np.integer) for t in (space.dtype, array.dtype)):
+        return array
+    bounds = np.iinfo(space.dtype)
+    if isinstance(array, np.ndarray) and array.size and not bounds.min <= array.min() <= array.max() <= bounds.max:
+        raise ValueError(f"integers must be from {bounds.min} to {bounds.max}, got {array.min()} to {array.max()}")
+    return array.astype(space.dtype)
+
+
 def check_batch(space: Space, value: Any, what: str = "observations", path: str = "") -> tuple[int, ...]:
     """Return the batch axes of a value.
 

@@ -110,6 +110,8 @@ def as_callback(callback: Callback | IterationFunction) -> Callback:
     """
     if isinstance(callback, Callback):
         return callback
+    if isinstance(callback, type):
+        raise TypeError(f"a callback must be an instance, got the class {callback.__name__}")
     if callable(callback):
         return FunctionCallback(callback)
     raise TypeError(f"a callback must be a jsafe.Callback or a function, got {type(callback).__name__}")

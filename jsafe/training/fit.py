@@ -166,8 +166,7 @@ def _train(
                     interrupted, stopped = session.agree(interrupts.is_requested, any(signals))
                     if session.iteration < session.plan.iterations:
                         status = "interrupted" if interrupted else "stopped" if stopped else "finished"
-                while started:  # still inside: a repeated signal must not disturb the last checkpoint
-                    started.pop(0).on_end(session, state)
+                _end(started, session, state)  # still inside: a repeated signal must not disturb the last checkpoint
         session.update_record(status)
     except BaseException as error:
         session.record_failure(error)
@@ -185,6 +184,18 @@ def _train(
         run_seconds=time.monotonic() - began,
         notes=tuple(session.plan.notes),
     )
+
+
+def _end(started: list[Callback], session: Session, state: TrainState) -> None:
+    """End every callback, then raise the first error: a failing callback must not cost the last checkpoint."""
+    errors: list[Exception] = []
+    while started:
+        try:
+            started.pop(0).on_end(session, state)
+        except Exception as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def _start(session: Session, saving: Checkpointing | None) -> TrainState:

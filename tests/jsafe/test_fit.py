@@ -423,3 +423,15 @@ def test_a_time_limit_of_zero_stops_after_the_first_call_and_negative_ones_are_r
 def test_what_is_no_callback_is_refused_by_type() -> None:
     with pytest.raises(TypeError, match=r"jsafe\.Callback or a function, got int"):
         jsafe.fit(make_tiny(), iterations=1, callbacks=[3])  # type: ignore[list-item]
+
+
+def test_an_error_at_the_end_of_a_callback_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    class Failing(jsafe.Callback):
+        def on_end(self, session: Any, state: Any) -> None:
+            raise RuntimeError("no plot")
+
+    with pytest.raises(RuntimeError, match="no plot"):
+        jsafe.fit(make_tiny(), iterations=3, run_dir=tmp_path, callbacks=[Failing()], sinks=())
+    assert max(Checkpoints(tmp_path).iterations()) == 3
+    with pytest.raises(TypeError, match="got the class Failing"):
+        jsafe.fit(make_tiny(), iterations=1, callbacks=[Failing])  # type: ignore[list-item]

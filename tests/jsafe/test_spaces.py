@@ -159,3 +159,11 @@ def test_a_number_is_added_replaced_and_removed(space):
     assert sum(getattr(leaf, "num_normalized", 0) for _, leaf in spaces.leaves(extended)) == sum(
         getattr(leaf, "num_normalized", 0) for _, leaf in spaces.leaves(space)
     )
+
+
+def test_lists_become_arrays_and_integers_get_the_type_of_their_space():
+    space = spaces.Dict(image=spaces.Box((2,), "uint8", 0, 255), state=spaces.Box((3,)))
+    value = spaces.as_arrays(space, {"image": np.array([1, 200]), "state": [1.0, 2.0, 3.0]})
+    assert value["image"].dtype == np.uint8 and value["state"].shape == (3,)
+    with pytest.raises(ValueError, match="from 0 to 255, got 1 to 256"):
+        spaces.as_arrays(space, {"image": [1, 256], "state": [0.0] * 3})
