@@ -18,10 +18,9 @@ deadlock on XLA's thread pool (jaxlib 0.10).
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
-import io
+import inspect
 from typing import Any
 
 import jax
@@ -31,14 +30,18 @@ import numpy as np
 
 from envs_mjx.physics.backend import ModelSource, Sensed
 from envs_mjx.physics.mjx import solver
-
-# mujoco.mjx, which is imported here, prints on standard output that its optional Warp backend is missing.
-with contextlib.redirect_stdout(io.StringIO()):
-    from mujoco import mjx
+from envs_mjx.physics.mjx.internals import mjx
 
 SLICE = 256
 # Reserved by the Warp backend: environments, contacts of each on average, constraint rows of each.
 WARP_WORLDS, WARP_CONTACTS, WARP_ROWS = 8192, 64, 640
+
+
+def reserved_by_warp() -> dict[str, int]:
+    """Arguments of `mjx.make_data` for the contacts of all environments together and the constraint rows of each."""
+    # `nconmax` became `naconmax` in 3.4 and was removed in 3.9.
+    contacts = "naconmax" if "naconmax" in inspect.signature(mjx.make_data).parameters else "nconmax"
+    return {contacts: WARP_WORLDS * WARP_CONTACTS, "njmax": WARP_ROWS}
 
 
 class Mjx:
@@ -73,19 +76,20 @@ class Mjx:
                 raise RuntimeError(f"physics 'warp' needs an NVIDIA GPU that JAX can use: {error}") from error
 
     def _data(self, qpos, qvel, ctrl, mocap_pos, mocap_quat) -> mjx.Data:
-        room = {"nconmax": WARP_WORLDS * WARP_CONTACTS, "njmax": WARP_ROWS} if self.impl == "warp" else {}
+        room: dict[str, Any] = reserved_by_warp() if self.impl == "warp" else {}
         source = self.compiled if self.impl == "warp" else self.model
-        data = mjx.make_data(source, impl=self.impl, **room)
-        mass: Any = getattr(data._impl, "qM", None)  # gone from MJX 3.4 and later
+        data: Any = mjx.make_data(source, impl=self.impl, **room)
+        mass = getattr(data._impl, "qM", None)  # releases up to 3.9 have it
         if mass is not None and self.impl != "warp":
-            # MJX 3.3.7 factors a sparse mass matrix into more entries than it allocates.
+            # These factor a sparse mass matrix into more entries than they allocate.
             data = data.tree_replace({"_impl.qLD": jnp.zeros_like(mass)})
         return data.replace(qpos=qpos, qvel=qvel, ctrl=ctrl, mocap_pos=mocap_pos, mocap_quat=mocap_quat)
 
     def _sensed(self, data: mjx.Data) -> Sensed:
         if self.impl == "warp":  # contacts of all environments share one list; the sensors separate them
             return Sensed(data.sensordata[self.columns], data.sensordata[self.world.flags] > 0)
-        contact = data._impl.contact
+        internal: Any = data._impl
+        contact = internal.contact
         geom = jnp.asarray(contact.geom)
         first, second = geom[:, 0], geom[:, 1]
         is_agent, index = jnp.asarray(self.is_agent), jnp.asarray(self.touch_index)

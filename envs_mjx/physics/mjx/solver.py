@@ -10,20 +10,15 @@ result.
 from __future__ import annotations
 
 import contextlib
-import io
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import mujoco
 
 from envs_mjx.physics.mjx.collision import box, floor, mpr
-
-with contextlib.redirect_stdout(io.StringIO()):  # see `envs_mjx.physics.mjx.mjx_backend`
-    from mujoco import mjx
-    from mujoco.mjx._src import collision_driver, solver
+from envs_mjx.physics.mjx.internals import check_release, collision_driver, mjx, solver
 
 COLLIDERS = box.COLLIDERS | floor.COLLIDERS | mpr.COLLIDERS
 """Entries of MJX's table of colliders."""
@@ -31,16 +26,12 @@ COLLIDERS = box.COLLIDERS | floor.COLLIDERS | mpr.COLLIDERS
 FINISHING_STEPS = 2
 """Newton steps after the solver. One is nearly always enough; a contact that opens or closes needs the second."""
 
-_REPLACED = ((collision_driver, "_COLLISION_FUNC"), (solver, "solve"), (solver, "Context"))
-"""Names that MJX does not export and that are replaced or used here."""
-
-_solve = getattr(solver, "solve", None)
+_solve = solver.solve
 _lock = threading.RLock()
 
 
-def solve(m: mjx.Model, d: mjx.Data) -> mjx.Data:
+def solve(m: mjx.Model, d: mjx.Data) -> Any:
     """Constraint forces and accelerations: MJX's solver, then the finishing steps (in float32)."""
-    assert _solve is not None  # `tracing` has checked it
     d = _solve(m, d)
     data: Any = d._impl
     if d.qacc.dtype == jnp.float64:
@@ -57,20 +48,6 @@ def solve(m: mjx.Model, d: mjx.Data) -> mjx.Data:
     start = (jnp.full((), jnp.inf, d.qacc.dtype), d.qacc, d.qfrc_constraint, jnp.zeros_like(data.efc_D))
     (_, (_, qacc, qfrc, force)), _ = jax.lax.scan(step, (d.qacc, start), None, length=1 + FINISHING_STEPS)
     return d.tree_replace({"qacc": qacc, "qfrc_constraint": qfrc, "_impl.efc_force": force})
-
-
-def check_release() -> None:
-    """Refuse a release of MJX without the parts that are replaced here.
-
-    Raises:
-        RuntimeError: with their names.
-    """
-    missing = [f"{module.__name__}.{name}" for module, name in _REPLACED if not hasattr(module, name)]
-    if missing:
-        raise RuntimeError(
-            f"physics 'mjx' cannot replace {', '.join(missing)}: mujoco-mjx {mujoco.__version__} does not have it. "
-            "Install a release from 3.3.7 to 3.17, or use physics='mujoco'."
-        )
 
 
 @contextlib.contextmanager

@@ -19,17 +19,13 @@ The margin is zero: only what overlaps touches. Lengths are in metres.
 
 from __future__ import annotations
 
-import contextlib
-import io
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from envs_mjx.physics.mjx.collision.contact_points import EMPTY_DISTANCE, Geom, GeomType, collider
-
-with contextlib.redirect_stdout(io.StringIO()):  # see `envs_mjx.physics.mjx.mjx_backend`
-    from mujoco.mjx._src.math import make_frame
+from envs_mjx.physics.mjx.collision.contact_points import EMPTY_DISTANCE, Geom, collider
+from envs_mjx.physics.mjx.internals import GeomType, make_frame
 
 SLOTS = 4
 """Contacts kept of each pair, deepest first. In the recorded worlds no pair ever has more (of 3524 that touch)."""

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-
-with contextlib.redirect_stdout(io.StringIO()):  # see `envs_mjx.physics.mjx.mjx_backend`
-    from mujoco.mjx._src.types import GeomType
 
 EMPTY_DISTANCE = 1.0
 """Distance of an empty slot, metres."""
@@ -46,4 +41,4 @@ def collider(function: Callable[[Geom, Geom], Contacts], slots: int) -> Callable
     return collide
 
 
-__all__ = ["EMPTY_DISTANCE", "Contacts", "Geom", "GeomType", "collider"]
+__all__ = ["EMPTY_DISTANCE", "Contacts", "Geom", "collider"]

@@ -13,15 +13,10 @@ The margin is zero: only what overlaps touches. Lengths are in metres.
 
 from __future__ import annotations
 
-import contextlib
-import io
-
 import jax.numpy as jnp
 
-from envs_mjx.physics.mjx.collision.contact_points import EMPTY_DISTANCE, Contacts, Geom, GeomType, collider
-
-with contextlib.redirect_stdout(io.StringIO()):  # see `envs_mjx.physics.mjx.mjx_backend`
-    from mujoco.mjx._src.math import make_frame
+from envs_mjx.physics.mjx.collision.contact_points import EMPTY_DISTANCE, Contacts, Geom, collider
+from envs_mjx.physics.mjx.internals import GeomType, make_frame
 
 _UPRIGHT = 1e-15  # MuJoCo's `mjMINVAL`: below this inclination the first contact lies along the cylinder's own x axis
 

@@ -26,18 +26,14 @@ what float64 finds but for its own rounding (about 1e-7 m). Lengths are in metre
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from envs_mjx.physics.mjx.collision.contact_points import EMPTY_DISTANCE, Contacts, Geom, GeomType, collider
-
-with contextlib.redirect_stdout(io.StringIO()):  # see `envs_mjx.physics.mjx.mjx_backend`
-    from mujoco.mjx._src.math import make_frame
+from envs_mjx.physics.mjx.collision.contact_points import EMPTY_DISTANCE, Contacts, Geom, collider
+from envs_mjx.physics.mjx.internals import GeomType, make_frame
 
 TOLERANCE = 1e-6
 """Gain of a support, metres, at which the search ends (MuJoCo's `ccd_tolerance`)."""
