@@ -18,6 +18,7 @@ CONSTRAINTS ?= $(if $(filter 3.11,$(VERSION)),constraints-oldest.txt,constraints
 
 JOBS ?= 2
 VENV ?= .venv
+ENGINES ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(VERSION)-$(basename $(notdir $(CONSTRAINTS)))
 ARGS ?=
@@ -48,8 +49,8 @@ format: $(STAMP) ## rewrite the sources in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-parity: $(STAMP) ## replay the recordings of the reference environments and print the largest errors
-	$(BIN)/python -m tests.parity $(ARGS)
+parity: $(STAMP) ## replay the recordings of the reference environments and print the largest errors; ENGINES="VENV ..." adds columns
+	$(BIN)/python -m tests.parity $(if $(ENGINES),$(addprefix --engine ,$(VENV) $(ENGINES))) $(ARGS)
 
 parity-llm: $(STAMP) ## compare logits with transformers' PyTorch model, where torch is installed
 	$(BIN)/python -m tests.parity.llm $(ARGS)
