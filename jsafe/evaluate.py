@@ -108,8 +108,35 @@ def run_episodes(
         The sums `[M, S, E]`, and `compile` and `run` seconds.
     """
     env = policies.view(env)
-    explore = jnp.asarray([float(mode == "stochastic") for mode in modes], jnp.float32)
+    begin, advance = _episode_programs(env, policies, episodes, modes)
     reset_key, act_key = jax.random.split(key)
+    clock = time.perf_counter()
+    carry = jax.block_until_ready(jax.jit(begin)(reset_key))
+    limit = env.spec.episode_length
+    chunk = next(size for size in range(min(CHUNK, limit), 0, -1) if limit % size == 0)
+    keys = jax.random.split(act_key, limit).reshape(limit // chunk, chunk)
+    program = jax.jit(advance, donate_argnums=1).lower(policies.params, carry, keys[0]).compile()
+    compile_seconds = time.perf_counter() - clock
+    clock = time.perf_counter()
+    for number, chunk_keys in enumerate(keys):
+        carry = program(policies.params, carry, chunk_keys)
+        if progress:
+            print(f"\rstep {(number + 1) * chunk} of {limit}", end="", file=sys.stderr, flush=True)
+        if not np.asarray(carry[1]).any():
+            break
+    if progress:
+        print(file=sys.stderr)
+    returns, costs, lengths, finite = (np.asarray(leaf) for leaf in carry[2])
+    seconds = {"compile": compile_seconds, "run": time.perf_counter() - clock}
+    return EpisodeTotals(returns, costs, lengths, finite), seconds
+
+
+def _episode_programs(env: Any, policies: PolicySet, episodes: int, modes: Sequence[str]) -> tuple[Any, Any]:
+    """Return the start of all episodes and their advance by the steps of some keys.
+
+    Both pass on `(state, alive, totals)`, each leaf with leading axes `[modes, seeds, episodes]`.
+    """
+    explore = jnp.asarray([float(mode == "stochastic") for mode in modes], jnp.float32)
 
     def begin(reset_key: jax.Array) -> Any:
         start = jax.vmap(env.reset)(jax.random.split(reset_key, episodes))
@@ -142,25 +169,7 @@ def run_episodes(
 
         return jax.lax.scan(step, carry, keys)[0]
 
-    clock = time.perf_counter()
-    carry = jax.block_until_ready(jax.jit(begin)(reset_key))
-    limit = env.spec.episode_length
-    chunk = next(size for size in range(min(CHUNK, limit), 0, -1) if limit % size == 0)
-    keys = jax.random.split(act_key, limit).reshape(limit // chunk, chunk)
-    program = jax.jit(advance, donate_argnums=1).lower(policies.params, carry, keys[0]).compile()
-    compile_seconds = time.perf_counter() - clock
-    clock = time.perf_counter()
-    for number, chunk_keys in enumerate(keys):
-        carry = program(policies.params, carry, chunk_keys)
-        if progress:
-            print(f"\rstep {(number + 1) * chunk} of {limit}", end="", file=sys.stderr, flush=True)
-        if not np.asarray(carry[1]).any():
-            break
-    if progress:
-        print(file=sys.stderr)
-    returns, costs, lengths, finite = (np.asarray(leaf) for leaf in carry[2])
-    seconds = {"compile": compile_seconds, "run": time.perf_counter() - clock}
-    return EpisodeTotals(returns, costs, lengths, finite), seconds
+    return begin, advance
 
 
 def summarize(totals: EpisodeTotals, seeds: Sequence[int]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -49,8 +49,41 @@ def measure(
         The figures by the names that `jsafe throughput --json` prints.
     """
     init_key, stagger_key, key = jax.random.split(jax.random.key(seed), 3)
-    low, high = jnp.asarray(env.spec.action_low, jnp.float32), jnp.asarray(env.spec.action_high, jnp.float32)
+    start, piece = _programs(env, num_envs, steps)
+    clock = time.perf_counter()
+    state = jax.block_until_ready(start(init_key, stagger_key))
+    program = jax.jit(piece, donate_argnums=0).lower(state, key).compile()
+    compile_seconds = time.perf_counter() - clock
 
+    keys = jax.random.split(key, repeats + 1)
+    clock = time.perf_counter()
+    state, _ = jax.block_until_ready(program(state, keys[0]))
+    first_seconds = time.perf_counter() - clock
+    loop = None
+    if floor:
+        states = physics_states(env, state.env.data).first(4096)
+        loop = BareLoop(env.mj_model, env.substeps, states, min(runtime.usable_cores(), num_envs), seed)
+        loop.rate(0.2)
+    times = _timed_pieces(program, state, keys[1:], loop)
+    return {
+        "env": env.spec.id,
+        "physics": getattr(env, "backend", None),
+        "num_envs": num_envs,
+        "steps": steps,
+        "repeats": repeats,
+        **_rates(times, num_envs * steps, env.substeps),
+        "compile_seconds": compile_seconds,
+        "first_run_seconds": first_seconds,
+        "clock": CLOCK,
+        "floor": FLOOR if floor else None,
+        "hardware": runtime.describe_hardware(),
+        "versions": runtime.versions(),
+    }
+
+
+def _programs(env: Any, num_envs: int, steps: int) -> tuple[Any, Any]:
+    """Return the compiled start with staggered episodes and the piece of `steps` control steps that is timed."""
+    low, high = jnp.asarray(env.spec.action_low, jnp.float32), jnp.asarray(env.spec.action_high, jnp.float32)
     act = random_actions(low, high)
 
     @jax.jit
@@ -65,54 +98,44 @@ def measure(
         sums = {"obs": seen.obs, "reward": seen.reward, "cost": seen.cost, "resets": seen.done}
         return state, jax.tree.map(lambda leaf: jnp.sum(leaf.astype(jnp.float32)), sums)
 
-    clock = time.perf_counter()
-    state = jax.block_until_ready(start(init_key, stagger_key))
-    program = jax.jit(piece, donate_argnums=0).lower(state, key).compile()
-    compile_seconds = time.perf_counter() - clock
+    return start, piece
 
-    keys = jax.random.split(key, repeats + 1)
-    clock = time.perf_counter()
-    state, _ = jax.block_until_ready(program(state, keys[0]))
-    first_seconds = time.perf_counter() - clock
-    loop = None
-    if floor:
-        states = physics_states(env, state.env.data).first(4096)
-        threads = min(runtime.usable_cores(), num_envs)
-        loop = BareLoop(env.mj_model, env.substeps, states, threads, seed)
-        loop.rate(0.2)
 
+class _Times(NamedTuple):
+    """Seconds of each piece, rates of the bare loop in between (empty without one) and the number of resets."""
+
+    spans: list[float]
+    floors: list[float]
+    resets: int
+
+
+def _timed_pieces(program: Any, state: Any, keys: jax.Array, loop: BareLoop | None) -> _Times:
+    """Time one piece for each key, and the bare loop for about the same time after each."""
     spans, floors, resets = [], [], 0.0
-    for piece_key in keys[1:]:
+    for piece_key in keys:
         clock = time.perf_counter()
         state, sums = jax.block_until_ready(program(state, piece_key))
         spans.append(time.perf_counter() - clock)
         resets += float(sums["resets"])
         if loop is not None:
             floors.append(loop.rate(min(max(spans[-1], 0.3), 3.0)))
+    return _Times(spans, floors, int(resets))
 
-    rates = [num_envs * steps / span for span in spans]
+
+def _rates(times: _Times, steps_per_piece: int, substeps: int) -> dict[str, Any]:
+    """Medians over the pieces, and every piece."""
+    rates = [steps_per_piece / span for span in times.spans]
     rate = float(np.median(rates))
-    bare = float(np.median(floors)) if floors else None
+    bare = float(np.median(times.floors)) if times.floors else None
     return {
-        "env": env.spec.id,
-        "physics": getattr(env, "backend", None),
-        "num_envs": num_envs,
-        "steps": steps,
-        "repeats": repeats,
         "env_steps_per_second": rate,
         "floor_env_steps_per_second": bare,
         "floor_ratio": rate / bare if bare else None,
-        "physics_steps_per_second": rate * env.substeps,
-        "compile_seconds": compile_seconds,
-        "first_run_seconds": first_seconds,
-        "run_seconds": float(sum(spans)),
-        "resets": int(resets),
+        "physics_steps_per_second": rate * substeps,
+        "run_seconds": float(sum(times.spans)),
+        "resets": times.resets,
         "all_env_steps_per_second": rates,
-        "all_floor_env_steps_per_second": floors,
-        "clock": CLOCK,
-        "floor": FLOOR if floors else None,
-        "hardware": runtime.describe_hardware(),
-        "versions": runtime.versions(),
+        "all_floor_env_steps_per_second": times.floors,
     }
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import algorithms
+from experiments.benchmarks.bare_mujoco import BareLoop
 from experiments.benchmarks.environment_speed import bare_loop, measure
 from experiments.cli.devices import make_env
 from experiments.cli.stdout import note
@@ -47,26 +49,10 @@ def measure_training(seeds: int, quick: bool = False, iterations: int = 3) -> di
     step = members.step.lower(state).compile()
     compile_seconds = time.perf_counter() - clock
 
-    updates = -(-config["steps_per_iteration"] // config["minibatch_size"])
-    shapes = (env.spec.observation_size, tuple(config["hidden_sizes"]), (env.spec.action_size, 1, 1))
-    products = UpdateFloor(seeds, members.num_devices, config["minibatch_size"], updates, *shapes)
-    loop = bare_loop(env)
-    spans, passes, product_spans, physics_rates = [], [], [], []
-    for _ in range(iterations):
-        clock = time.perf_counter()
-        state, metrics, _ = jax.block_until_ready(step(state))
-        spans.append(time.perf_counter() - clock)
-        # Seeds in one program wait for the one that makes the most passes.
-        passes.append(int(np.max(metrics["passes"])))
-        product_spans.append(products.seconds_of_a_pass() * passes[-1])
-        physics_rates.append(loop.rate(1.0))
+    products, updates = _update_floor(env, config, seeds, members.num_devices)
+    times = _timed_iterations(step, state, products, bare_loop(env), iterations)
     # Where the rest of the time goes: what the same number of steps takes with random actions and no learning.
     alone = measure(env, seeds * config["num_envs"], steps=50 if quick else 250, repeats=3, floor=False)
-    iteration_seconds = float(np.median(spans))
-    environment_seconds = seeds * each / alone["env_steps_per_second"]
-    update_floor = float(np.median(product_spans))
-    physics_floor = seeds * each / float(np.median(physics_rates))
-    rate, floor_rate = seeds * each / iteration_seconds, seeds * each / (update_floor + physics_floor)
     return {
         "algorithm": TRAINING_ALGORITHM,
         "env": TRAINING_ENV,
@@ -76,6 +62,47 @@ def measure_training(seeds: int, quick: bool = False, iterations: int = 3) -> di
         "devices": members.num_devices,
         "env_steps_per_iteration": each,
         "iterations": iterations,
+        **_rates(times, seeds * each, alone["env_steps_per_second"]),
+        "init_seconds": init_seconds,
+        "compile_seconds": compile_seconds,
+        "updates_per_pass": updates,
+        "config": dict(config),
+    }
+
+
+class _Times(NamedTuple):
+    """One entry for each iteration: its seconds, passes, seconds of its products alone, rate of the bare physics."""
+
+    spans: list[float]
+    passes: list[int]
+    products: list[float]
+    physics: list[float]
+
+
+def _timed_iterations(
+    step: Callable[[Any], Any], state: Any, products: UpdateFloor, loop: BareLoop, iterations: int
+) -> _Times:
+    """Time the iterations, and both floors after each."""
+    times = _Times([], [], [], [])
+    for _ in range(iterations):
+        clock = time.perf_counter()
+        state, metrics, _ = jax.block_until_ready(step(state))
+        times.spans.append(time.perf_counter() - clock)
+        # Seeds in one program wait for the one that makes the most passes.
+        times.passes.append(int(np.max(metrics["passes"])))
+        times.products.append(products.seconds_of_a_pass() * times.passes[-1])
+        times.physics.append(loop.rate(1.0))
+    return times
+
+
+def _rates(times: _Times, steps: int, environment_rate: float) -> dict[str, Any]:
+    """Figures of iterations of `steps` environment steps, given the rate of environments with random actions."""
+    iteration_seconds = float(np.median(times.spans))
+    environment_seconds = steps / environment_rate
+    update_floor = float(np.median(times.products))
+    physics_floor = steps / float(np.median(times.physics))
+    rate, floor_rate = steps / iteration_seconds, steps / (update_floor + physics_floor)
+    return {
         "train_steps_per_second": rate,
         "floor_train_steps_per_second": floor_rate,
         "floor_ratio": rate / floor_rate,
@@ -84,16 +111,19 @@ def measure_training(seeds: int, quick: bool = False, iterations: int = 3) -> di
         "update_seconds": iteration_seconds - environment_seconds,
         "physics_floor_seconds": physics_floor,
         "update_floor_seconds": update_floor,
-        "init_seconds": init_seconds,
-        "compile_seconds": compile_seconds,
-        "run_seconds": float(sum(spans)),
-        "passes": passes,
-        "updates_per_pass": updates,
-        "all_iteration_seconds": spans,
-        "all_update_floor_seconds": product_spans,
-        "all_floor_env_steps_per_second": physics_rates,
-        "config": dict(config),
+        "run_seconds": float(sum(times.spans)),
+        "passes": times.passes,
+        "all_iteration_seconds": times.spans,
+        "all_update_floor_seconds": times.products,
+        "all_floor_env_steps_per_second": times.physics,
     }
+
+
+def _update_floor(env: Any, config: Any, seeds: int, devices: int) -> tuple[UpdateFloor, int]:
+    """Return the floor of the updates of a configuration, and the number of updates in a pass."""
+    updates = -(-config["steps_per_iteration"] // config["minibatch_size"])
+    shapes = (env.spec.observation_size, tuple(config["hidden_sizes"]), (env.spec.action_size, 1, 1))
+    return UpdateFloor(seeds, devices, config["minibatch_size"], updates, *shapes), updates
 
 
 class UpdateFloor:

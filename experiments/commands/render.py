@@ -43,7 +43,8 @@ class RenderRequest:
 def run(request: RenderRequest) -> Result:
     """Run `jsafe render`."""
     from envs_mjx.render import mujoco_renderer
-    from experiments.report.episode_film import film_run
+    from experiments.cli.devices import configure
+    from experiments.report.episode_film import film_episode, film_title, record_run
     from jsafe.runs.reader import load_run
 
     run = load_run(request.run)
@@ -57,20 +58,18 @@ def run(request: RenderRequest) -> Result:
             if request.view == "mujoco":
                 raise CommandError("MuJoCo finds no GL backend here (tried MUJOCO_GL=egl and osmesa); use --view top")
             note("no GL backend found, drawing the top view instead")
-    facts = film_run(
+    configure(request.machine.platform, request.machine.devices)
+    episode = record_run(
         run,
-        seed=request.seed,
-        target=target,
-        pixels=request.size,
-        frames=300,
-        view="mujoco" if backend else "top",
+        request.seed,
         steps=request.steps,
         episode_seed=request.episode_seed,
         stochastic=request.stochastic,
         physics=request.physics.physics,
         overrides=request.physics.override,
-        machine=request.machine,
     )
+    title, view = film_title(run, request.seed), "mujoco" if backend else "top"
+    facts = film_episode(episode, target, title=title, pixels=request.size, frames=300, view=view)
     facts |= {"gl": backend}
     text = (
         f"{target}: seed {request.seed}, {facts['steps']} steps, "

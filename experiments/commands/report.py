@@ -83,12 +83,14 @@ def _write(path: Path, text: str) -> None:
 def _film(run: Run, request: ReportRequest) -> bytes | None:
     """A GIF of the first seed's policy, or None with a note if the policy cannot be run here."""
     try:
-        from experiments.report.episode_film import film_run
+        from experiments.cli.devices import configure
+        from experiments.report.episode_film import film_episode, film_title, record_run
 
+        configure(request.machine.platform, request.machine.devices)
+        episode, title = record_run(run, run.seeds[0]), film_title(run, run.seeds[0])
         for pixels, frames in ((400, 200), (300, 150), (240, 100)):
             buffer = io.BytesIO()
-            film_run(run, seed=run.seeds[0], target=buffer, pixels=pixels, frames=frames, view="top",
-                     machine=request.machine)  # fmt: skip
+            film_episode(episode, buffer, title=title, pixels=pixels, frames=frames)
             if buffer.tell() <= FILM_BYTES:
                 break
         return buffer.getvalue()

@@ -12,9 +12,8 @@ from PIL import Image
 from envs_mjx.physics.state_transfer import physics_states
 from envs_mjx.render import mujoco_renderer, top_view_renderer
 from envs_mjx.render.film import Caption, add_caption, outline, save_gif
-from experiments.cli.devices import configure, environment_of
+from experiments.cli.devices import environment_of
 from experiments.cli.errors import CommandError
-from experiments.cli.shared_flags import DEFAULT_MACHINE, Machine
 from experiments.cli.stdout import note
 from jsafe.evaluate import EpisodeRecord, load_policy_set, record_episode
 from jsafe.runs.reader import Run
@@ -23,47 +22,55 @@ TRAIL = 60
 """Frames for which the path of the agent stays visible."""
 
 
-def film_run(
+def record_run(
     run: Run,
-    *,
     seed: int,
-    target: Path | Any,
-    pixels: int = 400,
-    frames: int = 200,
-    view: str = "top",
+    *,
     steps: int | None = None,
     episode_seed: int = 0,
     stochastic: bool = False,
     physics: str | None = None,
     overrides: Any = (),
-    machine: Machine = DEFAULT_MACHINE,
-) -> dict[str, Any]:
-    """Film a trained policy.
+) -> EpisodeRecord:
+    """Return an episode of a trained policy.
 
     Args:
         run: a run with a checkpoint.
         seed: whose policy acts.
-        target: a `.gif` or `.mp4` file, or a binary file object for a GIF.
-        pixels: width.
-        frames: at most that many; a longer episode shows every n-th step.
-        view: `top` or `mujoco`; where MuJoCo cannot draw, the top view takes its place, with a note.
         steps: control steps; None for a whole episode.
         episode_seed: seed of the layout.
         stochastic: sample actions.
         physics: simulator, None for the one of the run.
         overrides: changes to the environment.
-        machine: machine to compute on.
+    """
+    env = environment_of(run, physics, overrides)
+    return record_episode(env, load_policy_set(run.path, [seed]), steps, episode_seed, stochastic)
+
+
+def film_title(run: Run, seed: int) -> str:
+    """Environment, algorithm and seed, as a title of a film."""
+    return f"{run.env_id}, {run.algorithm}, seed {seed}"
+
+
+def film_episode(
+    episode: EpisodeRecord, target: Path | Any, *, title: str, pixels: int = 400, frames: int = 200, view: str = "top"
+) -> dict[str, Any]:
+    """Write a film of an episode.
+
+    Args:
+        episode: what happened.
+        target: a `.gif` or `.mp4` file, or a binary file object for a GIF.
+        title: first line of every frame.
+        pixels: width.
+        frames: at most that many; a longer episode shows every n-th step.
+        view: `top` or `mujoco`; where MuJoCo cannot draw, the top view takes its place, with a note.
 
     Returns:
         `file`, `view`, `steps`, `frames`, `return`, `cost`.
     """
-    configure(machine.platform, machine.devices)
-    env = environment_of(run, physics, overrides)
-    episode = record_episode(env, load_policy_set(run.path, [seed]), steps, episode_seed, stochastic)
     stride = max(1, -(-len(episode) // frames))
-    title = f"{run.env_id}, {run.algorithm}, seed {seed}"
     drawn, used = _draw(episode, stride, pixels, view, title)
-    seconds = max(0.03, stride * env.spec.control_dt)
+    seconds = max(0.03, stride * episode.env.spec.control_dt)
     if isinstance(target, Path) and target.suffix == ".mp4":
         _save_mp4(drawn, target, seconds)
     else:
