@@ -29,11 +29,13 @@ class Supervised(NamedTuple):
         ids: `[N, L]` int32.
         labels: `[N, L]` int32, the ids of responses, `IGNORED` elsewhere.
         mask: `[N, L]` bool, False for padding.
+        share: `[]`, weight of the cross-entropy of a part of a batch; None for a whole batch, which has weight 1.
     """
 
     ids: Array
     labels: Array
     mask: Array
+    share: Array = None
 
 
 class Prompts(NamedTuple):

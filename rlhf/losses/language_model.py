@@ -27,7 +27,9 @@ def cross_entropy_from_logits(logits: jax.Array, labels: jax.Array, z_loss_weigh
     return cross_entropy(predictions, labels, z_loss_weight)
 
 
-def cross_entropy(predictions: Predictions, labels: jax.Array, z_loss_weight: float = 0.0) -> jax.Array:
+def cross_entropy(
+    predictions: Predictions, labels: jax.Array, z_loss_weight: float = 0.0, share: Array = None
+) -> jax.Array:
     """Mean cross-entropy of the tokens whose label is not negative; the label of column t is token t.
 
     A `z_loss_weight` adds that weight times the mean over all columns of the squared largest logit (Baichuan 2,
@@ -37,9 +39,12 @@ def cross_entropy(predictions: Predictions, labels: jax.Array, z_loss_weight: fl
         predictions: `[B, L - 1]`, of tokens 1 to L - 1, with the largest logits if `z_loss_weight` is positive.
         labels: `[B, L]`.
         z_loss_weight: weight of the squared largest logits.
+        share: weight of the cross-entropy alone, `Supervised.share`.
     """
     counted = labels[:, 1:] >= 0
     loss = -jnp.sum(jnp.where(counted, predictions.log_probs, 0.0)) / jnp.maximum(jnp.sum(counted), 1)
+    if share is not None:
+        loss = loss * share
     if predictions.largest is None:
         return loss
     return loss + z_loss_weight * jnp.mean(jnp.square(predictions.largest))
@@ -70,4 +75,4 @@ def language_model_loss(model: LanguageModel, params: Any, batch: Supervised, z_
     """`cross_entropy` of texts under a model."""
     targets = jnp.maximum(batch.labels[:, 1:], 0)
     predictions = predict(model, params, batch.ids, batch.mask, targets, largest=bool(z_loss_weight))
-    return cross_entropy(predictions, batch.labels, z_loss_weight)
+    return cross_entropy(predictions, batch.labels, z_loss_weight, batch.share)

@@ -18,6 +18,16 @@ from rlhf.losses.language_model import language_model_loss, log_probs
 from rlhf.models.heads import LanguageModel, ScoreModel, score_tokens
 
 
+def share_by_learned_tokens(parts: Supervised) -> Supervised:
+    """Weight the parts of a batch by their learned tokens, so that the mean over parts is the mean over all tokens.
+
+    Args:
+        parts: arrays `[parts, B, L]`.
+    """
+    learned = jnp.sum(parts.labels[..., 1:] >= 0, axis=(1, 2))
+    return parts._replace(share=learned / jnp.maximum(jnp.mean(learned), 1.0 / len(learned)))
+
+
 def supervised(model: LanguageModel) -> Loss:
     """Cross-entropy of answers, plus the max-z loss of models that have one. Batches are `Supervised`."""
 

@@ -85,6 +85,7 @@ def _stage(
         config,
         momentum=momentum,
         augment=token_dropout(config.token_dropout, model.tokenizer),
+        share=objectives.share_by_learned_tokens if isinstance(data, Supervised) else None,
         shown=shown,
         recorded=recorded,
     )

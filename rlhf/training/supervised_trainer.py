@@ -63,6 +63,7 @@ class _Learner:
         momentum: momentum of the score statistics, None for a loss without scores.
         optimizer: optimiser of the trained parameters.
         schedule: factor on the learning rate, by update.
+        share: function from the parts of a batch to parts with weights, None for parts of equal weight.
     """
 
     config: TrainingConfig
@@ -73,6 +74,7 @@ class _Learner:
     momentum: float | None
     optimizer: AdamW
     schedule: Callable[[jax.Array], jax.Array]
+    share: Callable[[Any], Any] | None
 
 
 def supervised_trainer(
@@ -84,6 +86,7 @@ def supervised_trainer(
     *,
     momentum: float | None = None,
     augment: Augment | None = None,
+    share: Callable[[Any], Any] | None = None,
     shown: Sequence[str] = (),
     recorded: Mapping[str, Any] | None = None,
 ) -> Trainer:
@@ -99,6 +102,8 @@ def supervised_trainer(
         config: hyper-parameters.
         momentum: momentum of the score statistics, None for a loss without scores.
         augment: random transformation of a batch before the loss, None for none.
+        share: function from the parts `[accumulation, ...]` of a batch to parts with weights, for a loss that is not a
+            mean over rows; None for parts of equal weight.
         shown: metrics shown in addition to the loss during training.
         recorded: further entries of the recorded configuration.
 
@@ -111,7 +116,7 @@ def supervised_trainer(
         weight_decay=config.weight_decay, max_grad_norm=config.max_grad_norm, beta1=config.beta1, beta2=config.beta2
     )
     factor = schedule(config.schedule, total, config.warmup_ratio)
-    learner = _Learner(config, data, rows, loss, augment, momentum, optimizer, factor)
+    learner = _Learner(config, data, rows, loss, augment, momentum, optimizer, factor, share)
     frozen, _ = lora.split(params, config)
 
     def init(key: jax.Array, hyper: Mapping[str, Any] | None = None) -> TrainState:
@@ -144,6 +149,8 @@ def _step(learner: _Learner, state: TrainState) -> tuple[TrainState, Metrics]:
     config, model = learner.config, state.params["model"]
     chosen = epoch_rows(state.key, state.iteration, learner.rows, config.batch_size)
     batches = sharding.rows(learner.data, chosen.reshape(config.accumulation, -1))
+    if learner.share is not None and config.accumulation > 1:
+        batches = learner.share(batches)
     slope, parts = accumulated_gradient(functools.partial(_part_loss, learner, state), model, batches)
     output = LossOutput(jnp.mean(parts.loss), {k: jnp.mean(v, axis=0) for k, v in parts.metrics.items()}, parts.scores)
     rate = state.hyper["learning_rate"] * learner.schedule(state.iteration)

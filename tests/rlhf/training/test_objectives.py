@@ -1,5 +1,7 @@
 """Objectives on tiny models: each model fits its data, and the losses cover the right tokens."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -114,8 +116,56 @@ def test_padding_does_not_change_any_loss():
     words = params_of(language)
     batch = Supervised(data.chosen, np.where(data.chosen_mask, data.chosen, IGNORED), data.chosen_mask)
     padded = Supervised(
-        *(np.pad(x, ((0, 0), (0, 3)), constant_values=v) for x, v in zip(batch, (0, IGNORED, False), strict=True))
+        *(np.pad(x, ((0, 0), (0, 3)), constant_values=v) for x, v in zip(batch[:3], (0, IGNORED, False), strict=True))
     )
     loss = jax.jit(objectives.supervised(language))
     np.testing.assert_allclose(loss(words, batch).loss, loss(words, Supervised(*padded)).loss, rtol=1e-5)
     assert np.isfinite(loss(words, batch).loss)
+
+
+def texts_of_different_length(count=16, length=12):
+    """Answers of 1 to 10 tokens after a prompt of one, the rest padding."""
+    ids = np.random.default_rng(2).integers(2, 12, (count, length)).astype(np.int32)
+    ends = np.array([2, 11, 3, 2, 9, 2, 11, 2, 2, 2, 10, 4, 2, 8, 2, 11])[:, None]
+    mask = np.arange(length) < ends
+    labels = np.where(mask & (np.arange(length) >= 1), ids, IGNORED).astype(np.int32)
+    return Supervised(np.where(mask, ids, 0).astype(np.int32), labels, mask)
+
+
+@pytest.mark.parametrize("changes", [{}, {"z_loss_weight": 0.1}, {"loss_chunk": 8}])
+def test_accumulation_changes_neither_loss_nor_gradient(changes):
+    """Answers differ in length, so that a mean over the means of the parts is another number."""
+    chunk = changes.pop("loss_chunk", 0)
+    model = LanguageModel(dataclasses.replace(TINY, **changes), loss_chunk=chunk)
+    params, data = params_of(model), texts_of_different_length()
+    results = []
+    for accumulation in (1, 4, 8):
+        options = dataclasses.replace(OPTIONS, epochs=2, accumulation=accumulation)
+        trainer = supervised_trainer(
+            "sft", params, data, objectives.supervised(model), options, share=objectives.share_by_learned_tokens
+        )
+        results.append(jax.jit(lambda key, trainer=trainer: jsafe.run(trainer, key, 4))(jax.random.key(1))[1])
+    for other in results[1:]:
+        for name in ("loss", "gradient_norm"):
+            np.testing.assert_allclose(other[name], results[0][name], rtol=2e-5, err_msg=name)
+
+
+def test_a_part_without_learned_tokens_has_no_weight():
+    labels = np.full((2, 1, 4), IGNORED, np.int32)
+    parts = Supervised(labels, labels, labels > 0)
+    np.testing.assert_array_equal(objectives.share_by_learned_tokens(parts).share, [0.0, 0.0])
+    labels[1, 0, 2:] = 3
+    np.testing.assert_array_equal(objectives.share_by_learned_tokens(parts).share, [0.0, 2.0])
+
+
+@pytest.mark.parametrize("level", ["sequence", "token"])
+def test_accumulation_does_not_change_judges(level):
+    model = ScoreModel(TINY)
+    params, data = params_of(model), pairs(16)
+    results = []
+    for accumulation in (1, 4, 8):
+        options = dataclasses.replace(OPTIONS, epochs=1, accumulation=accumulation)
+        trainer = supervised_trainer("cost", params, data, objectives.cost(model, level=level), options)
+        results.append(jax.jit(lambda key, trainer=trainer: jsafe.run(trainer, key, 2))(jax.random.key(1))[1])
+    for other in results[1:]:
+        np.testing.assert_allclose(other["gradient_norm"], results[0]["gradient_norm"], rtol=1e-4)
