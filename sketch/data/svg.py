@@ -1,75 +1,94 @@
-"""Strokes of SVG files: paths, polylines and lines as stroke-3, curves as short lines.
+"""Strokes of SVG files: outlines of the stroked elements as stroke-3, curves as short lines.
 
-Only the geometry is read, without colours, widths and the viewBox. Entities are refused, and no other file is opened.
+Styles, transforms, `<use>`, nested `<svg>` and units are applied. What is no visible stroke is left out and counted.
 """
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
-from xml.parsers import expat
+from typing import Any, NamedTuple
 
 import numpy as np
+import svgelements
 
-from sketch.data.drawing_files import check_strokes
+from sketch.data.drawing_checks import check_strokes
 from sketch.data.simplify import ramer_douglas_peucker
 from sketch.data.strokes import Polylines, from_polylines, to_polylines
-
-FLATNESS = 0.002
-"""Largest distance of a curve from its lines, as a fraction of the length of its control polygon."""
+from sketch.data.svg_document import Document, parse_document
+from sketch.data.svg_shapes import numbers_of, shape_strokes, to_pixels, transform
 
 MAX_BYTES = 5_000_000
 """Size of the largest accepted file."""
 
-FAR = 1e9
-"""Largest accepted position, for the sake of single precision."""
+MAX_ELEMENTS = 100_000
+"""Largest number of elements after the replacement of `<use>`."""
 
-NAMESPACE = "http://www.w3.org/2000/svg"
+SHAPES = ("path", "line", "polyline", "polygon", "rect", "circle", "ellipse")
 
-GROUPS = ("svg", "g", "a", "switch")
+GROUPS = ("g", "a")
 """Elements whose children are drawn."""
 
 SILENT = (
-    "defs", "symbol", "clipPath", "mask", "pattern", "marker", "linearGradient", "radialGradient", "filter", "style",
-    "script", "title", "desc", "metadata", "view",
+    "", "defs", "symbol", "clipPath", "mask", "pattern", "marker", "linearGradient", "radialGradient", "filter",
+    "style", "script", "title", "desc", "metadata", "view",
 )  # fmt: skip
-"""Elements that draw nothing; their children are ignored."""
+"""Elements that draw nothing; their children are ignored. The empty name stands for other namespaces."""
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_TOKEN = re.compile(rf"\s*,?\s*([A-Za-z]|{_NUMBER})")
-_TRANSFORM = re.compile(r"[\s,]*([A-Za-z]+)\s*\(([^()]*)\)")
+HREFS = ("href", "http://www.w3.org/1999/xlink href")
+"""Names of the attribute with the target of `<use>`."""
 
-ARGUMENTS = {"M": 2, "L": 2, "H": 1, "V": 1, "C": 6, "S": 4, "Q": 4, "T": 2, "Z": 0}
-"""Number of arguments of each path command."""
+INHERITED = {
+    "stroke": "none", "fill": "black", "visibility": "visible", "stroke-width": "1", "stroke-opacity": "1",
+    "color": "black",
+}  # fmt: skip
+"""Inherited properties and their initial values."""
+
+
+class SvgDrawing(NamedTuple):
+    """The drawing of an SVG file.
+
+    Attributes:
+        strokes: `[n, 3]` stroke-3 in the user units of the outermost `<svg>`, y downwards; strokes in the order of
+            the file.
+        left_out: number of the parts that are no visible strokes, by name, such as `<text>` or `hidden <g>`.
+    """
+
+    strokes: np.ndarray
+    left_out: dict[str, int]
+
+    @property
+    def note(self) -> str:
+        """One phrase about the parts that are left out; empty without any."""
+        return _listed(self.left_out)
 
 
 def read(path: Path) -> np.ndarray:
+    """Read stroke-3 of an SVG file, see `read_drawing`."""
+    return read_drawing(path).strokes
+
+
+def read_drawing(path: Path) -> SvgDrawing:
     """Read the drawing of an SVG file.
 
-    Args:
-        path: the file.
-
-    Returns:
-        `[n, 3]` stroke-3 in the units of the file, transforms applied, y downwards; strokes in the order of the
-        file. `sketch.data.simplify.simplify` converts its polylines to the form that Quick, Draw! publishes.
+    `sketch.data.simplify.simplify` converts its polylines to the form that Quick, Draw! publishes.
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        ValueError: if it is not SVG, is larger than `MAX_BYTES`, declares entities, has no strokes, or has an element
-            that is not a stroke; names the file and the element.
+        ValueError: if it is not SVG, is larger than `MAX_BYTES`, declares entities that are no plain text, has no
+            strokes, or has a number, path, transform or style that cannot be read; names the file and the element.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"{path} must have at most {MAX_BYTES} bytes, got {path.stat().st_size}")
-    return parse(path.read_bytes(), str(path))
+    return parse_drawing(path.read_bytes(), str(path))
 
 
-def read_simplified(path: Path, scale: float, max_points: int) -> np.ndarray:
+def read_simplified(path: Path, scale: float, max_points: int) -> SvgDrawing:
     """Read the drawing of an SVG file with as few points as published drawings have.
 
     Args:
@@ -80,257 +99,242 @@ def read_simplified(path: Path, scale: float, max_points: int) -> np.ndarray:
     Raises:
         ValueError: if the file or the drawing is unusable; names the file.
     """
-    lines = [line * scale for line in to_polylines(read(path))]
+    drawing = read_drawing(path)
+    lines = [line * scale for line in to_polylines(drawing.strokes)]
     try:
-        return check_strokes(from_polylines([ramer_douglas_peucker(line) for line in lines]), max_points)
+        simplified = check_strokes(from_polylines([ramer_douglas_peucker(line) for line in lines]), max_points)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    return drawing._replace(strokes=simplified)
 
 
 def parse(text: bytes | str, source: str = "the SVG text") -> np.ndarray:
+    """Parse the content of an SVG file to stroke-3; `source` is its name in error messages."""
+    return parse_drawing(text, source).strokes
+
+
+def parse_drawing(text: bytes | str, source: str = "the SVG text") -> SvgDrawing:
     """Parse the content of an SVG file; `source` is its name in error messages."""
-    reader = _Reader(source)
-    parser = expat.ParserCreate(namespace_separator=" ")
-    parser.StartElementHandler, parser.EndElementHandler = reader.start, reader.end
-    parser.EntityDeclHandler = reader.refuse_entity
-    reader.line = lambda: parser.CurrentLineNumber
-    try:
-        parser.Parse(text.encode() if isinstance(text, str) else text, True)
-    except (expat.ExpatError, LookupError) as error:
-        raise ValueError(f"{source} is not SVG: {error}") from None
-    if not reader.lines:
-        raise ValueError(f"{source} has no strokes")
-    return from_polylines(reader.lines)
+    document = parse_document(text, source)
+    collector = _Collector(document, document.left_out)
+    collector.draw(document.root, _Context(viewport=_root_viewport(document)))
+    lines = collector.strokes()
+    if not lines:
+        listed = _listed(document.left_out)
+        raise ValueError(f"{source} has no strokes" + (f" (left out: {listed})" if listed else ""))
+    return SvgDrawing(from_polylines(lines), dict(document.left_out))
 
 
-class _Reader:
-    """Collects the strokes of the elements of a file."""
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
 
-    def __init__(self, source: str):
-        self.source, self.matrices, self.skipped = source, [np.eye(3)], 0
-        self.lines: Polylines = []
-        self.line: Callable[[], int] = lambda: 0
 
-    def refuse_entity(self, name: str, *_: object) -> None:
-        """Refuse entities, which can grow without bound and can name other files."""
-        raise ValueError(f"{self.source}, line {self.line()}: entities are not supported, got {name!r}")
+@dataclass(frozen=True)
+class _Context:
+    """State that an element inherits.
 
-    def start(self, tag: str, attributes: Mapping[str, str]) -> None:
-        """Handle the start of an element."""
-        space, _, name = tag.rpartition(" ")
-        hidden = attributes.get("display") == "none"
-        if self.skipped or space not in ("", NAMESPACE) or name in SILENT or hidden:
-            self.skipped += 1
+    Attributes:
+        viewport: width and height for percentages; None if unknown.
+        matrix: `[3, 3]`.
+        styles: inherited properties.
+        uses: elements that are being replaced for `<use>`.
+        transparent: True inside an element without opacity.
+        size: width and height that `<use>` states for its target.
+    """
+
+    viewport: tuple[float, float] | None
+    matrix: np.ndarray = field(default_factory=lambda: np.eye(3))
+    styles: Mapping[str, str] = field(default_factory=lambda: dict(INHERITED))
+    uses: tuple[Any, ...] = ()
+    transparent: bool = False
+    size: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class _Collector:
+    """Collects strokes, and the outlines of filled elements for files without strokes."""
+
+    document: Document
+    left_out: Counter[str]
+    found: list[tuple[bool, str, Polylines]] = field(default_factory=list)
+    elements: int = 0
+
+    def strokes(self) -> Polylines:
+        """Return the strokes; the outlines of filled shapes if no element states a stroke."""
+        stroked = any(is_stroke for is_stroke, _, _ in self.found)
+        lines: Polylines = []
+        for is_stroke, name, part in self.found:
+            if is_stroke or not stroked and name != "rect":
+                lines += [line for line in part if len(line)]
+            elif part:
+                self.left_out[f"filled <{name}>"] += 1
+        return lines
+
+    def draw(self, element: Any, context: _Context) -> None:
+        """Handle an element and its children."""
+        self.elements += 1
+        if self.elements > MAX_ELEMENTS:
+            raise ValueError(f"{self.document.source} must have at most {MAX_ELEMENTS} elements with <use> replaced")
+        name = element.tag
+        if name in SILENT and not (name == "symbol" and context.uses and context.uses[-1] is element):
             return
-        where = f"{self.source}, line {self.line()}, <{name}>"
+        if element.get("display", "").strip().lower() == "none":
+            self.left_out[f"hidden <{name}>"] += 1
+            return
         try:
-            if len(self.matrices) == 1 and name != "svg":
-                raise ValueError("the first element must be <svg>")
-            if name == "svg" and len(self.matrices) > 1:
-                raise ValueError("an <svg> inside another is not read")
-            matrix = self.matrices[-1] @ transform(attributes.get("transform", ""))
-            self.matrices.append(matrix)
-            if name not in GROUPS:
-                strokes = shape(name, attributes, matrix)
-                self.lines += [line for line in strokes if len(line)]
+            self._draw(element, name, self._inside(element, context))
         except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
+            if str(error).startswith(self.document.source):
+                raise
+            raise ValueError(f"{self.document.where(element)}: {error}") from None
 
-    def end(self, _: str) -> None:
-        """An element ends."""
-        if self.skipped:
-            self.skipped -= 1
+    def _draw(self, element: Any, name: str, context: _Context) -> None:
+        if name in SHAPES:
+            self._shape(element, name, context)
+        elif name == "use":
+            self._use(element, context)
+        elif name in ("svg", "symbol"):
+            self._children(element, self._viewport(element, context))
+        elif name in GROUPS:
+            self._children(element, context)
+        elif name == "switch":
+            chosen = next((child for child in element if _accepted(child)), None)
+            if chosen is not None:
+                self.draw(chosen, context)
         else:
-            self.matrices.pop()
+            self.left_out[f"<{name}>"] += 1
+
+    def _children(self, element: Any, context: _Context) -> None:
+        for child in element:
+            self.draw(child, context)
+
+    def _inside(self, element: Any, context: _Context) -> _Context:
+        """Context with the style and transform of an element."""
+        styles = {name: _inherited(element, name, context.styles) for name in INHERITED}
+        for name in ("clip-path", "mask"):
+            if element.get(name, "none").strip() != "none":
+                self.left_out[f"{name} of <{element.tag}>"] += 1
+        transparent = context.transparent or _fraction(element.get("opacity", "1")) == 0.0
+        matrix = transform(element.get("transform", ""))
+        if "transform-origin" in element.attrib and "transform" in element.attrib:
+            origin = [to_pixels(part, None) for part in _origin(element.get("transform-origin"))]
+            shift = np.array([[1, 0, origin[0]], [0, 1, origin[1]], [0, 0, 1.0]])
+            matrix = shift @ matrix @ np.linalg.inv(shift)
+        return replace(context, styles=styles, transparent=transparent, matrix=context.matrix @ matrix)
+
+    def _shape(self, element: Any, name: str, context: _Context) -> None:
+        strokes = shape_strokes(name, element.attrib, context.viewport, context.matrix)
+        styles = context.styles
+        hidden = context.transparent or styles["visibility"].strip() in ("hidden", "collapse")
+        stroked = not _is_transparent(styles["stroke"], styles["color"])
+        if stroked and (
+            _fraction(styles["stroke-opacity"]) == 0.0 or to_pixels(styles["stroke-width"], context.viewport) == 0.0
+        ):
+            stroked = False
+        hidden = hidden or not stroked and _is_transparent(styles["fill"], styles["color"])
+        if hidden:
+            self.left_out[f"hidden <{name}>"] += 1
+        else:
+            self.found.append((stroked, name, strokes))
+
+    def _use(self, element: Any, context: _Context) -> None:
+        target = next((element.get(name, "").strip() for name in HREFS if name in element.attrib), "")
+        found = self.document.ids.get(target[1:]) if target.startswith("#") else None
+        if found is None:
+            self.left_out[f"<use> of {target[:40] or 'nothing'}"] += 1
+            return
+        if found in context.uses:
+            raise ValueError(f"<use> must not contain itself, got a cycle through {target!r}")
+        x, y = (to_pixels(element.get(key, "0"), context.viewport, axis) for axis, key in enumerate("xy"))
+        size = {key: element.get(key) for key in ("width", "height") if key in element.attrib}
+        shift = np.array([[1, 0, x], [0, 1, y], [0, 0, 1.0]])
+        inside = replace(context, matrix=context.matrix @ shift, uses=(*context.uses, found), size=size)
+        if found.tag in SILENT and found.tag != "symbol":
+            self.left_out[f"<use> of <{found.tag}>"] += 1
+            return
+        self.draw(found, inside)
+
+    def _viewport(self, element: Any, context: _Context) -> _Context:
+        """Context inside an `<svg>` or `<symbol>`; the outermost one keeps its user units."""
+        if element is self.document.root:
+            return context
+        outer = context.viewport
+        x, y = (to_pixels(element.get(key, "0"), outer, axis) for axis, key in enumerate("xy"))
+        stated = {**element.attrib, **context.size}
+        lengths = [stated.get(key, "100%").replace("auto", "100%") for key in ("width", "height")]
+        box = _view_box(element)
+        if outer is None and box is not None and all(length == "100%" for length in lengths):
+            outer = box[2], box[3]
+        if outer is None and box is None:
+            shift = np.array([[1, 0, x], [0, 1, y], [0, 0, 1.0]])
+            return replace(context, matrix=context.matrix @ shift, size={})
+        width, height = (to_pixels(length, outer, axis) for axis, length in enumerate(lengths))
+        if box is None:
+            box = (0.0, 0.0, width, height)
+        if min(width, height, box[2], box[3]) <= 0.0:
+            raise ValueError(f"an inner <{element.tag}> must have a positive size, got {width:g} x {height:g}")
+        aspect = element.get("preserveAspectRatio", "xMidYMid meet").strip()
+        fitted = svgelements.Viewbox.viewbox_transform(x, y, width, height, box[0], box[1], box[2], box[3], aspect)
+        matrix = context.matrix @ transform(fitted)
+        return replace(context, matrix=matrix, viewport=(box[2], box[3]), size={})
 
 
-def shape(name: str, attributes: Mapping[str, str], matrix: np.ndarray) -> Polylines:
-    """Strokes of an element that draws, moved by a matrix `[3, 3]`.
-
-    Raises:
-        ValueError: it is no stroke, or its numbers cannot be read.
-    """
-    if name == "path":
-        return path_strokes(attributes.get("d", ""), matrix)
-    if name == "line":
-        ends = [_length(attributes, key) for key in ("x1", "y1", "x2", "y2")]
-        return [_moved(matrix, np.reshape(ends, (2, 2)))]
-    if name in ("polyline", "polygon"):
-        numbers = _numbers(attributes.get("points", ""), "points")
-        if len(numbers) % 2:
-            raise ValueError(f"'points' must be pairs of numbers, got {len(numbers)} numbers")
-        points = np.reshape(numbers, (-1, 2))
-        return [_moved(matrix, np.concatenate([points, points[:1]]) if name == "polygon" else points)]
-    if name == "rect" and attributes.get("stroke", "none") == "none":
-        return []  # a filled background
-    raise ValueError("is not a stroke; supported are <path>, <polyline>, <polygon> and <line>")
+def _root_viewport(document: Document) -> tuple[float, float] | None:
+    root = document.root
+    try:
+        box = _view_box(root)
+        if box is not None:
+            return box[2], box[3]
+        sizes = [root.get(key, "100%") for key in ("width", "height")]
+        if any("%" in size or size == "auto" for size in sizes):
+            return None
+        return to_pixels(sizes[0], None), to_pixels(sizes[1], None)
+    except ValueError as error:
+        raise ValueError(f"{document.where(root)}: {error}") from None
 
 
-def transform(text: str) -> np.ndarray:
-    """Return the matrix `[3, 3]` of a `transform`: matrix, translate, scale, rotate, skewX, skewY.
+def _view_box(element: Any) -> tuple[float, ...] | None:
+    if "viewBox" not in element.attrib:
+        return None
+    box = numbers_of(element.get("viewBox"), "viewBox")
+    if len(box) != 4 or min(box[2:]) < 0.0:
+        raise ValueError(f"'viewBox' must be four numbers with a positive size, got {element.get('viewBox')!r}")
+    return tuple(box)
 
-    Raises:
-        ValueError: if the transform is another one, or has another number of arguments.
-    """
-    product, place = np.eye(3), 0
+
+def _accepted(element: Any) -> bool:
+    """True for a child of `<switch>` that needs no extension and no other language."""
+    language = element.get("systemLanguage", "en")
+    return bool(element.tag) and element.get("requiredExtensions") is None and "en" in language
+
+
+def _inherited(element: Any, name: str, outer: Mapping[str, str]) -> str:
+    value: str = element.get(name, "inherit").strip()
+    return {"inherit": outer[name], "unset": outer[name], "initial": INHERITED[name]}.get(value, value)
+
+
+def _is_transparent(paint: str, colour: str) -> bool:
+    paint = colour if paint.lower() == "currentcolor" else paint
+    if paint.lower() in ("none", "transparent"):
+        return True
+    try:
+        return svgelements.Color(paint).alpha == 0
+    except (ValueError, TypeError, AttributeError, IndexError):
+        return False  # a gradient or an unknown name
+
+
+def _fraction(text: str) -> float:
     text = text.strip()
-    while place < len(text):
-        match = _TRANSFORM.match(text, place)
-        if not match:
-            raise ValueError(f"cannot read the transform {text[place:]!r}")
-        kind, numbers, place = match[1], _numbers(match[2], match[1]), match.end()
-        matrix = _matrix(kind, numbers)
-        if matrix is None:
-            raise ValueError(f"cannot read the transform {match[0].strip()!r}")
-        product = product @ matrix
-    return product
-
-
-def _matrix(kind: str, n: Sequence[float]) -> np.ndarray | None:
-    """Return the matrix of one transform; None if it is unknown or has another number of arguments."""
-
-    def of(a: float, b: float, c: float, d: float, e: float = 0.0, f: float = 0.0) -> np.ndarray:
-        return np.array([[a, c, e], [b, d, f], [0, 0, 1]])
-
-    match kind, len(n):
-        case "matrix", 6:
-            return of(*n)
-        case "translate", 1 | 2:
-            return of(1, 0, 0, 1, n[0], n[1] if len(n) > 1 else 0.0)
-        case "scale", 1 | 2:
-            return of(n[0], 0, 0, n[-1])
-        case "rotate", 1 | 3:
-            c, s = math.cos(math.radians(n[0])), math.sin(math.radians(n[0]))
-            x, y = n[1:] or (0.0, 0.0)
-            return of(1, 0, 0, 1, x, y) @ of(c, s, -s, c) @ of(1, 0, 0, 1, -x, -y)
-        case "skewX", 1:
-            return of(1, 0, math.tan(math.radians(n[0])), 1)
-        case "skewY", 1:
-            return of(1, math.tan(math.radians(n[0])), 0, 1)
-    return None
-
-
-class _Command(NamedTuple):
-    """A path command in upper case, with its arguments and True for relative ones."""
-
-    letter: str
-    relative: bool
-    numbers: tuple[float, ...]
-
-
-def path_strokes(text: str, matrix: np.ndarray | None = None) -> Polylines:
-    """Return the strokes of the `d` attribute of a path: M L H V C S Q T Z, absolute and relative.
-
-    A path that is a single move is a stroke of one point; other moves without a line are dropped.
-
-    Args:
-        text: the attribute.
-        matrix: `[3, 3]` transform of the result.
-
-    Raises:
-        ValueError: if there is another command (such as arcs), or a missing or invalid number.
-    """
-    lines: list[list[np.ndarray]] = []  # parts of each stroke
-    here = first = control = np.zeros(2)
-    before = ""
-    for letter, relative, numbers in _commands(text):
-        base = here if relative else np.zeros(2)
-        points = np.reshape(numbers, (-1, 2)) + base if letter not in "HVZ" else np.zeros((0, 2))
-        if letter == "M":
-            here = first = points[0]
-            lines.append([points])
-            before = letter
-            continue
-        if before == "Z":
-            lines.append([here[None]])  # a closed outline returns to its start
-        if letter == "Z":
-            points = first[None]
-        elif letter == "H":
-            points = np.array([[numbers[0] + base[0], here[1]]])
-        elif letter == "V":
-            points = np.array([[here[0], numbers[0] + base[1]]])
-        elif letter in "ST":
-            follows = before in ("CS" if letter == "S" else "QT")
-            points = np.concatenate([[2 * here - control if follows else here], points])
-        control = points[-2] if letter in "CSQT" else points[-1]
-        lines[-1].append(flattened(np.concatenate([here[None], points])) if letter in "CSQT" else points)
-        here, before = points[-1], letter
-    matrix = np.eye(3) if matrix is None else matrix
-    strokes = [_moved(matrix, np.concatenate(line)) for line in lines]
-    return strokes if len(strokes) == 1 else [line for line in strokes if len(line) > 1]
-
-
-def _commands(text: str) -> Iterator[_Command]:
-    tokens, place, text = [], 0, text.strip()
-    while place < len(text):
-        match = _TOKEN.match(text, place)
-        if not match:
-            raise ValueError(f"cannot read the path at {text[place : place + 20]!r}")
-        tokens.append(match[1])
-        place = match.end()
-    if tokens and tokens[0] not in "Mm":
-        raise ValueError(f"a path must begin with M, got {tokens[0]!r}")
-    letter, place = "", 0
-    while place < len(tokens):
-        if tokens[place].isalpha():
-            letter, place = tokens[place], place + 1
-            if letter.upper() not in ARGUMENTS:
-                message = "arcs (A) are not supported" if letter in "Aa" else f"unknown command {letter!r} in a path"
-                raise ValueError(message)
-        elif letter in "Zz":
-            raise ValueError(f"a number without a command in a path: {tokens[place]!r}")
-        count = ARGUMENTS[letter.upper()]
-        part = tokens[place : place + count]
-        if len(part) < count or any(token.isalpha() for token in part):
-            raise ValueError(f"command {letter!r} of a path needs {count} numbers, got {' '.join(part) or 'none'}")
-        yield _Command(letter.upper(), letter.islower(), tuple(map(_near, part)))
-        place += count
-        letter = {"M": "L", "m": "l"}.get(letter, letter)  # further pairs of a move are lines
-
-
-def flattened(points: np.ndarray, flatness: float = FLATNESS) -> np.ndarray:
-    """Return points `[n, 2]` of a Bezier curve behind its first one, so that lines between them approximate it.
-
-    Args:
-        points: `[3 or 4, 2]` control points, quadratic or cubic.
-        flatness: see `FLATNESS`.
-    """
-    degree = len(points) - 1
-    length = np.hypot(*np.diff(points, axis=0).T).sum()
-    # The distance of a line over a parameter range h is at most h^2 / 8 times the second derivative.
-    bend = degree * (degree - 1) * np.hypot(*np.diff(points, n=2, axis=0).T).max()
-    count = max(math.ceil(math.sqrt(bend / (8 * flatness * length))), 1) if length > 0 else 1
-    t = (np.arange(count) + 1.0)[:, None] / count
-    binomial = [math.comb(degree, i) * t**i * (1 - t) ** (degree - i) for i in range(degree + 1)]
-    return sum(b * point for b, point in zip(binomial, points, strict=True))  # type: ignore[return-value]
-
-
-def _moved(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    moved = points @ matrix[:2, :2].T + matrix[:2, 2]
-    if not (np.abs(moved) <= FAR).all():
-        raise ValueError(f"positions must be at most {FAR:g} from the origin")
-    return moved
-
-
-def _near(text: str) -> float:
-    if not abs(float(text)) <= FAR:
-        raise ValueError(f"a number must be at most {FAR:g}, got {text}")
-    return float(text)
-
-
-def _length(attributes: Mapping[str, str], key: str) -> float:
-    numbers = _numbers(attributes.get(key, "0").strip().removesuffix("px"), key)
+    if text in ("inherit", "initial", "unset", ""):
+        return 1.0
+    numbers = numbers_of(text.removesuffix("%"), "opacity")
     if len(numbers) != 1:
-        raise ValueError(f"{key!r} must be a number, got {attributes[key]!r}")
-    return numbers[0]
+        raise ValueError(f"an opacity must be a number, got {text!r}")
+    return max(numbers[0], 0.0)
 
 
-def _numbers(text: str, name: str) -> list[float]:
-    numbers, place, text = [], 0, text.strip()
-    while place < len(text):
-        match = _TOKEN.match(text, place)
-        if not match or match[1].isalpha():
-            raise ValueError(f"{name!r} must hold numbers, got {text[place : place + 20]!r}")
-        numbers.append(_near(match[1]))
-        place = match.end()
-    return numbers
+def _origin(text: str) -> Iterator[str]:
+    parts = text.split()
+    if len(parts) not in (2, 3) or any(part[-1:] == "%" or part.isalpha() for part in parts):
+        raise ValueError(f"'transform-origin' must be two lengths, got {text!r}")
+    return iter(parts[:2])

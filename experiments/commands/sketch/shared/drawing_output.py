@@ -98,7 +98,10 @@ def read_unfinished(
     if path is None:
         raise CommandError(f"the command needs drawings; add {flag} FILE.npz, FILE.ndjson or FILE.svg")
     if path.suffix == ".svg":
-        drawings = [read_simplified(path, scale, read.max_points)]
+        drawing = read_simplified(path, scale, read.max_points)
+        drawings = [drawing.strokes]
+        if drawing.left_out:
+            note(f"{path}: {drawing.note} left out")
     else:
         loaded, skipped = load(path, **read.to_json())
         drawings = [drawing.strokes * np.array([scale, scale, 1.0], np.float32) for drawing in loaded]
