@@ -144,7 +144,7 @@ def evaluate_answers(
     loss = objectives.supervised(LanguageModel(config, dtype, loss_chunk=LOSS_CHUNK))
     batch_loss = jax.jit(lambda params, batch: loss(params, batch).loss)
     total = count = 0.0
-    for part, rows in in_batches(answers.batch, batch_size):
+    for part, rows in in_batches(answers.batch[:3], batch_size):
         batch = Supervised(*part)
         batch.labels[rows:] = IGNORED
         tokens = float(np.sum(batch.labels[:, 1:] >= 0))

@@ -1,6 +1,7 @@
 """Objectives on tiny models: each model fits its data, and the losses cover the right tokens."""
 
 import dataclasses
+import types
 
 import jax
 import numpy as np
@@ -10,8 +11,9 @@ import scipy.special
 import jsafe
 from rlhf.chat_templates.safe_rlhf import IGNORED
 from rlhf.config import TrainingConfig
-from rlhf.data.encoding import Labelled, Supervised
+from rlhf.data.encoding import Encoded, Labelled, Supervised
 from rlhf.data.preference_batch import PreferenceBatch
+from rlhf.evaluation import held_out
 from rlhf.losses import language_model
 from rlhf.models import LanguageModel, ModelConfig, ScoreModel
 from rlhf.training import objectives
@@ -169,3 +171,14 @@ def test_accumulation_does_not_change_judges(level):
         results.append(jax.jit(lambda key, trainer=trainer: jsafe.run(trainer, key, 2))(jax.random.key(1))[1])
     for other in results[1:]:
         np.testing.assert_allclose(other["gradient_norm"], results[0]["gradient_norm"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [3, 16])
+def test_held_out_answers_have_one_cross_entropy_however_they_are_batched(batch_size):
+    model = LanguageModel(TINY)
+    params, data = params_of(model), texts_of_different_length()
+    whole = float(objectives.supervised(model)(params, data).loss)
+    rows = Encoded(data, [], [], {})
+    model = types.SimpleNamespace(config=TINY, params=params)
+    actual = held_out.evaluate_answers(model, rows, batch_size=batch_size)
+    assert any(np.isclose(value, whole, rtol=1e-5) for value in actual.values() if isinstance(value, float))
