@@ -64,6 +64,7 @@ setup: $(STAMP) ## create .venv with the pinned versions and the package in edit
 # environment, because versions of the former one would stay behind.
 $(STAMP): pyproject.toml $(CONSTRAINTS)
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 (with venv) is required, and none was found. Install one or set PYTHON=..." >&2; exit 1; }
+	@test -n "$(VERSION)" || { echo "$(PYTHON) does not start. Install that Python, or choose another with make PYTHON=..." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is required, $(PYTHON) is {sys.version.split()[0]}. Choose another with make PYTHON=...")'
 	@echo "setting up $(VENV) with $(PYTHON) (Python $(VERSION)) and $(CONSTRAINTS): about 1.8 GB, a minute or two"
 	@if [ -e $(VENV) ] && [ ! -e $(VENV)/pyvenv.cfg ]; then echo "$(VENV) is not a virtual environment; choose another VENV" >&2; exit 1; fi
@@ -74,5 +75,6 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 	@touch $(STAMP)
 
 clean: ## remove .venv, caches and build outputs (not runs/)
-	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	@if [ -e "$(VENV)" ] && [ ! -e "$(VENV)/pyvenv.cfg" ]; then echo "$(VENV) is not a virtual environment and stays; choose another VENV" >&2; exit 1; fi
+	rm -rf "$(VENV)" .cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

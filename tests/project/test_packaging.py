@@ -158,6 +158,60 @@ def test_make_takes_the_python_and_the_versions_it_is_given():
     assert "--constraint constraints-oldest.txt " in commands
 
 
+def _make(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `make` without the settings of a `make test` around this test."""
+    clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "PYTHON", "VENV")}
+    command = ["make", "--file", str(ROOT / "Makefile"), "--no-print-directory", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=clean | environment, timeout=60)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("python", ["python3.13", "/nowhere/python"])
+def test_a_python_that_does_not_start_is_named_in_one_line(only_python: Path, python: str):
+    venv = f"VENV={only_python / 'fresh'}"
+    done = _make("--directory", str(ROOT), "setup", f"PYTHON={python}", venv, PATH=str(only_python))
+    ours = [line for line in done.stderr.splitlines() if not line.startswith("make")]
+    assert done.returncode != 0 and not (only_python / "fresh").exists()
+    assert ours == [f"{python} does not start. Install that Python, or choose another with make PYTHON=..."]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_clean_removes_virtual_environments_only(tmp_path: Path):
+    documents, venv = tmp_path / "documents", tmp_path / "env"
+    for folder in (documents, venv):
+        folder.mkdir()
+    (venv / "pyvenv.cfg").touch()
+    refused = _make("--directory", str(tmp_path), "clean", f"VENV={documents}")
+    assert refused.returncode != 0 and "is not a virtual environment" in refused.stderr and documents.is_dir()
+    for existing in (venv, tmp_path / "missing"):
+        assert _make("--directory", str(tmp_path), "clean", f"VENV={existing}").returncode == 0
+    assert not venv.exists() and documents.is_dir()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_the_ci_script_fails_without_the_oldest_python_unless_that_is_wanted(tmp_path: Path):
+    for tool in ("bash", "date", "dirname"):
+        (tmp_path / tool).symlink_to(shutil.which(tool) or "")
+    for name, code in {"python3.11": 127, "python3": 1, "make": 0}.items():
+        (tmp_path / name).write_text(
+            f"#!/bin/bash\necho {name} >> {tmp_path}/ran\nexit {code}\n".replace(
+                "/bin/bash", shutil.which("bash") or ""
+            )
+        )
+        (tmp_path / name).chmod(0o755)
+
+    def run(**more: str) -> subprocess.CompletedProcess[str]:
+        env = {"PATH": str(tmp_path), "HOME": str(tmp_path), **more}
+        return subprocess.run([str(ROOT / ".ci" / "run")], capture_output=True, text=True, env=env, timeout=60)
+
+    refused = run()
+    assert refused.returncode != 0 and "JSAFE_CI_NEWEST_ONLY=1" in refused.stderr
+    assert "make" not in (tmp_path / "ran").read_text().split()
+    allowed = run(JSAFE_CI_NEWEST_ONLY="1")
+    assert allowed.returncode == 0 and "oldest versions not tested" in allowed.stdout
+    assert (tmp_path / "ran").read_text().split().count("make") == 3
+
+
 def test_the_ci_script_runs_tests_that_exist():
     script = (ROOT / ".ci" / "run").read_text()
     paths = re.findall(r"tests/[\w/.]+\.py", script)
@@ -192,6 +246,15 @@ jax.config.update("jax_num_cpu_devices", 2)  # raises once a backend is open
 print(jax.device_count("cpu"))
 """
     assert in_a_fresh_process(program).split("\n")[-2:] == ["[] []", "2"]
+
+
+@pytest.mark.parametrize("part", ["algorithms.constraints", "algorithms.transforms", "algorithms.spec"])
+def test_parts_of_algorithms_load_no_family(part: str):
+    loaded = f"import sys, {part}; print([m for m in sys.modules if m.startswith('algorithms.on_policy')])"
+    assert in_a_fresh_process(loaded) == "[]"
+    assert in_a_fresh_process("import algorithms; print(algorithms.resolve('PPOLag'), 'make' in dir(algorithms))") == (
+        "ppo_lag True"
+    )
 
 
 def test_importing_prints_nothing():
