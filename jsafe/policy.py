@@ -95,7 +95,9 @@ def make_apply(spec: PolicySpec) -> Apply:
     network = spec.build()
 
     def apply(params: Any, normalizer: Any, obs: Any, key: jax.Array | None = None) -> jax.Array:
-        acting = network.apply(params, running_statistics.apply(normalizer, obs, spec.observation_clip))
+        acting = network.apply(
+            params, running_statistics.apply(normalizer, obs, spec.observation_clip, spec.observation)
+        )
         return acting.execute(acting.mode() if key is None else acting.sample(key))
 
     return apply

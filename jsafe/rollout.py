@@ -24,6 +24,7 @@ from flax import struct
 from jsafe import episode_stats
 from jsafe.cmdp import Env, State
 from jsafe.episode_stats import EpisodeSums
+from jsafe.state_check import check_states
 
 Act = Callable[[jax.Array, jax.Array], tuple[jax.Array, Any]]
 """`(observations [N, ...], key) -> (actions [N, action_size], extras)`; the pytree becomes `Transition.extras`."""
@@ -105,12 +106,13 @@ def init(env: Env, key: jax.Array, num_envs: int, window: int = 100) -> RolloutS
         window: finished episodes to remember, static, at least 1.
 
     Raises:
-        ValueError: for a count below 1.
+        ValueError: for a count below 1, or states that do not fit the `Spec` of the environment.
     """
     if num_envs < 1:
         raise ValueError(f"num_envs must be at least 1, got {num_envs}")
     if window < 1:
         raise ValueError(f"window must be at least 1, got {window}")
+    check_states(env)
     keys = jax.random.split(key, num_envs)
     resets = jnp.zeros(num_envs, jnp.int32)
     states = jax.vmap(lambda k, n: env.reset(jax.random.fold_in(k, n)))(keys, resets)

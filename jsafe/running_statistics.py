@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jsafe.spaces import Box, Dict, Space
+from jsafe.spaces import Box, Dict, Space, check_batch
 
 # mujoco.mjx, which is imported here, prints on standard output that its optional Warp backend is missing.
 with contextlib.redirect_stdout(io.StringIO()):
@@ -35,8 +35,20 @@ def init(space: Space) -> Any:
     return () if entries is None else running_statistics.init_state(entries)
 
 
-def update(state: Any, obs: Any) -> Any:
-    """Take in a batch of raw observations `[..., *shape]`; a batch with a value that is not finite changes nothing."""
+def update(state: Any, obs: Any, space: Space | None = None) -> Any:
+    """Take in a batch of raw observations `[..., *shape]`; a batch with a value that is not finite changes nothing.
+
+    Args:
+        state: from `init`; `()` stays as it is.
+        obs: observations, or a tree of them.
+        space: space of the observations. With it, every other shape is refused; without it, a vector may be longer than
+            the statistics, since entries that are not normalised come last.
+
+    Raises:
+        ValueError: observations that do not fit the space, or too few entries.
+    """
+    if space is not None:
+        check_batch(space, obs)
     if not has_statistics(state):
         return state
     batch = _normalized_entries(state.mean, obs)
@@ -45,7 +57,7 @@ def update(state: Any, obs: Any) -> Any:
     return jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
 
 
-def apply(state: Any, obs: Any, clip: jax.Array | float = 5.0) -> Any:
+def apply(state: Any, obs: Any, clip: jax.Array | float = 5.0, space: Space | None = None) -> Any:
     """Normalise raw observations to float32 within `[-clip, clip]`.
 
     Entries without statistics (`Box.normalize`) pass unchanged, floats as float32 and integers in their own type.
@@ -54,7 +66,13 @@ def apply(state: Any, obs: Any, clip: jax.Array | float = 5.0) -> Any:
         state: from `init`; `()` passes everything.
         obs: observations `[..., *shape]`, or a tree of them.
         clip: bound on normalised entries.
+        space: as in `update`.
+
+    Raises:
+        ValueError: observations that do not fit the space, or too few entries.
     """
+    if space is not None:
+        check_batch(space, obs)
     if not has_statistics(state):
         return jax.tree.map(_passed, obs)
     return _apply(state.mean, state.std, obs, clip)
@@ -71,6 +89,7 @@ def _apply(mean: Any, std: Any, obs: Any, clip: jax.Array | float) -> Any:
             name: _apply(mean[name], std[name], leaf, clip) if name in mean else jax.tree.map(_passed, leaf)
             for name, leaf in obs.items()
         }
+    _check_entries(mean, obs)
     if mean.ndim == 0 or mean.shape[-1] == obs.shape[-1]:
         return jnp.clip((obs - mean) / std, -clip, clip).astype(jnp.float32)
     size = mean.shape[-1]
@@ -96,5 +115,16 @@ def _normalized_entries(mean: Any, obs: Any) -> Any:
     """The entries of observations that have statistics, with one batch axis."""
     if isinstance(mean, Mapping):
         return {name: _normalized_entries(inner, obs[name]) for name, inner in mean.items()}
+    _check_entries(mean, obs)
     flat = obs.reshape(-1, *obs.shape[obs.ndim - mean.ndim :])
     return (flat[..., : mean.shape[-1]] if mean.ndim else flat).astype(mean.dtype)
+
+
+def _check_entries(mean: Any, obs: Any) -> None:
+    """Refuse observations that broadcasting would stretch to the statistics."""
+    inner = obs.shape[obs.ndim - mean.ndim :] if obs.ndim >= mean.ndim else None
+    if inner is None or inner[:-1] != mean.shape[:-1] or (mean.ndim and inner[-1] < mean.shape[-1]):
+        raise ValueError(
+            f"observations must end in the axes {mean.shape} of the statistics, got shape {obs.shape}. "
+            "Use statistics of the same space: running_statistics.init(space)"
+        )

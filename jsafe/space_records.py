@@ -6,7 +6,17 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from jsafe.spaces import Bound, Box, Dict, Discrete, Space
+from jsafe.spaces import Bound, Box, Dict, Discrete, Space, leaves
+
+
+def describe(space: Space) -> str:
+    """Return a few words for listings: the size of a vector, `8x8x3 uint8`, `1 of 4`, or those of each leaf."""
+    if isinstance(space, Dict):
+        return ", ".join(f"{path}: {describe(leaf)}" for path, leaf in leaves(space))
+    shape = "x".join(map(str, space.shape)) or "1"
+    if isinstance(space, Discrete):
+        return f"1 of {space.n}" if not space.shape else f"{shape} of {space.n}"
+    return shape if space.is_float else f"{shape} {space.dtype}"
 
 
 def to_json(space: Space) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -55,9 +56,7 @@ class Box:
         def put(name: str, value: Any) -> None:
             object.__setattr__(self, name, value)
 
-        put("shape", (shape,) if isinstance(shape, int) else tuple(int(n) for n in shape))
-        if any(n < 0 for n in self.shape):
-            raise ValueError(f"the shape of a Box must have no negative size, got {self.shape}")
+        put("shape", _shape("Box", shape))
         put("dtype", _dtype_name(dtype))
         put("low", self._bound("low", low))
         put("high", self._bound("high", high))
@@ -142,7 +141,7 @@ class Discrete:
             raise ValueError(f"n of a Discrete must be a whole number of at least 1, got {self.n}")
         object.__setattr__(self, "n", int(self.n))
         object.__setattr__(self, "dtype", _dtype_name(self.dtype))
-        object.__setattr__(self, "shape", tuple(self.shape))
+        object.__setattr__(self, "shape", _shape("Discrete", self.shape))
         if not np.issubdtype(np.dtype(self.dtype), np.integer):
             raise ValueError(f"dtype of a Discrete must be an integer type, got {self.dtype}")
 
@@ -371,6 +370,17 @@ def to_float(value: jax.Array) -> jax.Array:
         return value
     scale = 1.0 / 255.0 if value.dtype == jnp.uint8 else 1.0
     return value.astype(jnp.float32) * scale
+
+
+def _shape(kind: str, shape: Any) -> tuple[int, ...]:
+    """Return a shape as integers; one integer, of NumPy too, means a vector of that size."""
+    try:
+        sizes = tuple(operator.index(n) for n in (shape if np.ndim(shape) else (shape,)))
+    except TypeError:
+        sizes = (-1,)
+    if any(n < 0 for n in sizes):
+        raise ValueError(f"the shape of a {kind} must have no negative size and only whole numbers, got {shape!r}")
+    return sizes
 
 
 def _dtype_name(dtype: Any) -> str:

@@ -107,7 +107,7 @@ class Learner:
 
     def observe(self, algo: OnPolicyState, obs: Any) -> Any:
         """Normalise observations."""
-        return running_statistics.apply(algo.normalizer, obs, self.config.observation_clip)
+        return running_statistics.apply(algo.normalizer, obs, self.config.observation_clip, self.env.spec.observation)
 
     def scheduled(self, algo: OnPolicyState, envs: rollout.RolloutState) -> rollout.RolloutState:
         """Apply the schedule to the environments."""
@@ -225,7 +225,7 @@ def step(learner: Learner, state: TrainState) -> tuple[TrainState, Metrics]:
 
     normalizer = algo.normalizer
     if learner.config.normalize_observations:
-        normalizer = running_statistics.update(normalizer, transitions.obs)
+        normalizer = running_statistics.update(normalizer, transitions.obs, learner.env.spec.observation)
     algo = OnPolicyState(multiplier=multiplier, schedule=schedule, normalizer=normalizer, scales=scales)
     after = dataclasses.replace(
         state,

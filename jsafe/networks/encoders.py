@@ -7,8 +7,9 @@ An encoder is a flax module that maps one leaf of the observation, with a single
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -124,8 +125,8 @@ class ObservationEncoder(nn.Module):
 
     Attributes:
         space: observation space.
-        encoders: path of a leaf, with `_` between names, to its encoder; the other leaves are flattened. With a memory,
-            paths are those inside a frame.
+        encoders: name of a leaf in `module_names` to its encoder; the other leaves are flattened. With a memory, leaves
+            are those of a frame.
         memory: reads the features of a window (`jsafe.frame_stack`); None joins them.
     """
 
@@ -141,12 +142,14 @@ class ObservationEncoder(nn.Module):
         return self.memory(steps, obs[frame_stack.IN_EPISODE])
 
     def _features(self, space: Space, obs: Any) -> jax.Array:
-        pairs = zip(spaces.leaves(space), spaces.leaf_values(space, obs), strict=True)
-        parts = [self._encode(path, leaf, value) for (path, leaf), value in pairs]
+        leaves = spaces.leaves(space)
+        names = module_names([path for path, _ in leaves])
+        pairs = zip(leaves, spaces.leaf_values(space, obs), strict=True)
+        parts = [self._encode(names[path], leaf, value) for (path, leaf), value in pairs]
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
 
-    def _encode(self, path: str, leaf: Box | Discrete, value: jax.Array) -> jax.Array:
-        encoder = self.encoders.get(path.replace(".", "_"))
+    def _encode(self, name: str, leaf: Box | Discrete, value: jax.Array) -> jax.Array:
+        encoder = self.encoders.get(name)
         if encoder is None:
             return spaces.flatten_leaf(leaf, value)
         if isinstance(leaf, Discrete):
@@ -155,6 +158,22 @@ class ObservationEncoder(nn.Module):
         batch, shape = value.shape[: value.ndim - inner], value.shape[value.ndim - inner :]
         features = encoder(value.reshape(math.prod(batch), *shape))
         return features.reshape(*batch, -1)
+
+
+def module_names(paths: Sequence[str]) -> dict[str, str]:
+    """Return a different name of a module for each path of an observation: the path with `_` in place of dots.
+
+    Where that is the name of several leaves, such as `a.b` and `a_b`, the path with the fewest dots has it, and the
+    others end in a number.
+    """
+    plain = {path: path.replace(".", "_") for path in sorted(paths, key=lambda path: (path.count("."), path))}
+    names: dict[str, str] = {}
+    for path, name in plain.items():
+        if name in names.values():
+            taken = {*plain.values(), *names.values()}
+            name = next(n for n in (f"{name}_{i}" for i in itertools.count(2)) if n not in taken)
+        names[path] = name
+    return names
 
 
 def convolutions(image_shape: tuple[int, ...]) -> tuple[tuple[int, int, int], ...]:
@@ -265,8 +284,8 @@ def make_encoder(
         chosen |= dict.fromkeys(paths, module)
     if not chosen and memory is None:
         return None
-    named = {path.replace(".", "_"): module for path, module in chosen.items()}
-    return ObservationEncoder(space, named, memory)
+    names = module_names(list(leaves))
+    return ObservationEncoder(space, {names[path]: module for path, module in chosen.items()}, memory)
 
 
 def _matches(path: str, names: Any) -> bool:

@@ -17,7 +17,7 @@ import jsafe
 from algorithms.on_policy import stacked_mlp
 from algorithms.on_policy.policy_networks import default_networks
 from algorithms.registry import config_class
-from jsafe import Spec, State
+from jsafe import Spec, State, spaces
 from jsafe.frame_stack import FrameStack, stacked_space
 from jsafe.networks import encoders
 from jsafe.networks.actor_critic import make_policy, make_value
@@ -206,6 +206,24 @@ def test_encoders_must_name_leaves():
         make_policy(tree, ACTION, encoders={"camra": encoders.CnnEncoder()})
     with pytest.raises(ValueError, match="'camera' must be at least 16 high and wide"):
         make_policy(tree, ACTION, torso="cnn")
+
+
+LEAVES = Dict(
+    {"a": Dict(b=Box(2), b_2=Box(2)), "a_b": Box(3), "a_b_2": Box(3), "c": Dict({"_": Box(2)}), "c__": Box(2)}
+)
+
+
+def test_every_leaf_has_a_module_of_its_own():
+    paths = [path for path, _ in spaces.leaves(LEAVES)]
+    names = encoders.module_names(paths)
+    assert len(set(names.values())) == len(paths) == 6
+    assert names["a_b"] == "a_b" and encoders.module_names(["x.y", ""]) == {"x.y": "x_y", "": ""}
+    sizes = {path: encoders.MlpEncoder((size,)) for size, path in enumerate(paths, start=1)}
+    encoder = encoders.make_encoder(LEAVES, "mlp", 4, "kaiming_uniform", sizes)
+    assert encoder is not None
+    params = encoder.init(jax.random.key(0), spaces.zeros(LEAVES, (1,)))["params"]
+    widths = {path: params[f"encoders_{names[path]}"]["layer_0"]["kernel"].shape[1] for path in paths}
+    assert widths == {path: size for size, path in enumerate(paths, start=1)}
 
 
 def test_only_bare_perceptrons_are_stepped_together():

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -219,3 +220,68 @@ def test_running_means_are_those_of_a_deque_that_is_read_at_each_end_of_an_episo
             deque.append(float(sums.cost[step, column, 0]))
             seen.append(np.mean(deque))
         np.testing.assert_allclose(result, np.mean(seen), rtol=1e-5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Broken(Counter):
+    """A counter whose `reset` or `step` replaces one entry of the state."""
+
+    function: str = "reset"
+    field: str = "obs"
+    value: tuple = ()
+
+    def _broken(self, state, function):
+        shape, dtype = self.value
+        wrong = function == self.function
+        return dataclasses.replace(state, **{self.field: jnp.zeros(shape, dtype)}) if wrong else state
+
+    def reset(self, key):
+        return self._broken(super().reset(key), "reset")
+
+    def step(self, state, action):
+        return self._broken(super().step(state, action), "step")
+
+
+@pytest.mark.parametrize("function", ["reset", "step"])
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("obs", ((9,), "float32"), "must be of size 1 in the last axis, got shape (9,)"),
+        ("obs", ((2, 1), "float32"), "must have no batch axis, got the axes (2,)"),
+        ("reward", ((1,), "float32"), "must be of shape () and a floating-point type, got shape (1,) and float32"),
+        ("reward", ((), "int32"), "must be of shape () and a floating-point type, got shape () and int32"),
+        ("cost", ((), "float32"), "must be of shape (1,) and a floating-point type, got shape () and float32"),
+        ("cost", ((2,), "float32"), "must be of shape (1,) and a floating-point type, got shape (2,) and float32"),
+        ("terminated", ((), "float32"), "must be of shape () and bool, got shape () and float32"),
+    ],
+)
+def test_states_that_break_the_specification_are_refused_by_leaf(function, field, value, message):
+    env = Broken(function=function, field=field, value=value)
+    with pytest.raises(ValueError, match=f"^{field} in {function} of .*{re.escape(message)}"):
+        rollout.init(env, jax.random.key(0), 2)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("metrics", "new", "must be in every state, got it from step and not from reset"),
+        ("data", "none", "must be in every state, got it from reset and not from step"),
+        ("info", "new", "must be in every state, got it from step and not from reset"),
+    ],
+)
+def test_a_step_that_changes_the_form_of_a_state_is_refused(field, value, message):
+    class Changed(Counter):
+        def step(self, state, action):
+            return dataclasses.replace(super().step(state, action), **{field: {"new": 1.0} if value == "new" else None})
+
+    with pytest.raises(ValueError, match=f"state.{field}.* in step of .* {message}"):
+        rollout.init(Changed(), jax.random.key(0), 2)
+
+
+def test_what_is_no_state_is_refused():
+    class Plain(Counter):
+        def reset(self, key):
+            return super().reset(key).obs
+
+    with pytest.raises(TypeError, match="reset of .* must return a jsafe.State, got"):
+        rollout.init(Plain(), jax.random.key(0), 2)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jsafe import running_statistics
 from jsafe.spaces import Box, Dict, Discrete
@@ -94,3 +95,16 @@ def test_a_space_without_anything_to_normalise_has_no_statistics():
     for space in (Discrete(3), Box((8, 8, 3), "uint8"), Box(4, normalize=False), Dict(a=Discrete(2))):
         assert running_statistics.init(space) == ()
     assert running_statistics.update((), jnp.ones(2)) == ()
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 7])
+def test_vectors_of_another_length_are_refused(size):
+    space, obs = Box(3), jnp.ones((5, size))
+    state = running_statistics.init(space)
+    for take in (running_statistics.update, running_statistics.apply):
+        with pytest.raises(ValueError, match="observations must be of size 3 in the last axis"):
+            take(state, obs, space=space)
+    if size < 3:
+        for take in (running_statistics.update, running_statistics.apply):
+            with pytest.raises(ValueError, match=r"must end in the axes \(3,\) of the statistics"):
+                take(state, obs)

@@ -167,3 +167,22 @@ def test_lists_become_arrays_and_integers_get_the_type_of_their_space():
     assert value["image"].dtype == np.uint8 and value["state"].shape == (3,)
     with pytest.raises(ValueError, match="from 0 to 255, got 1 to 256"):
         spaces.as_arrays(space, {"image": [1, 256], "state": [0.0] * 3})
+
+
+@pytest.mark.parametrize("three", [3, np.int64(3), np.uint8(3), np.asarray(3), (3,), [np.int32(3)], np.asarray([3])])
+def test_sizes_are_integers_of_any_kind(three):
+    assert Box(three).shape == Discrete(2, shape=three).shape == (3,) and type(Box(three).shape[0]) is int
+
+
+@pytest.mark.parametrize("shape", [3.0, np.float64(3), (2.5,), "3", None, -1, [[3]]])
+def test_shapes_of_other_things_are_refused(shape):
+    for make in (Box, lambda shape: Discrete(2, shape=shape)):
+        with pytest.raises(ValueError, match="must have no negative size and only whole numbers, got"):
+            make(shape)
+
+
+def test_every_space_has_a_short_description():
+    tree = Dict(camera=Box((8, 8, 3), "uint8"), state=Dict(speed=Box(), way=Discrete(4), moves=Discrete(4, shape=(2,))))
+    expected = "camera: 8x8x3 uint8, state.moves: 2 of 4, state.speed: 1, state.way: 1 of 4"
+    assert space_records.describe(tree) == expected
+    assert space_records.describe(Box(60)) == "60"
