@@ -65,11 +65,15 @@ def make(
         policy: description of `networks.policy` for the records of runs; without one it cannot be loaded.
 
     Raises:
-        ValueError: without an environment, with limits that do not match its costs, or with encoders next to networks.
+        ValueError: without an environment, with recorded data, with limits that do not match the costs, with encoders
+            next to networks, or with a description of networks that are not given.
     """
     spec: OnPolicySpec = catalogue[name]
     if problem.env is None:
         raise ValueError(f"{name} needs an environment")
+    _refuse_data(problem)
+    if policy is not None and networks is None:
+        raise ValueError("policy has no effect: it describes networks, and none are given. Add networks=...")
     constraint = spec.constraint or NO_CONSTRAINT
     limits = constraint.limits(config.traced())
     check_limits(problem.env, limits, name)
@@ -100,7 +104,12 @@ def make(
 
 
 def idle_options(problem: Problem, config: OnPolicyConfig, *, own_networks: bool) -> Mapping[str, str]:
-    """Options without effect, given the other ones, with the reason."""
+    """Options without effect, given the other ones, with the reason.
+
+    Raises:
+        ValueError: with recorded data.
+    """
+    _refuse_data(problem)
     idle: dict[str, str] = {}
     if own_networks:
         idle |= dict.fromkeys(NETWORK_OPTIONS, "the networks are given")
@@ -109,3 +118,11 @@ def idle_options(problem: Problem, config: OnPolicyConfig, *, own_networks: bool
     if config.torso != "gru":
         idle |= {"recurrent_size": f"torso is {config.torso!r}, not 'gru'"}
     return idle
+
+
+def _refuse_data(problem: Problem) -> None:
+    if problem.data is not None:
+        raise ValueError(
+            f"data must be None for an on-policy algorithm, got {type(problem.data).__name__}. "
+            "Remove it: the algorithm learns from its own episodes in the environment"
+        )

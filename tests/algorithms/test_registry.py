@@ -166,3 +166,14 @@ def test_every_option_is_documented_in_its_class():
     for name in CATALOGUE:
         for o in hyper.describe(config_class(name)):
             assert f"{o['name']}: {o['help']}" in (config_class(name).__doc__ or "")
+
+
+@pytest.mark.parametrize("name", sorted(CATALOGUE))
+def test_arguments_that_no_on_policy_algorithm_reads_are_refused(name):
+    with pytest.raises(ValueError, match="data must be None for an on-policy algorithm, got dict"):
+        algorithms.make(name, PointMass(), data={"reward": np.zeros(3)})
+    with pytest.raises(ValueError, match="data must be None for an on-policy algorithm, got dict"):
+        algorithms.make(name, PointMass(), algorithms.configure(name), data={})
+    trainer = algorithms.make(name, PointMass())
+    with pytest.raises(ValueError, match="policy has no effect"):
+        algorithms.make(name, PointMass(), policy=trainer.info.policy)
