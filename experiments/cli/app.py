@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
-from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnusedCliTokensError
 from cyclopts.help import DefaultFormatter
 
 from experiments.cli.errors import UsageError
@@ -53,11 +53,13 @@ class Variant:
         request: type of its settings.
         usage: usage line.
         help: text in place of the summary.
+        words: words after the command that choose this form, for the hint at its help.
     """
 
     request: type
     usage: str | None = None
     help: str | None = None
+    words: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,7 +212,7 @@ def parse(words: Sequence[str]) -> Invocation:
         try:
             function, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
         except CycloptsError as error:
-            raise UsageError(_message(error), " ".join(["jsafe", *(error.command_chain or ())])) from error
+            raise UsageError(_message(error), _prog(tuple(error.command_chain or ()), words)) from error
     name = app.parse_commands(words)[0]
     if "request" not in bound.signature.parameters:
         return Invocation(tuple(words), name, lambda _: function(*bound.args, **bound.kwargs), None)
@@ -218,7 +220,37 @@ def parse(words: Sequence[str]) -> Invocation:
     return Invocation(tuple(words), name, function, bound.arguments["request"])
 
 
+def _prog(chain: tuple[str, ...], words: Sequence[str]) -> str:
+    """Return the command whose `--help` shows the flags that these words may have."""
+    if chain and tuple(words[: len(chain)]) == chain:
+        entry = find_command(chain) if _is_command(chain) else None
+        if entry is not None and entry.specialized:
+            variant: Variant = importlib.import_module(entry.module).specialize(list(words[len(chain) :]))
+            return " ".join(["jsafe", *chain, *variant.words])
+    return " ".join(["jsafe", *chain])
+
+
+def _is_command(chain: tuple[str, ...]) -> bool:
+    entry = importlib.import_module(LISTING).COMMANDS[chain[0]]
+    return isinstance(entry, Command) if len(chain) == 1 else chain[1] in find_group(chain[0])
+
+
+def _missing(error: MissingArgumentError) -> str:
+    """Return what is missing: the value of a flag, a flag, or a positional word by the name in the usage line."""
+    argument = error.argument
+    if argument is None:
+        return str(error)
+    flag = error.keyword or next((token.keyword for token in argument.tokens if token.keyword), None)
+    if flag is not None:
+        return f"{flag} needs a value"
+    if argument.field_info.kind is argument.field_info.KEYWORD_ONLY:
+        return f"{argument.name} is required"
+    return f"{argument.name.strip('-').replace('-', '_').upper()} is required"
+
+
 def _message(error: CycloptsError) -> str:
+    if isinstance(error, MissingArgumentError):
+        return _missing(error)
     if isinstance(error, UnusedCliTokensError):
         return f"unexpected {' '.join(error.unused_tokens or ())}"
     return str(error).partition(" Available commands:")[0]

@@ -8,9 +8,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-NO_LIMIT = 1e8
-"""Smallest number that stands for the absence of an upper bound, that of `jsafe.multipliers`."""
-
 
 def to_json(data: Any, indent: int | None = 2) -> str:
     """Return strict JSON: arrays become lists, NaN and infinity become null."""
@@ -51,8 +48,10 @@ def value_text(value: Any) -> str:
         return "on" if value else "off"
     if isinstance(value, list | tuple):
         return ",".join(str(entry) for entry in value) or "none"
-    if isinstance(value, float) and value >= NO_LIMIT:
-        return "none"
+    if isinstance(value, float):
+        from jsafe.multipliers import NO_LIMIT  # importing jsafe is slow: only where there are values of an algorithm
+
+        return "none" if value >= NO_LIMIT else str(value)
     return f"{value:,}".replace(",", "_") if isinstance(value, int) else str(value)
 
 

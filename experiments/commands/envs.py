@@ -21,6 +21,8 @@ def run(request: EnvsRequest) -> Result:
     """Run `jsafe envs`: ids with sizes, cost names, time limit and simulators."""
     configure(request.machine.platform, request.machine.devices)
     import envs_mjx
+    from jsafe.space_records import describe
+    from jsafe.spaces import is_flat
 
     listed = []
     for env_id in envs_mjx.ids():
@@ -28,8 +30,10 @@ def run(request: EnvsRequest) -> Result:
         listed.append(
             {
                 "id": env_id,
-                "observation_size": spec.observation_size,
-                "action_size": spec.action_size,
+                "observation": describe(spec.observation),
+                "observation_size": spec.observation_size if is_flat(spec.observation) else None,
+                "action": describe(spec.action),
+                "action_size": spec.action_size if is_flat(spec.action) else 0,
                 "cost_names": list(spec.cost_names),
                 "episode_length": spec.episode_length,
                 "control_dt": spec.control_dt,
@@ -40,8 +44,8 @@ def run(request: EnvsRequest) -> Result:
     rows = [
         [
             e["id"],
-            str(e["observation_size"]),
-            str(e["action_size"]),
+            e["observation"],
+            e["action"],
             str(e["episode_length"]),
             ", ".join(e["cost_names"]) or "none",
         ]

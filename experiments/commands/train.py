@@ -6,7 +6,7 @@ import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     import jsafe
 
 DEFAULT_STEPS = 1_000_000
+
+CHANGEABLE = ("--total-steps", "--minutes", "--checkpoint-every", "--quiet", "--platform", "--devices")
+"""Flags that may differ when a run is resumed."""
 
 
 @flags
@@ -67,6 +70,7 @@ def specialize(words: list[str]) -> Variant:
     """Return the form of the command with the hyper-parameters of the algorithm that the words name."""
     name = _algorithm_in(words)
     if name is None:
+        _refuse_settings_of_a_resumed_run(words)
         return Variant(TrainRequest, usage="Usage: jsafe train ALGO ENV [OPTIONS]")
     import algorithms
     from algorithms import registry
@@ -86,7 +90,7 @@ def specialize(words: list[str]) -> Variant:
     fields = {"__annotations__": {"options": AlgorithmFlags}, "options": AlgorithmFlags()}
     request = flags(type("AlgorithmRequest", (TrainRequest,), {**fields, "__doc__": TrainRequest.__doc__}))
     help = f"{facts['summary'].rstrip('.')}. {facts['paper'].rstrip('.')}."
-    return Variant(request, usage=f"Usage: jsafe train {name} ENV [OPTIONS]", help=help)
+    return Variant(request, usage=f"Usage: jsafe train {name} ENV [OPTIONS]", help=help, words=(name,))
 
 
 def _algorithm_in(words: Sequence[str]) -> str | None:
@@ -95,6 +99,8 @@ def _algorithm_in(words: Sequence[str]) -> str | None:
     for word in rest:
         if not word.startswith("-"):
             return resolve(word)
+        if word.startswith("--algorithm="):
+            return resolve(word.partition("=")[2])
         if "=" not in word and not _is_switch(word):
             value = next(rest, None)
             if word == "--algorithm" and value is not None:
@@ -109,10 +115,36 @@ def _is_switch(word: str) -> bool:
         return True
     if name in flag_names(TrainRequest):
         return name in switch_names(TrainRequest)
+    return any(option["name"] == name and option["type"] == "bool" for option in _options())
+
+
+def _options() -> list[dict[str, Any]]:
+    """Return the descriptions of the hyper-parameters of all algorithms."""
     import algorithms
 
-    options = [option for known in algorithms.names() for option in algorithms.describe(known)["options"]]
-    return any(option["name"] == name and option["type"] == "bool" for option in options)
+    return [option for known in algorithms.names() for option in algorithms.describe(known)["options"]]
+
+
+def _refuse_settings_of_a_resumed_run(words: Sequence[str]) -> None:
+    """Refuse hyper-parameters next to --resume, which are no flags without the name of an algorithm.
+
+    Raises:
+        CommandError: naming them.
+    """
+    named = [word.partition("=")[0] for word in words if word.startswith("--")]
+    if "--resume" not in named:
+        return
+    known = {option["name"] for option in _options()} - flag_names(TrainRequest)
+    settings = [flag for flag in named if flag.removeprefix("--").removeprefix("no-").replace("-", "_") in known]
+    if settings:
+        raise _fixed_in_a_resumed_run(settings)
+
+
+def _fixed_in_a_resumed_run(settings: Sequence[str]) -> CommandError:
+    return CommandError(
+        f"--resume cannot be combined with {', '.join(settings)}: a resumed run keeps its settings and its folder. "
+        f"Remove {'it' if len(settings) == 1 else 'them'}; these may change: {', '.join(CHANGEABLE)}"
+    )
 
 
 def run(request: TrainRequest) -> Result:
@@ -168,15 +200,8 @@ def _start(request: TrainRequest) -> Result:
 
 
 def _resume(request: TrainRequest, folder: Path) -> Result:
-    if (
-        request.algorithm is not None
-        or request.preset is not None
-        or request.options.explicit()
-        or request.physics != Physics()
-    ):
-        raise CommandError(
-            "--resume takes everything from the run; leave algorithm, environment, preset, options and physics out"
-        )
+    if settings := _fixed_settings(request):
+        raise _fixed_in_a_resumed_run(settings)
     import algorithms
     import jsafe
     from experiments.report import training_summary
@@ -214,6 +239,14 @@ def _resume(request: TrainRequest, folder: Path) -> Result:
         progress=_progress(request),
     )
     return training_summary.conclude(run.path, result)
+
+
+def _fixed_settings(request: TrainRequest) -> list[str]:
+    """Return the words and flags of a request that a resumed run has already."""
+    words = {"ALGO": request.algorithm, "ENV": request.env, "--preset": request.preset, "--run-dir": request.run_dir}
+    physics = {"--physics": request.physics.physics, "--override": request.physics.override or None}
+    options = [f"--{name.replace('_', '-')}" for name in request.options.explicit()]
+    return [*(name for name, value in {**words, **physics}.items() if value is not None), *options]
 
 
 def default_folder(algorithm: str, env_id: str) -> Path:

@@ -111,7 +111,10 @@ def find_file(path: Path, group: str) -> Path:
     known = sorted(preset.stem for preset in presets(group))
     if path.name in known and path.parent == Path("."):
         return PRESETS / f"{path.name}.toml"
-    raise CommandError(f"there is no file {path}, and no experiment of that name; known: {', '.join(known)}")
+    from jsafe.suggestions import did_you_mean  # importing jsafe is slow: only where a name is unknown
+
+    near = did_you_mean(path.stem, known)
+    raise CommandError(f"there is no file {path}, and no experiment of that name{near} (known: {', '.join(known)})")
 
 
 def read_file(path: Path) -> dict[str, Any]:

@@ -110,6 +110,31 @@ def test_misspelt_names_are_suggested(capsys: pytest.CaptureFixture[str], words:
     assert suggestion in fails(capsys, *words)
 
 
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [
+        (["eval"], "eval: error: RUN is required"),
+        (["rlhf", "experiment"], "rlhf experiment: error: FILE is required"),
+        (["eval", "run", "--episodes"], "eval: error: --episodes needs a value"),
+        (["rlhf", "sft", "--epochs"], "rlhf sft: error: --epochs needs a value"),
+    ],
+)
+def test_what_is_missing_has_the_name_of_the_usage_line(capsys: pytest.CaptureFixture[str], words: list[str], missing):
+    assert missing in fails(capsys, *words)
+
+
+@pytest.mark.parametrize("chosen", [["ppo_lag"], ["--algorithm=ppo_lag"], ["--algorithm", "PPOLag"]])
+def test_the_help_that_is_named_shows_the_flag_that_is_suggested(capsys: pytest.CaptureFixture[str], chosen: list[str]):
+    message = fails(capsys, "train", *chosen, "--cost-limti", "5")
+    assert "Did you mean --cost-limit?" in message and "(see jsafe train ppo_lag --help)" in message
+    assert main.main(["train", "ppo_lag", "--help"]) == 0 and "--cost-limit" in capsys.readouterr().out
+
+
+def test_an_unknown_experiment_is_suggested(capsys: pytest.CaptureFixture[str]):
+    assert "did you mean 'limits'?" in fails(capsys, "rlhf", "experiment", "limit")
+    assert "did you mean 'three_rounds'?" in fails(capsys, "rlhf", "experiment", "three-round.toml")
+
+
 def test_a_usage_error_names_the_help_of_its_command(capsys: pytest.CaptureFixture[str]):
     assert fails(capsys, "eval").endswith("(see jsafe eval --help)\n")
     assert fails(capsys, "rlhf", "sft", "--epoch", "2").endswith("(see jsafe rlhf sft --help)\n")
@@ -179,3 +204,23 @@ def test_the_help_of_an_algorithm_has_its_summary_and_one_style_of_defaults(caps
     assert main.main(["optimum", "--help"]) == 0
     text = capsys.readouterr().out
     assert "(default 400)" in text and "default:" not in text
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_environments_of_every_space_are_listed(monkeypatch, capsys: pytest.CaptureFixture[str], options: list[str]):
+    import envs_mjx
+    from tests.support.toy_envs import PointMass
+    from tests.support.tree_envs import Camera
+
+    listed = {"Tree-v0": Camera(), "Flat-v0": PointMass()}
+    monkeypatch.setattr(envs_mjx, "ids", lambda: tuple(listed))
+    monkeypatch.setattr(envs_mjx, "make", listed.__getitem__)
+    assert main.main(["envs", *options]) == 0
+    out = capsys.readouterr().out
+    tree, actions = "image: 8x8x3 uint8, state: 3", f"1 of {Camera().spec.num_actions}"
+    if not options:
+        assert tree in out and actions in out
+        return
+    first, second = json.loads(out)["envs"]
+    assert (first["observation"], first["observation_size"], first["action"]) == (tree, None, actions)
+    assert (second["observation"], second["observation_size"], second["action"]) == ("5", 5, "2")

@@ -197,7 +197,10 @@ def test_a_run_is_never_overwritten(trained: Path, capsys: pytest.CaptureFixture
 
 
 def test_resume_takes_everything_from_the_run(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert "--resume takes everything" in refuse(capsys, "train", "ppo", "--resume", str(trained))
+    fixed = {"ppo": "ALGO", "--run-dir=x": "--run-dir", "--cost-limit=5": "--cost-limit", "--preset=paper": "--preset"}
+    for word, name in {**fixed, "--override=a=b": "--override", "--no-squash": "--no-squash"}.items():
+        message = refuse(capsys, "train", word, "--resume", str(trained))
+        assert f"--resume cannot be combined with {name}: " in message and "--total-steps" in message
     assert "no such folder" in refuse(capsys, "train", "--resume", str(tmp_path / "nothing"))
 
 
