@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from jsafe.trainer import TrainState
 from jsafe.training.callbacks import Callback, Progressed
 from jsafe.training.session import Session
 
@@ -21,11 +22,13 @@ class HealthCheck(Callback):
     """Check metrics and updates of every iteration.
 
     Raises:
-        TrainingError: an action is not finite, or a seed loses all its updates in `PATIENCE` consecutive iterations.
+        TrainingError: an action is not finite, a seed loses all its updates in `PATIENCE` consecutive iterations, or a
+            run ends without any update of a seed.
     """
 
     def __init__(self) -> None:
         self._lost_in_a_row: np.ndarray | None = None
+        self._iterations = 0
         self._explained: set[tuple[str, int]] = set()
 
     def on_iteration(self, session: Session, progressed: Progressed) -> None:
@@ -38,10 +41,21 @@ class HealthCheck(Callback):
             self._check_updates(skipped, moved, iteration)
             self._explain(session, metrics, iteration)
 
+    def on_end(self, session: Session, state: TrainState | None) -> None:
+        """Check that a whole run has at least one update."""
+        if state is None or self._lost_in_a_row is None or session.iteration != self._iterations:
+            return
+        for seed in np.flatnonzero(self._lost_in_a_row == self._iterations):
+            raise TrainingError(
+                f"no update of seed {seed} succeeded in {self._iterations} iterations: every loss or gradient was not "
+                "finite. Lower the learning rate, or check the data for extreme values and lengths"
+            )
+
     def _check_updates(self, skipped: np.ndarray, moved: np.ndarray, iteration: int) -> None:
         lost = (skipped > 0) & ~moved
         before = np.zeros(len(lost), int) if self._lost_in_a_row is None else self._lost_in_a_row
         self._lost_in_a_row = np.where(lost, before + 1, 0)
+        self._iterations += 1
         for seed in np.flatnonzero(self._lost_in_a_row >= PATIENCE):
             raise TrainingError(
                 f"every update of seed {seed} was not finite and was skipped in iterations {iteration - PATIENCE + 1} "

@@ -28,6 +28,20 @@ PROCEDURAL = re.compile(r"[^/\\]+:\d+")
 """Form of a request for procedural drawings, `CLASS:COUNT`."""
 
 
+USUAL_POINTS = 550
+"""Number of points up to which no drawing is an outlier; the longest simplified ones have about 500."""
+
+OUTLIER = 3.0
+"""Length of an outlier, relative to that which 95 % of the drawings do not exceed."""
+
+VERSIONS = ("full", "raw", "simplified", "small", "train", "valid", "test")
+"""Words behind the class in the name of a file."""
+
+_FORMATS = "simplified|raw|binary|numpy|bitmap"
+_PREFIX = re.compile(rf"(sketchrnn|quickdraw|full|{_FORMATS})([_\s-]+({_FORMATS}))*[_\s-]+(?=\w)")
+_COUNT = re.compile(r"\(?\d+\)?")
+
+
 class SketchDataset(NamedTuple):
     """Training and validation drawings.
 
@@ -59,11 +73,26 @@ class SketchDataset(NamedTuple):
 
     def summary(self) -> str:
         """Describe the sizes in one line."""
-        points = int(np.median([len(drawing.strokes) for drawing in self.train]))
+        lengths = [len(drawing.strokes) for drawing in self.train]
+        longest = self.train[int(np.argmax(lengths))].source
         return (
-            f"{len(self.train):,} training drawings (median length {points} points), "
+            f"{len(self.train):,} training drawings (median length {int(np.median(lengths))} points, longest "
+            f"{max(lengths)}: {longest}), "
             f"{len(self.valid):,} validation drawings"
         )
+
+
+def class_of(path: Path) -> str:
+    """Class that the name of a file states, for files without labels.
+
+    Known prefixes, counts, and marks of a version are dropped, and underscores are blanks: `sketchrnn_cat.npz`,
+    `cat.full.npz`, `full_simplified_cat.ndjson` and `cat_1800.npz` are "cat", `alarm_clock.npz` is "alarm clock".
+    """
+    words = re.split(r"[_\s]+|%20", _PREFIX.sub("", path.name.partition(".")[0], count=1))
+    words = [word for word in words if word]
+    while len(words) > 1 and (_COUNT.fullmatch(words[-1]) or words[-1].lower() in VERSIONS):
+        words.pop()
+    return " ".join(words)
 
 
 def find_files(paths: Iterable[str | Path]) -> list[Path]:
@@ -106,10 +135,9 @@ def read_drawings(
     drawings: list[Drawing] = []
     skipped: list[str] = []
     for path in find_files(paths):
-        # Sketch-RNN's own files have no labels, but their names do: cat.npz, cat.full.npz.
-        label = re.split(r"[._]", path.name)[0]
+        label = class_of(path)
         try:
-            loaded, faults = load(path, label=label, **read.to_json())
+            loaded, faults = load(path, label=label, **read.arguments())
         except ValueError as error:
             if not read.skip or "allow_pickle" in str(error):
                 raise
@@ -126,6 +154,25 @@ def read_drawings(
             f"the selection by class and recognition drops all {len(drawings)} drawings; select fewer or other classes"
         )
     return selected, skipped
+
+
+def without_outliers(drawings: Sequence[Drawing]) -> tuple[list[Drawing], list[str]]:
+    """Drop drawings far longer than the others, whose padding would slow down every update and can overflow.
+
+    Returns:
+        The other drawings, and the reason with file and row for each dropped one, the longest first.
+    """
+    if not drawings:
+        return [], []
+    lengths = np.array([len(drawing.strokes) for drawing in drawings])
+    most = max(USUAL_POINTS, int(OUTLIER * np.quantile(lengths, 0.95)))
+    reasons = [
+        f"{drawings[n].source}: a drawing of {lengths[n]} points is far longer than the others; "
+        f"--max-points {lengths[n]} keeps it"
+        for n in np.argsort(-lengths, kind="stable")
+        if lengths[n] > most
+    ]
+    return [drawing for drawing, length in zip(drawings, lengths, strict=True) if length <= most], reasons
 
 
 def procedural_drawings(requests: Iterable[str]) -> list[Drawing]:
@@ -160,6 +207,9 @@ def load_dataset(config: DatasetConfig) -> SketchDataset:
     if config.empty:
         raise ValueError("there are no training drawings; give files (--data FILE) or --procedural cat:2000")
     drawings, skipped = read_drawings(config.data, config.read, config.select)
+    if config.read.max_points is None:
+        drawings, outliers = without_outliers(drawings)
+        skipped += outliers
     drawings += procedural_drawings(config.procedural)
     held_out: list[Drawing] = []
     if config.valid:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jsafe.suggestions import did_you_mean
 from sketch.settings import Settings
@@ -25,17 +26,27 @@ class ReadConfig(Settings):
     Attributes:
         allow_pickle: unpickle Sketch-RNN's own files, which can run arbitrary code.
         skip: drop unusable drawings and count them.
-        max_points: points of the longest drawing that is accepted.
+        max_points: points of the longest drawing that is accepted; None for `MAX_POINTS`, and in training without
+            drawings far longer than the others.
     """
 
     allow_pickle: bool = False
     skip: bool = False
-    max_points: int = MAX_POINTS
+    max_points: int | None = None
 
     def __post_init__(self) -> None:
         """Validate the values."""
-        if self.max_points < 1:
+        if self.max_points is not None and self.max_points < 1:
             raise ValueError(f"max_points must be at least 1, got {self.max_points}")
+
+    @property
+    def limit(self) -> int:
+        """Largest number of points of a drawing."""
+        return MAX_POINTS if self.max_points is None else self.max_points
+
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of `sketch.data.drawing_files.load`."""
+        return {"allow_pickle": self.allow_pickle, "skip": self.skip, "max_points": self.limit}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ import numpy as np
 import svgelements
 
 from sketch.data.drawing_checks import check_strokes
-from sketch.data.simplify import ramer_douglas_peucker
+from sketch.data.simplify import fit_to_box, ramer_douglas_peucker
 from sketch.data.strokes import Polylines, from_polylines, to_polylines
 from sketch.data.svg_document import Document, parse_document
 from sketch.data.svg_shapes import numbers_of, shape_strokes, to_pixels, transform
@@ -88,19 +88,21 @@ def read_drawing(path: Path) -> SvgDrawing:
     return parse_drawing(path.read_bytes(), str(path))
 
 
-def read_simplified(path: Path, scale: float, max_points: int) -> SvgDrawing:
+def read_simplified(path: Path, scale: float, max_points: int, *, fit: bool = False) -> SvgDrawing:
     """Read the drawing of an SVG file with as few points as published drawings have.
 
     Args:
         path: the file.
         scale: factor on positions, applied before the simplification.
         max_points: largest number of points that is accepted.
+        fit: move the drawing to the origin and scale its longest side to 255, the unit of the simplification.
 
     Raises:
         ValueError: if the file or the drawing is unusable; names the file.
     """
     drawing = read_drawing(path)
-    lines = [line * scale for line in to_polylines(drawing.strokes)]
+    lines = to_polylines(drawing.strokes)
+    lines = fit_to_box(lines) if fit else [line * scale for line in lines]
     try:
         simplified = check_strokes(from_polylines([ramer_douglas_peucker(line) for line in lines]), max_points)
     except ValueError as error:
@@ -156,14 +158,14 @@ class _Collector:
 
     document: Document
     left_out: Counter[str]
-    found: list[tuple[bool, str, Polylines]] = field(default_factory=list)
+    outlines: list[tuple[bool, str, Polylines]] = field(default_factory=list)
     elements: int = 0
 
     def strokes(self) -> Polylines:
         """Return the strokes; the outlines of filled shapes if no element states a stroke."""
-        stroked = any(is_stroke for is_stroke, _, _ in self.found)
+        stroked = any(is_stroke for is_stroke, _, _ in self.outlines)
         lines: Polylines = []
-        for is_stroke, name, part in self.found:
+        for is_stroke, name, part in self.outlines:
             if is_stroke or not stroked and name != "rect":
                 lines += [line for line in part if len(line)]
             elif part:
@@ -235,7 +237,7 @@ class _Collector:
         if hidden:
             self.left_out[f"hidden <{name}>"] += 1
         else:
-            self.found.append((stroked, name, strokes))
+            self.outlines.append((stroked, name, strokes))
 
     def _use(self, element: Any, context: _Context) -> None:
         target = next((element.get(name, "").strip() for name in HREFS if name in element.attrib), "")

@@ -229,6 +229,8 @@ def _read_description(path: Path) -> tuple[str, Any, str]:
     model = KINDS[name].model
     hints = {key: hint for key, hint in get_type_hints(model).items() if key != "params"}
     digest = description.pop("sha256", None)
+    defaults: Mapping[str, Any] = getattr(model, "_field_defaults", {})
+    description = {**{key: _plain(value) for key, value in defaults.items()}, **description}
     missing, more = sorted(hints.keys() - description.keys()), sorted(description.keys() - hints.keys())
     if missing or more or not isinstance(digest, str):
         faults = [*(f"lacks {key}" for key in missing), *(f"has an unknown {key}" for key in more)]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sketch.data import strokes
+from sketch.data.extent import Extent
 from sketch.models.predictor import TrainedPredictor
 from sketch.models.sketch_rnn import SketchRNN
 from sketch.raster import BOX
@@ -33,6 +34,11 @@ class GuidedSketchRNN(NamedTuple):
     def framed(self) -> bool:
         """True if drawings start at the centre of the box."""
         return self.guided or self.model.framed
+
+    @property
+    def extent(self) -> Extent:
+        """Extent of the training drawings."""
+        return Extent(*self.model.extent, self.model.from_first_point)
 
     def to_model(self, drawing: np.ndarray) -> np.ndarray:
         """Convert stroke-3 to the unit of the model."""

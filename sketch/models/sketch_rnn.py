@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sketch.data.simplify import SIDE
 from sketch.data.strokes import START
 from sketch.models import mixture, rnn_cells
 from sketch.models.mixture import Mixture
@@ -35,6 +36,8 @@ class SketchRNN(NamedTuple):
         max_length: rows of the longest training drawing.
         framed: True if its drawings start at the centre of the box, see `sketch.raster.framed`; always the case for
             guided models.
+        extent: left, top and side of its training drawings, see `sketch.data.extent.Extent`.
+        from_first_point: True if its training drawings start at the origin.
     """
 
     config: SketchRNNConfig
@@ -42,6 +45,8 @@ class SketchRNN(NamedTuple):
     scale_factor: float
     max_length: int
     framed: bool = False
+    extent: tuple[float, float, float] = (0.0, 0.0, SIDE)
+    from_first_point: bool = False
 
 
 def _small_linear(key: jax.Array, inputs: int, outputs: int) -> Params:

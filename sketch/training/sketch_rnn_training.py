@@ -11,7 +11,7 @@ import numpy as np
 
 from jsafe import TrainState
 from sketch import raster
-from sketch.data import augment, strokes
+from sketch.data import augment, extent, strokes
 from sketch.data.strokes import Drawings
 from sketch.models import sketch_rnn
 from sketch.models.mixture import FLOOR, Mixture
@@ -50,6 +50,7 @@ def sketch_rnn_stage(
     framed = framed or (start is not None and start.framed)
     data, validation = frame_together(train, valid) if framed else pad_together(train, valid)
     longest = data.rows.shape[1]
+    place = extent.Extent() if framed else extent.measure(train)
     scale = strokes.scale_factor(data) if start is None else start.scale_factor
     data = _scale_on_host(data, scale)
     validation = None if validation is None else _scale_on_host(validation, scale)
@@ -63,7 +64,8 @@ def sketch_rnn_stage(
     trainer = descent_trainer("sketch_rnn", problem, options, shown=shown, config=recorded)
 
     def finish(state: TrainState) -> SketchRNN:
-        return SketchRNN(config, jax.tree.map(np.asarray, state.params["best"]), scale, longest, framed)
+        params = jax.tree.map(np.asarray, state.params["best"])
+        return SketchRNN(config, params, scale, longest, framed, place[:3], place.from_first_point)
 
     return Stage(trainer, options.iterations, finish)
 

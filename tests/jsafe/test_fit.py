@@ -314,6 +314,14 @@ def test_seed_that_loses_every_update_stops_the_run(tmp_path: Path) -> None:
             jsafe.fit(make_tiny(diverge_at=4), seeds=2, iterations=9, hyper={"faulty": [0, 1]})
 
 
+def test_a_run_without_any_update_does_not_finish(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning), pytest.raises(TrainingError, match="no update of seed 1 succeeded in 2 iterations"):
+        jsafe.fit(make_tiny(diverge_at=1), seeds=2, iterations=2, hyper={"faulty": [0, 1]}, run_dir=tmp_path)
+    assert "no update" in read_run(tmp_path)["error"]
+    with pytest.warns(UserWarning):
+        assert jsafe.fit(make_tiny(diverge_at=2), iterations=3, hyper={"faulty": [1]}).status == "finished"
+
+
 def test_unknown_returns_of_the_first_iterations_are_nothing_to_explain(recwarn: pytest.WarningsRecorder) -> None:
     result = jsafe.fit(make_tiny(), iterations=3)
     assert np.isnan(result.metrics["return"][0]).all() and np.isfinite(result.metrics["return"][1:]).all()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from experiments.cli.argument_types import Count, File, Folder, NotNegative, integer, parameter
+from experiments.cli.argument_types import Count, File, Folder, NotNegative, Switch, integer, parameter
 from experiments.cli.devices import configure
 from experiments.cli.errors import CommandError
 from experiments.cli.request import flags, positional
@@ -15,6 +15,7 @@ from experiments.commands.sketch.shared.drawing_output import (
     DrawingOutput,
     check_new,
     evenly,
+    placement,
     read_unfinished,
     write_samples,
 )
@@ -35,6 +36,7 @@ class CompleteRequest:
         strokes: Unfinished drawings: .npz, .ndjson or .svg.
         row: Index of one drawing of the file (default all drawings).
         scale: Factor on positions of the file, to match the unit of the training drawings.
+        fit: Move and scale drawings to the extent of the training drawings.
         count: Number of completions at each temperature.
         batch_size: Number of drawings sampled together.
     """
@@ -43,6 +45,7 @@ class CompleteRequest:
     strokes: File | None = None
     row: Annotated[int | None, parameter(integer, "I")] = None
     scale: NotNegative = 1.0
+    fit: Switch = False
     count: Count = 9
     batch_size: Count = 500
     read: ReadFlags = ReadFlags()
@@ -66,7 +69,8 @@ def run(request: CompleteRequest) -> Result:
     from sketch.sampling.sampler import make_sampler
 
     generator = load_generator(request.model, "complete", request.guidance.predictor)
-    unfinished = read_unfinished(request.strokes, "--strokes", request.read.config(), request.scale, request.row)
+    place = placement(generator, request.scale, request.fit)
+    unfinished = read_unfinished(request.strokes, "--strokes", request.read.config(), place, request.row)
     longest = max(map(len, unfinished))
     length = request.sample.length or max(generator.model.max_length, longest + 1)
     if longest >= length:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from experiments.cli.argument_types import Count, File, Folder, NotNegative, Whole
+from experiments.cli.argument_types import Count, File, Folder, NotNegative, Switch, Whole
 from experiments.cli.devices import configure
 from experiments.cli.errors import CommandError
 from experiments.cli.request import flags, positional
@@ -16,6 +16,7 @@ from experiments.commands.sketch.shared.data_flags import ReadFlags
 from experiments.commands.sketch.shared.drawing_output import (
     DrawingOutput,
     check_new,
+    placement,
     read_unfinished,
     write_samples,
 )
@@ -33,6 +34,7 @@ class InterpolateRequest:
         from_row: Index of the drawing in --from.
         to_row: Index of the drawing in --to.
         scale: Factor on positions of the files, to match the unit of the training drawings.
+        fit: Move and scale drawings to the extent of the training drawings.
         frames: Number of drawings, both ends included.
     """
 
@@ -42,6 +44,7 @@ class InterpolateRequest:
     from_row: Whole = 0
     to_row: Whole = 0
     scale: NotNegative = 1.0
+    fit: Switch = False
     frames: Count = 10
     read: ReadFlags = ReadFlags()
     sample: SampleFlags = SampleFlags()
@@ -70,9 +73,9 @@ def run(request: InterpolateRequest) -> Result:
         raise CommandError(
             f"{request.model} has no encoder; train a model with `jsafe sketch train --conditional` or --preset code"
         )
-    read = request.read.config()
-    ends = read_unfinished(request.first, "--from", read, request.scale, request.from_row)
-    ends += read_unfinished(request.last, "--to", read, request.scale, request.to_row)
+    read, place = request.read.config(), placement(generator, request.scale, request.fit)
+    ends = read_unfinished(request.first, "--from", read, place, request.from_row)
+    ends += read_unfinished(request.last, "--to", read, place, request.to_row)
     if len(request.sample.temperature) > 1:
         raise CommandError(f"interpolate takes one --temperature, got {len(request.sample.temperature)}")
     rows = {name: jnp.asarray(array) for name, array in encode_prefix(generator, ends, max(map(len, ends))).items()}

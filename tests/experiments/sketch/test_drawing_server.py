@@ -22,7 +22,7 @@ import pytest
 
 from experiments.cli.errors import CommandError
 from experiments.commands.sketch.draw.server import MAX_BYTES, PAGE, make_server
-from experiments.commands.sketch.draw.service import DrawingService, strokes_after
+from experiments.commands.sketch.draw.service import CompletionRequest, DrawingService, strokes_after
 from sketch.data import strokes, svg
 from sketch.models import sketch_rnn
 from sketch.models.guided_sketch_rnn import GuidedSketchRNN
@@ -107,11 +107,34 @@ def test_the_model_continues_from_the_users_strokes(service: DrawingService):
             assert np.allclose(np.concatenate(result), last, atol=0.01)
 
 
+@pytest.mark.parametrize("from_first_point", [False, True])
+def test_the_page_is_fitted_to_the_extent_of_the_training_drawings(service: DrawingService, from_first_point: bool):
+    """A model that draws a line of one unit to the right, of training drawings eight times as large as the page."""
+    model, place = service.generator.model, (0.0, 0.0) if from_first_point else (-1020.0, 0.0)
+    params = jax.tree.map(np.zeros_like, model.params)
+    still = model._replace(params=params, extent=(*place, 2040.0), from_first_point=from_first_point)
+    for last in ([60, 90], [90, 120]):
+        request = CompletionRequest([np.array([[20.0, 30.0], last])], 0.0, 0)
+        (ending, *_) = DrawingService(GuidedSketchRNN(still), SamplingConfig(16)).completions(request)
+        assert np.allclose(np.concatenate(ending["strokes"]), last, atol=0.01)
+    seen = []
+    fitted = DrawingService(GuidedSketchRNN(still), SamplingConfig(16))
+    draw = fitted._draw
+    fitted._draw = lambda *args, **inputs: seen.append(inputs["prefix"]) or draw(*args, **inputs)
+    fitted.completions(CompletionRequest([np.array([[20.0, 30.0], [60.0, 90.0]])], 0.0, 0))
+    first = [0, 0] if from_first_point else [20 * 8 - 1020, 30 * 8]
+    np.testing.assert_allclose(seen[0][0, :2, :2] * 20.0, [first, [40 * 8, 60 * 8]], rtol=1e-5)
+
+
 def test_strokes_behind_a_given_row_begin_where_the_pen_is():
     drawing = np.array([(1, 1, 0), (1, 0, 0), (0, 2, 1), (5, 5, 0), (1, 1, 1)], np.float32)
-    assert strokes_after(drawing, 3) == [[[7, 8], [8, 9]]]
-    assert strokes_after(drawing, 2) == [[[2, 1], [2, 3]], [[7, 8], [8, 9]]], "the pen was down"
-    assert strokes_after(drawing, 5) == strokes_after(drawing[:2], 2) == []
+
+    def after(drawing: Any, count: int) -> list[Any]:
+        return [line.tolist() for line in strokes_after(drawing, count)]
+
+    assert after(drawing, 3) == [[[7, 8], [8, 9]]]
+    assert after(drawing, 2) == [[[2, 1], [2, 3]], [[7, 8], [8, 9]]], "the pen was down"
+    assert after(drawing, 5) == after(drawing[:2], 2) == []
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from sketch.data.dataset import (
     ClassFilter,
     DatasetConfig,
     ReadConfig,
+    class_of,
     digest,
     load_dataset,
     load_negatives,
@@ -98,3 +99,29 @@ def test_digests_depend_on_every_number():
     assert digest(CATS) == digest(other) != digest(CATS[1:])
     other[3] = other[3] + np.float32([1e-3, 0, 0])
     assert digest(CATS) != digest(other) and digest(CATS, CATS) != digest(CATS + CATS)
+
+
+@pytest.mark.parametrize(
+    "name, label",
+    [
+        ("cat.npz", "cat"), ("cat.full.npz", "cat"), ("sketchrnn_cat.npz", "cat"), ("sketchrnn_cat.full.npz", "cat"),
+        ("sketchrnn-cat.npz", "cat"), ("alarm_clock.npz", "alarm clock"), ("alarm clock.ndjson", "alarm clock"),
+        ("alarm%20clock.ndjson", "alarm clock"), ("cat_1800.npz", "cat"), ("cat (1).ndjson", "cat"),
+        ("cat_raw_25.npz", "cat"), ("full_simplified_alarm_clock.ndjson", "alarm clock"),
+        ("full_raw_cat.ndjson", "cat"),
+        ("full_binary_cat.bin", "cat"), ("full_numpy_bitmap_The Eiffel Tower.npy", "The Eiffel Tower"),
+        ("t-shirt.npz", "t-shirt"), ("2.npz", "2"), ("full_simplified_cat.ndjson.gz", "cat"),
+    ],
+)  # fmt: skip
+def test_the_name_of_a_file_states_its_class(name, label):
+    assert class_of(Path(name)) == label
+
+
+def test_drawings_far_longer_than_the_others_are_dropped_by_name_unless_asked_for(tmp_path):
+    long = np.tile(np.array([[1, 0, 0], [-1, 1, 0]], np.float32), (400, 1))
+    save_drawings(tmp_path / "cat.npz", [*CATS, long])
+    dataset = load_dataset(DatasetConfig(data=(tmp_path / "cat.npz",)))
+    assert len(dataset.train + dataset.valid) == 20
+    assert "cat.npz, row 20: a drawing of 800 points is far longer" in dataset.skipped[0] and len(dataset.skipped) == 1
+    kept = load_dataset(DatasetConfig(data=(tmp_path / "cat.npz",), read=ReadConfig(max_points=800), split="all"))
+    assert len(kept.train) == 21 and f"longest 800: {tmp_path / 'cat.npz'}, row 20" in kept.summary()

@@ -149,3 +149,14 @@ def test_a_description_that_makes_no_sense_is_refused(saved, change, message):
     path.write_bytes(b"\xff\xfe{")
     with pytest.raises(ValueError, match=r"model\.json must be JSON, got a damaged file"):
         checkpoint.open_model(saved)
+
+
+def test_a_model_without_an_extent_has_that_of_published_drawings(saved):
+    path = saved / checkpoint.DESCRIPTION
+    description = json.loads(path.read_text())
+    assert description.pop("extent") == [0.0, 0.0, 255.0] and description.pop("from_first_point") is False
+    path.write_text(json.dumps(description))
+    assert checkpoint.open_model(saved).extent == (0.0, 0.0, 255.0)
+    path.write_text(json.dumps({**description, "extent": [0.0, 1.0]}))
+    with pytest.raises(ValueError, match="model.json: extent: "):
+        checkpoint.open_model(saved)

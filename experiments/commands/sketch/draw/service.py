@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from sketch.data import strokes
+from sketch.data.extent import fitted, restored
 from sketch.data.simplify import ramer_douglas_peucker, resample
 from sketch.models.guided_sketch_rnn import GuidedSketchRNN, encode_prefix
 from sketch.raster import BOX
@@ -112,6 +113,8 @@ class DrawingService:
             RequestError: if the drawing has more points than the model supports.
         """
         lines = [ramer_douglas_peucker(resample(line)) if len(line) > 1 else line for line in request.lines]
+        given, place = lines, self.generator.extent
+        lines = fitted(given, place)
         drawing = strokes.from_polylines(lines) if lines else np.zeros((0, 3), np.float32)
         if len(drawing) > self.max_points:
             raise _bad_request(f"the drawing must have at most {self.max_points} points, got {len(drawing)}")
@@ -121,12 +124,18 @@ class DrawingService:
         with self._lock:
             rows = np.asarray(self._draw(jax.random.key(request.seed), temperature, **prefix).samples.rows)
         return [
-            {"strokes": strokes_after(completed, len(drawing)), "finished": bool(row[:, 4].any())}
+            {
+                "strokes": [
+                    np.round(line, 2).tolist()
+                    for line in restored(strokes_after(completed, len(drawing)), given, place)
+                ],
+                "finished": bool(row[:, 4].any()),
+            }
             for completed, row in zip(self.generator.from_model(rows), rows, strict=True)
         ]
 
 
-def strokes_after(drawing: np.ndarray, count: int) -> list[list[list[float]]]:
+def strokes_after(drawing: np.ndarray, count: int) -> strokes.Polylines:
     """Return the positions of each stroke behind the first `count` rows of stroke-3.
 
     A stroke that continues the last given stroke starts at its end.
@@ -137,4 +146,4 @@ def strokes_after(drawing: np.ndarray, count: int) -> list[list[list[float]]]:
     lines = np.split(places[count - joined :], ends)
     if joined and len(lines[0]) == 1:
         lines = lines[1:]  # only the end of the given stroke
-    return [np.round(line, 2).tolist() for line in lines if len(line)]
+    return [line for line in lines if len(line)]

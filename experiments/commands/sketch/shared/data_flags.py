@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from experiments.cli.argument_types import Count, NotNegative, Switch, Whole, repeated
 from experiments.cli.request import flag_group
-from sketch.data.dataset_config import MAX_POINTS, BitmapConfig, ClassFilter, DatasetConfig, ReadConfig
+from sketch.data.dataset_config import BitmapConfig, ClassFilter, DatasetConfig, ReadConfig
 
 Paths = Annotated[tuple[Path, ...], repeated(Path, "PATH")]
 Names = Annotated[tuple[str, ...], repeated(str, "NAME")]
@@ -23,12 +23,13 @@ class ReadFlags:
     Attributes:
         allow_pickle: Read the pickled arrays of Sketch-RNN's own files, which can run arbitrary code.
         skip: Drop unusable drawings and count them.
-        max_points: Points of the longest drawing that is accepted.
+        max_points: Points of the longest drawing that is accepted (default 1000; training drops drawings far longer
+            than the others).
     """
 
     allow_pickle: Switch = False
     skip: Switch = False
-    max_points: Count = MAX_POINTS
+    max_points: Count | None = None
 
     def config(self) -> ReadConfig:
         """Return the settings of the library."""

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from experiments.cli.argument_types import Folder, Whole
 from experiments.cli.errors import CommandError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from sketch.data.dataset_config import ReadConfig
+    from sketch.data.extent import Extent
     from sketch.models.guided_sketch_rnn import GuidedSketchRNN
     from sketch.sampling.best_of import BestOfN
     from sketch.sampling.refinement import Refinement
@@ -74,8 +75,43 @@ def new_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+class Placement(NamedTuple):
+    """Conversion of the positions of a file to the unit of the training drawings.
+
+    Attributes:
+        scale: factor on positions.
+        fit: extent of the training drawings, to which each drawing is moved and scaled; None to only scale.
+    """
+
+    scale: float = 1.0
+    fit: Extent | None = None
+
+    def apply(self, drawing: np.ndarray) -> np.ndarray:
+        """Convert stroke-3."""
+        import numpy as np
+
+        from sketch.data.extent import fitted
+        from sketch.data.simplify import fit_to_box
+        from sketch.data.strokes import from_polylines, to_polylines
+
+        if self.fit is None:
+            return drawing * np.array([self.scale, self.scale, 1.0], np.float32)
+        return from_polylines(fitted(fit_to_box(to_polylines(drawing)), self.fit))
+
+
+def placement(generator: GuidedSketchRNN, scale: float, fit: bool) -> Placement:
+    """Return the conversion that `--scale` or `--fit` describes.
+
+    Raises:
+        CommandError: if both are given.
+    """
+    if fit and scale != 1.0:
+        raise CommandError(f"--fit sets the scale; leave --scale {scale:g} out")
+    return Placement(scale, generator.extent if fit else None)
+
+
 def read_unfinished(
-    path: Path | None, flag: str, read: ReadConfig, scale: float, row: int | None = None
+    path: Path | None, flag: str, read: ReadConfig, place: Placement, row: int | None = None
 ) -> list[np.ndarray]:
     """Read drawings from a file, all of them or one.
 
@@ -83,28 +119,26 @@ def read_unfinished(
         path: .npz, .ndjson or .svg.
         flag: flag that names the file.
         read: settings for reading files.
-        scale: factor on positions.
+        place: scale or fit of positions.
         row: index of one drawing; None for all.
 
     Raises:
         CommandError: if no file is named, or the row is out of range.
         ValueError: if the file or a drawing is unusable.
     """
-    import numpy as np
-
     from sketch.data.drawing_files import load
     from sketch.data.svg import read_simplified
 
     if path is None:
         raise CommandError(f"the command needs drawings; add {flag} FILE.npz, FILE.ndjson or FILE.svg")
     if path.suffix == ".svg":
-        drawing = read_simplified(path, scale, read.max_points)
-        drawings = [drawing.strokes]
+        drawing = read_simplified(path, place.scale, read.limit, fit=place.fit is not None)
+        drawings = [drawing.strokes if place.fit is None else place.apply(drawing.strokes)]
         if drawing.left_out:
             note(f"{path}: {drawing.note} left out")
     else:
-        loaded, skipped = load(path, **read.to_json())
-        drawings = [drawing.strokes * np.array([scale, scale, 1.0], np.float32) for drawing in loaded]
+        loaded, skipped = load(path, **read.arguments())
+        drawings = [place.apply(drawing.strokes) for drawing in loaded]
         if skipped:
             note(f"{len(skipped)} drawings skipped: {skipped[0]}")
     if row is None:
