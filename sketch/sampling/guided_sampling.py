@@ -89,13 +89,41 @@ def sample_guided(
             f"got a predictor that gives {guidance_size(predictor.size)}"
         )
     run = _start(sampler, predictor, sample.make_request(config, key, temperature, length, **inputs))
-    drawings = jnp.arange(run.num_lanes)
+    drawings = jnp.arange(run.extent.lanes)
     lanes = _embed_canvases(run, _blank_lanes(run, drawings))
     candidates = _new_candidates(run, _first_pens(run, drawings))
     rows = jnp.broadcast_to(jnp.asarray(END, jnp.float32), (run.num_drawings, length, 5))
-    state = _State(lanes, candidates, jnp.int32(run.num_lanes), rows, jnp.zeros(run.num_drawings))
+    state = _State(lanes, candidates, jnp.int32(run.extent.lanes), rows, jnp.zeros(run.num_drawings))
     state = jax.lax.while_loop(lambda s: jnp.any(s.lanes.drawing < run.num_drawings), lambda s: _advance(run, s), state)
     return Samples(state.rows, state.totals)
+
+
+class _Keys(NamedTuple):
+    """PRNG keys of one call.
+
+    Attributes:
+        rows: of the rows.
+        latents: of the predictor's latent vectors.
+        choices: of the choices.
+    """
+
+    rows: jax.Array
+    latents: jax.Array
+    choices: jax.Array
+
+
+class _Extent(NamedTuple):
+    """Static sizes of the loop.
+
+    Attributes:
+        points: rows after which a stroke is compared.
+        lanes: drawings in progress.
+        updates: lanes that are updated in one step.
+    """
+
+    points: int
+    lanes: int
+    updates: int
 
 
 class _Run(NamedTuple):
@@ -107,13 +135,8 @@ class _Run(NamedTuple):
         config: choice among candidates.
         request: arguments of the call.
         params: parameters of the decoder.
-        canvas: canvas of the predictor.
-        row_key: PRNG key of the rows.
-        latent_key: PRNG key of the predictor's latent vectors.
-        choice_key: PRNG key of the choices.
-        points: rows after which a stroke is compared.
-        num_lanes: drawings in progress.
-        num_updates: lanes that are updated in one step.
+        keys: randomness.
+        extent: sizes.
     """
 
     sampler: GuidedSampler
@@ -121,13 +144,13 @@ class _Run(NamedTuple):
     config: CandidateConfig
     request: SampleRequest
     params: Params
-    canvas: Canvas
-    row_key: jax.Array
-    latent_key: jax.Array
-    choice_key: jax.Array
-    points: int
-    num_lanes: int
-    num_updates: int
+    keys: _Keys
+    extent: _Extent
+
+    @property
+    def canvas(self) -> Canvas:
+        """Canvas of the predictor."""
+        return next_stroke_data.view(self.predictor.size.side)
 
     @property
     def num_drawings(self) -> int:
@@ -157,12 +180,14 @@ def _start(sampler: GuidedSampler, predictor: TrainedPredictor, request: SampleR
     lanes = min(sampler.num_lanes, len(request.discrete))
     # A stroke has about six rows, and the longest of eight candidates about fifteen.
     num_updates = -(-lanes // (4 if config.candidates == 1 else 8))
-    canvas = next_stroke_data.view(predictor.size.side)
-    params = jax.tree.map(jnp.asarray, sampler.generator.params)
-    keys = jax.random.split(request.key, 3)
-    points = min(config.points, sampler.length)
     return _Run(
-        sampler, predictor, config, request, params, canvas, keys[0], keys[1], keys[2], points, lanes, num_updates
+        sampler=sampler,
+        predictor=predictor,
+        config=config,
+        request=request,
+        params=jax.tree.map(jnp.asarray, sampler.generator.params),
+        keys=_Keys(*jax.random.split(request.key, 3)),
+        extent=_Extent(points=min(config.points, sampler.length), lanes=lanes, updates=num_updates),
     )
 
 
@@ -173,13 +198,24 @@ def _blank_lanes(run: _Run, drawing: jax.Array) -> SamplerLanes:
     image = jnp.zeros((n, size.side, size.side))
     cells = jnp.zeros((n, (size.side // 2) ** 2))
     embedding = jnp.zeros((n, size.embedding_size))
-    return SamplerLanes(drawing, number, number, number, jnp.zeros(n), image + 1.0, image, embedding, image, cells)
+    return SamplerLanes(
+        drawing=drawing,
+        count=number,
+        choices=number,
+        finished=number,
+        total=jnp.zeros(n),
+        bare=image + 1.0,
+        last=image,
+        embedding=embedding,
+        ink=image,
+        start=cells,
+    )
 
 
 def _embed_canvases(run: _Run, lanes: SamplerLanes) -> SamplerLanes:
     """Apply the predictor to the canvas of each lane; equal canvases of a drawing get equal predictions."""
     finished = jnp.minimum(lanes.finished, run.predictor.size.strokes)
-    keys = jax.vmap(lambda *numbers: fold_in_all(run.latent_key, *numbers))(lanes.drawing, finished)
+    keys = jax.vmap(lambda *numbers: fold_in_all(run.keys.latents, *numbers))(lanes.drawing, finished)
     network = Predictor(run.predictor.size)
 
     def predict(canvas: jax.Array, last: jax.Array, key: jax.Array) -> Any:
@@ -204,7 +240,7 @@ def _new_candidates(run: _Run, pen: PenState) -> Candidates:
     shape = len(pen.row), run.config.candidates
     pens = jax.tree.map(lambda x: jnp.broadcast_to(x[:, None], (*shape, *x.shape[1:])), pen)
     zero, number = jnp.zeros(shape), jnp.zeros(shape, jnp.int32)
-    return Candidates(pens, jnp.zeros((*shape, run.points, 5)), number, number - 1, zero, jnp.zeros(shape, bool))
+    return Candidates(pens, jnp.zeros((*shape, run.extent.points, 5)), number, number - 1, zero, jnp.zeros(shape, bool))
 
 
 def _advance(run: _Run, state: _State) -> _State:
@@ -212,11 +248,11 @@ def _advance(run: _Run, state: _State) -> _State:
     lanes, following, rows, totals = state.lanes, state.following, state.rows, state.totals
     candidates = _advance_pens(run, lanes, state.candidates)
     ready = jnp.all(candidates.done, axis=1) & (lanes.drawing < run.num_drawings)
-    at = jnp.argsort(~ready)[: run.num_updates]
+    at = jnp.argsort(~ready)[: run.extent.updates]
     some_lanes, some_candidates = jax.tree.map(lambda x: x[at], (lanes, candidates))
     updated, pen, length, best = _append_best(run, some_lanes, some_candidates)
-    place = some_lanes.count[:, None] + jnp.arange(run.points)
-    place = jnp.where(ready[at][:, None] & (jnp.arange(run.points) < length[:, None]), place, run.sampler.length)
+    place = some_lanes.count[:, None] + jnp.arange(run.extent.points)
+    place = jnp.where(ready[at][:, None] & (jnp.arange(run.extent.points) < length[:, None]), place, run.sampler.length)
     rows = rows.at[some_lanes.drawing[:, None], place].set(best, mode="drop")
     over = ready[at] & ((pen.row[:, 4] > 0) | (updated.count >= run.sampler.length))
     totals = totals.at[jnp.where(over, updated.drawing, run.num_drawings)].set(updated.total, mode="drop")
@@ -262,7 +298,7 @@ def _advance_pens(run: _Run, lanes: SamplerLanes, candidates: Candidates) -> Can
     distance = jax.vmap(lambda d, part: raster.nearer(d[None, None], part, run.canvas)[0, 0])(pen.distance, line)
     cell = next_stroke_data.cell(place / BOX + 0.5, run.canvas.side // 2)
     cell = jnp.where(pen.fresh & ~ends, cell, flat(candidates.cell))
-    stops = lifts | ends | (length + 1 >= run.points) | (sampled.number + 1 >= run.sampler.length)
+    stops = lifts | ends | (length + 1 >= run.extent.points) | (sampled.number + 1 >= run.sampler.length)
     new = (
         PenState(sampled.carry, row, place, lifts, distance),
         cell,
@@ -273,7 +309,7 @@ def _advance_pens(run: _Run, lanes: SamplerLanes, candidates: Candidates) -> Can
     old = candidates.pen, candidates.cell, candidates.total, candidates.done
     pen, cell, total, done = select(candidates.done, old, new)
     first, second = jnp.arange(shape[0])[:, None], jnp.arange(shape[1])
-    at = jnp.where(candidates.done, run.points, candidates.length)
+    at = jnp.where(candidates.done, run.extent.points, candidates.length)
     rows = candidates.rows.at[first, second, at].set(row.reshape(*shape, 5), mode="drop")
     return Candidates(pen, rows, candidates.length + ~candidates.done, cell, total, done)
 
@@ -292,7 +328,7 @@ def _sample_rows(run: _Run, lanes: SamplerLanes, pen: PenState, length: jax.Arra
         config, run.params, pen.carry, pen.row, z, extra if config.extra_inputs else None
     )
     numbers = spread(lanes.drawing), spread(lanes.choices), length, jnp.tile(jnp.arange(n), len(lanes.drawing))
-    keys = jax.vmap(lambda *numbers: fold_in_all(run.row_key, *numbers))(*numbers)
+    keys = jax.vmap(lambda *numbers: fold_in_all(run.keys.rows, *numbers))(*numbers)
     row = jax.vmap(_draw_row)(keys, predicted, spread(request.discrete[index]), spread(request.deviation[index]))
     row = jnp.where(row[:, 4:] > 0, jnp.asarray(END, jnp.float32), row)
     number = spread(lanes.count) + length
@@ -328,7 +364,7 @@ class _Best(NamedTuple):
 def _append_best(run: _Run, lanes: SamplerLanes, candidates: Candidates) -> _Best:
     """Choose one candidate of each lane and append it to the drawing."""
     images = jax.vmap(jax.vmap(lambda d: raster.ink(d[None, None], run.canvas)))(candidates.pen.distance)
-    chosen = choose_candidate(run.config, run.choice_key, lanes, candidates, images)
+    chosen = choose_candidate(run.config, run.keys.choices, lanes, candidates, images)
     at = jnp.arange(len(chosen)), chosen
     pen, length, rows, image, total = jax.tree.map(
         lambda x: x[at], (candidates.pen, candidates.length, candidates.rows, images, candidates.total)
