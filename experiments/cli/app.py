@@ -286,8 +286,3 @@ class BoundCommand:
         """Run the command."""
         run = importlib.import_module(find_command(self.name).module).run
         return Invocation(self.words, self.name, run, self.request)()
-
-
-def run_command(words: Sequence[str]) -> Result:
-    """Run a command of `jsafe` in this process, for commands that consist of others."""
-    return parse(words)()

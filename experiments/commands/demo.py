@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import shutil
+import types
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from experiments.cli.app import run_command
 from experiments.cli.argument_types import Count, Folder, NotNegative
 from experiments.cli.errors import CommandError
 from experiments.cli.request import flags
 from experiments.cli.result import Result
 from experiments.cli.shared_flags import Machine, Output
 from experiments.cli.stdout import note
+from experiments.commands import eval as evaluation
+from experiments.commands import report, train
 
 ALGORITHM = "ppo_lag"
 
-SETTINGS = (
-    *("--total-steps", "1_200_000", "--num-envs", "10", "--steps-per-iteration", "10_000", "--passes", "10"),
-    *("--multiplier-learning-rate", "0.08", "--no-learning-rate-decay"),
+TOTAL_STEPS = 1_200_000
+
+SETTINGS: Mapping[str, Any] = types.MappingProxyType(
+    {
+        "num_envs": 10,
+        "steps_per_iteration": 10_000,
+        "passes": 10,
+        "multiplier_learning_rate": 0.08,
+        "learning_rate_decay": False,
+    }
 )
 """Differences from the published settings, which take ten million steps to meet the limit: smaller batches, fewer
 passes over each, and a multiplier that rises faster. The limit is met within a million steps, at a lower return."""
@@ -54,21 +65,30 @@ def run(request: DemoRequest) -> Result:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARK).touch()
-    shared = _shared_words(request)
-    words = ["train", ALGORITHM, request.env, "--seeds", str(request.seeds), "--minutes", f"{request.minutes:g}"]
-    trained = run_command([*words, *SETTINGS, "--run-dir", str(folder), *shared])
+    trained = train.run(_training(request))
     note(trained.text)
     if trained.exit_code:
         return trained
     note("evaluating 20 episodes of each seed, mean and sampled actions ...")
-    evaluated = run_command(["eval", str(folder), "--episodes", "20", *shared])
-    written = run_command(["report", str(folder), *shared])
+    shared: dict[str, Any] = {"machine": request.machine, "output": request.output}
+    evaluated = evaluation.run(evaluation.EvalRequest(run=folder, episodes=20, **shared))
+    written = report.run(report.ReportRequest(runs=(folder,), **shared))
     data = {"training": trained.data, "evaluation": evaluated.data, "report": written.data["report"]}
     return Result(data, written.text)
 
 
-def _shared_words(request: DemoRequest) -> list[str]:
-    """Return the flags that every step of the demonstration takes."""
-    words = ["--platform", request.machine.platform] if request.machine.platform else []
-    words += ["--devices", str(request.machine.devices)] if request.machine.devices else []
-    return [*words, *(["--json"] if request.output.json else []), *(["--debug"] if request.output.debug else [])]
+def _training(request: DemoRequest) -> train.TrainRequest:
+    """Return the settings of the training."""
+    settings = train.request_type(ALGORITHM)
+    hyper_parameters: Any = type(settings().options)
+    return settings(
+        algorithm=ALGORITHM,
+        env=request.env,
+        seeds=request.seeds,
+        minutes=request.minutes,
+        total_steps=TOTAL_STEPS,
+        run_dir=request.run_dir,
+        options=hyper_parameters(**SETTINGS),
+        machine=request.machine,
+        output=request.output,
+    )

@@ -73,6 +73,15 @@ def specialize(words: list[str]) -> Variant:
         _refuse_settings_of_a_resumed_run(words)
         return Variant(TrainRequest, usage="Usage: jsafe train ALGO ENV [OPTIONS]")
     import algorithms
+
+    facts = algorithms.describe(name)
+    help = f"{facts['summary'].rstrip('.')}. {facts['paper'].rstrip('.')}."
+    return Variant(request_type(name), usage=f"Usage: jsafe train {name} ENV [OPTIONS]", help=help, words=(name,))
+
+
+def request_type(name: str) -> type[TrainRequest]:
+    """Return the settings of the command for an algorithm; the type of `options` has its hyper-parameters."""
+    import algorithms
     from algorithms import registry
 
     facts = algorithms.describe(name)
@@ -88,9 +97,7 @@ def specialize(words: list[str]) -> Variant:
         """Hyper-parameters of one algorithm."""
 
     fields = {"__annotations__": {"options": AlgorithmFlags}, "options": AlgorithmFlags()}
-    request = flags(type("AlgorithmRequest", (TrainRequest,), {**fields, "__doc__": TrainRequest.__doc__}))
-    help = f"{facts['summary'].rstrip('.')}. {facts['paper'].rstrip('.')}."
-    return Variant(request, usage=f"Usage: jsafe train {name} ENV [OPTIONS]", help=help, words=(name,))
+    return flags(type("AlgorithmRequest", (TrainRequest,), {**fields, "__doc__": TrainRequest.__doc__}))
 
 
 def _algorithm_in(words: Sequence[str]) -> str | None:

@@ -262,3 +262,18 @@ def test_help_of_an_algorithm_lists_its_hyper_parameters(capsys: pytest.CaptureF
 def test_listings_are_read_by_programs(capsys: pytest.CaptureFixture[str]):
     names = {row["name"]: row for row in command(capsys, "algorithms")["algorithms"]}
     assert {"ppo", "ppo_lag", "cppo_pid"} <= names.keys() and "PPOLag" in names["ppo_lag"]["aliases"]
+
+
+def test_the_demonstration_trains_evaluates_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = tmp_path / "demo"
+    words = ("demo", "--run-dir", str(folder), "--minutes", "0.01", "--seeds", "2")
+    result = command(capsys, *words)
+    facts = json.loads((folder / "run.json").read_text())
+    config = facts["trainer"]["config"]
+    assert facts["trainer"]["algorithm"] == "ppo_lag" and facts["command"].startswith("jsafe demo --run-dir ")
+    assert (config["steps_per_iteration"], config["multiplier_learning_rate"]) == (10_000, 0.08)
+    assert facts["seeds"] == 2 and facts["budget_steps"] == 1_200_000 and not config["learning_rate_decay"]
+    assert result["evaluation"]["episodes"] == 20 and Path(result["report"]).is_file()
+    command(capsys, *words)  # its own folder is replaced, another run is not
+    (folder / ".jsafe-demo").unlink()
+    assert "holds another run" in refuse(capsys, *words)
