@@ -2,8 +2,9 @@
 
 MuJoCo looks up colliders in an exported table, `mjCOLLISIONFUNC`. Later releases place other points between two boxes
 (since 3.4) and between cylinders and other shapes, and steps in which these touch leave the recordings. The C files are
-compiled at first use with the system's compiler, against the headers of the installed release, and cached. Only models
-that contain `MARK` use them; other models of the same process keep MuJoCo's own colliders.
+compiled at first use with the system's compiler, or that of the Python package `ziglang`, against the headers of the
+installed release, and cached. Only models that contain `MARK` use them; other models of the same process keep MuJoCo's
+own colliders.
 
 Two more changes of later releases are undone for marked models: the bias term of welds (3.7), in `install.c`, and the
 earlier end of the solver (`set_tolerance`).
@@ -14,10 +15,12 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import importlib.util
 import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 import warnings
 from importlib import metadata
@@ -62,7 +65,8 @@ def install() -> bool:
         detail = getattr(error, "stderr", None) or error
         warnings.warn(
             f"boxes and cylinders touch as in MuJoCo {mujoco.__version__}, not as in the recordings of the reference: "
-            f"{_SOURCES.name} cannot be built or loaded ({detail}). Install a C compiler or mujoco==3.3.7.",
+            f"{_SOURCES.name} cannot be built or loaded ({detail}). "
+            "Install a C compiler, the package ziglang or mujoco==3.3.7.",
             stacklevel=2,
         )
         return False
@@ -95,12 +99,10 @@ def compile_source(folder: Path | None = None) -> Path:
     folder = folder or _writable(runtime.default_cache_dir() / "colliders")
     library = folder / f"recorded-{hashlib.sha256(text).hexdigest()[:16]}.so"
     if not library.exists():
-        compiler = next(filter(None, map(shutil.which, (os.environ.get("CC", ""), "cc", "gcc", "clang"))), None)
-        if compiler is None:
-            raise OSError("no C compiler found: cc, gcc, clang or $CC")
+        compiler = _compiler()
         include = Path(mujoco.__file__).parent / "include"
         unfinished = folder / f"{library.name}.{os.getpid()}"
-        command = [compiler, *FLAGS, f"-I{include}", *map(str, sources), "-o", str(unfinished), "-lm"]
+        command = [*compiler, *FLAGS, f"-I{include}", *map(str, sources), "-o", str(unfinished), "-lm"]
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
         os.replace(unfinished, library)  # another process may do the same at the same time
     return library
@@ -112,6 +114,16 @@ def describe(backend: str = "mujoco") -> str:
         return f"MuJoCo {mujoco.__version__}, colliders of {'3.3.7' if install() else mujoco.__version__}"
     release = metadata.version("mujoco-mjx")
     return f"MJX {release}, colliders of 3.3.7" if backend == "mjx" else f"MuJoCo Warp in MJX {release}"
+
+
+def _compiler() -> list[str]:
+    """Command of a C compiler: the system's, or the one in the Python package `ziglang`."""
+    installed = next(filter(None, map(shutil.which, (os.environ.get("CC", ""), "cc", "gcc", "clang"))), None)
+    if installed is not None:
+        return [installed]
+    if importlib.util.find_spec("ziglang") is not None:
+        return [sys.executable, "-m", "ziglang", "cc"]
+    raise OSError("no C compiler found: cc, gcc, clang, $CC or the Python package ziglang")
 
 
 def _engine_library() -> Path:

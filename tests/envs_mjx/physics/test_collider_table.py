@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import shutil
+import subprocess
 from pathlib import Path
 
 import mujoco
@@ -89,9 +90,43 @@ def test_marked_models_touch_as_recorded_and_others_as_mujoco_has_it(kind: str):
     assert _equal(_in_mujoco(kind, "", pairs), before) == 1
 
 
+@needs_compiler
+def test_the_compiler_of_ziglang_is_enough(tmp_path: Path, monkeypatch):
+    """A package of that name passes its arguments to the system's compiler."""
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))))
+    (tmp_path / "ziglang").mkdir()
+    (tmp_path / "ziglang" / "__init__.py").touch()
+    (tmp_path / "ziglang" / "__main__.py").write_text(
+        "import subprocess, sys\nassert sys.argv[1] == 'cc'\n"
+        f"sys.exit(subprocess.call([{compiler!r}, *sys.argv[2:]]))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(collider_table.shutil, "which", lambda _: None)
+    assert ctypes.CDLL(str(collider_table.compile_source(tmp_path))).install
+
+
+@pytest.mark.parametrize("symbol", ["mjCOLLISIONFUNC", "mjcb_control"])
+@needs_compiler
+def test_an_engine_without_a_symbol_is_refused_by_its_name(symbol: str, tmp_path: Path, monkeypatch):
+    """A library of its own stands for an engine that exports only the other symbol."""
+    (tmp_path / "engine.c").write_text(f"void* {({'mjCOLLISIONFUNC', 'mjcb_control'} - {symbol}).pop()};\n")
+    command = ["cc", "-shared", "-fPIC", str(tmp_path / "engine.c"), "-o", str(tmp_path / "engine.so")]
+    subprocess.run(command, check=True)
+    monkeypatch.setattr(collider_table, "is_native", lambda: False)
+    monkeypatch.setattr(collider_table, "_engine_library", lambda: tmp_path / "engine.so")
+    collider_table.install.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match=f"undefined symbol: {symbol}"):
+            assert not collider_table.install()
+    finally:
+        collider_table.install.cache_clear()
+
+
 def test_without_a_compiler_the_engine_is_named(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(collider_table, "is_native", lambda: False)
     monkeypatch.setattr(collider_table.shutil, "which", lambda _: None)
+    monkeypatch.setattr(collider_table.importlib.util, "find_spec", lambda _: None)
     monkeypatch.setattr(collider_table.runtime, "default_cache_dir", lambda: tmp_path)
     collider_table.install.cache_clear()
     try:
