@@ -92,6 +92,15 @@ def repeated(read: Callable[[str], Any], metavar: str, **more: Any) -> Parameter
     return Parameter(converter=convert, n_tokens=1, metavar=metavar, **more)
 
 
+def listed(read: Callable[[str], Any], metavar: str, **more: Any) -> Parameter:
+    """Return the declaration of a repeatable flag that takes values separated by commas; the value is a tuple."""
+
+    def convert(_: Any, tokens: Sequence[Token]) -> Any:
+        return tuple(read(part) for token in tokens for part in token.value.split(","))
+
+    return Parameter(converter=convert, n_tokens=1, metavar=metavar, **more)
+
+
 Whole = Annotated[int, parameter(integer, "N")]
 """A whole number."""
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from rlhf.chat_templates.safe_rlhf import format_prompt
 from rlhf.data import mixture, plain_text
-from rlhf.data.schemas import Example
+from rlhf.data.schemas import Example, named_columns
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,19 +21,22 @@ class DataConfig:
         eval_data: the same for held-out evaluation.
         eval_share: fraction of the prompts held out for evaluation, instead of `eval_data`.
         skip: leave out unusable rows instead of raising.
+        columns: pairs of a field of a schema and the column of the files that it is read from.
     """
 
     data: tuple[str, ...]
     eval_data: tuple[str, ...] = ()
     eval_share: float | None = None
     skip: bool = False
+    columns: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        """Check that there is one source of held-out rows at most.
+        """Check that there is one source of held-out rows at most, and that columns have known names.
 
         Raises:
-            ValueError: no data, or both `eval_data` and `eval_share`.
+            ValueError: no data, both `eval_data` and `eval_share`, or a column of a field that no schema has.
         """
+        named_columns(self.columns)
         if not self.data:
             raise ValueError("no training data. Use --data FILE")
         if self.eval_data and self.eval_share:
@@ -61,10 +64,11 @@ def load_split(config: DataConfig) -> Split:
         FileNotFoundError: a file is missing.
         ValueError: a row cannot be used and `skip` is not set, or no row can be used.
     """
-    train, skipped = mixture.load_mixture(config.data, skip=config.skip)
+    columns = named_columns(config.columns)
+    train, skipped = mixture.load_mixture(config.data, skip=config.skip, columns=columns)
     held_out: list[Example] = []
     if config.eval_data:
-        held_out, more = mixture.load_mixture(config.eval_data, skip=config.skip)
+        held_out, more = mixture.load_mixture(config.eval_data, skip=config.skip, columns=columns)
         skipped += more
     elif config.eval_share:
         train, held_out = split_by_prompt(train, config.eval_share)

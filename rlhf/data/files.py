@@ -1,4 +1,7 @@
-"""Rows of a file: JSON lists, JSON lines and CSV, plain or compressed by gzip or xz, and Parquet."""
+"""Rows of a file: JSON, JSON lines and CSV, plain or compressed by gzip, xz or zstd; Parquet; and folders of them.
+
+A folder may be one that `datasets.save_to_disk` wrote.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,20 @@ import io
 import json
 import lzma
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-OPENERS = {".gz": gzip.open, ".xz": lzma.open}
+OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
+COMPRESSIONS = (".gz", ".xz", ".zst")
 SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
+DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+"""Files of a data set's folder that describe it and have no rows."""
+
+POINTER = b"version https://git-lfs.github.com/spec/"
+"""Beginning of the text that Git LFS leaves in place of a file."""
+
 _ENDS = re.compile(r"\r\n?|\n")
 
 
@@ -32,11 +43,13 @@ class Entry(NamedTuple):
         source: file and number, for messages.
         row: the object, empty for a row that cannot be read.
         fault: why the row cannot be read, else empty.
+        untyped: True for a row of texts, from a format without types.
     """
 
     source: str
     row: dict[str, Any]
     fault: str = ""
+    untyped: bool = False
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -61,51 +74,96 @@ def read_entries(path: Path) -> list[Entry]:
         ValueError: a file is damaged as a whole; the message names it.
     """
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file() and _kind(p) in SUFFIXES)
-        if not files:
-            raise FileNotFoundError(f"{path} has no file that ends in {', '.join(SUFFIXES)}, .gz or .xz")
-        return [entry for file in files for entry in read_entries(file)]
+        return [entry for file in _files_of(path) for entry in _file_entries(file)]
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    kind = _kind(path)
-    if kind not in SUFFIXES:
-        raise ValueError(f"{path} must end in {', '.join(SUFFIXES)}, perhaps followed by .gz or .xz")
+    if _kind(path) not in SUFFIXES:
+        raise ValueError(f"{path} must end in {', '.join(SUFFIXES)}, perhaps followed by {', '.join(COMPRESSIONS)}")
+    return _file_entries(path)
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """Return the files of a folder that have rows."""
+    if (folder / "dataset_dict.json").is_file():
+        splits = sorted(state.parent.name for state in folder.glob("*/state.json"))
+        raise ValueError(
+            f"{folder} must be one split of a data set, got {', '.join(splits)}. Use {folder}/{splits[0]}"
+            if splits
+            else f"{folder} has a dataset_dict.json and no split"
+        )
+    if (folder / "state.json").is_file():
+        return _saved_files(folder)
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and _has_rows(p, folder))
+    if not files:
+        raise FileNotFoundError(f"{folder} has no file that ends in {', '.join(SUFFIXES)}, {', '.join(COMPRESSIONS)}")
+    return files
+
+
+def _has_rows(path: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return _kind(path) in SUFFIXES and not hidden and path.name not in DESCRIPTIONS
+
+
+def _saved_files(folder: Path) -> list[Path]:
+    """Return the Arrow files that `datasets.save_to_disk` lists.
+
+    Raises:
+        FileNotFoundError: one of them is missing.
+        ValueError: the list is damaged, or rows are selected by indices.
+    """
+    state = folder / "state.json"
     try:
-        rows = list(enumerate(_parquet(path))) if kind == ".parquet" else list(_text_rows(path, kind))
+        record = json.loads(state.read_text(encoding="utf-8"))
+        names = [entry["filename"] for entry in record["_data_files"]]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{state} must be of datasets.save_to_disk and list its files, got {error!r}") from error
+    if record.get("_indices_data_files") or record.get("_indices_files"):
+        raise ValueError(f"{folder} selects rows by indices, which are not read. Save it again after flatten_indices()")
+    if not all(isinstance(name, str) and name == Path(name).name for name in names):
+        raise ValueError(f"{state} must list files of its folder, got {str(names)[:80]}")
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        raise FileNotFoundError(f"there is no file {folder / missing[0]}, which {state} lists")
+    return [folder / name for name in names]
+
+
+def _file_entries(path: Path) -> list[Entry]:
+    kind = _kind(path)
+    try:
+        with path.open("rb") as file:
+            if file.read(len(POINTER)) == POINTER:
+                raise ValueError(f"{path} is a pointer of Git LFS, not the file itself. Fetch it with git lfs pull")
+        rows = _table(path) if kind in (".parquet", ".arrow") else _text_rows(path, kind)
+        return [_entry(f"{path}, row {number}", row, kind == ".csv") for number, row in rows]
     except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    return [_entry(f"{path}, row {number}", row) for number, row in rows]
 
 
-def _entry(source: str, row: Any) -> Entry:
+def _entry(source: str, row: Any, untyped: bool) -> Entry:
     if isinstance(row, Exception):
         return Entry(source, {}, f"not JSON ({getattr(row, 'msg', row)})")
     if not isinstance(row, dict):
         return Entry(source, {}, f"expected an object, got {type(row).__name__}")
-    return Entry(source, row)
+    if untyped and None in row:
+        return Entry(source, {}, "there are more cells than columns")
+    if untyped and None in row.values():
+        return Entry(source, {}, "there are fewer cells than columns")
+    return Entry(source, row, untyped=untyped)
 
 
 def _kind(path: Path) -> str:
-    suffixes = [s for s in path.suffixes if s not in OPENERS]
+    suffixes = [s for s in path.suffixes if s not in COMPRESSIONS]
     return suffixes[-1] if suffixes else ""
 
 
 def _text_rows(path: Path, kind: str) -> Iterator[tuple[int, Any]]:
     """Yield rows by number; an unreadable line yields its error."""
-    opener = OPENERS.get(path.suffix)
-    raw = opener(path, "rb").read() if opener else path.read_bytes()
-    text = raw.decode("utf-8-sig")
+    text = _raw(path).decode("utf-8-sig")
     if kind == ".csv":
-        yield from enumerate(csv.DictReader(io.StringIO(text, newline="")))
+        yield from enumerate(_csv_rows(path, text))
         return
-    try:
-        if kind == ".json" and text.lstrip().startswith("["):
-            yield from enumerate(json.loads(text))
-            return
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
+    if kind == ".json" and (rows := _json_rows(path, text)) is not None:
+        yield from enumerate(rows)
+        return
     for number, line in enumerate(lines_of(text)):
         if not line.strip():
             continue
@@ -115,13 +173,88 @@ def _text_rows(path: Path, kind: str) -> Iterator[tuple[int, Any]]:
             yield number, error
 
 
-def _parquet(path: Path) -> Iterator[Any]:
+def _raw(path: Path) -> bytes:
+    if path.suffix == ".zst":
+        pyarrow = _pyarrow(path)
+        with pyarrow.input_stream(str(path), compression="zstd") as file:
+            return file.read()
+    opener = OPENERS.get(path.suffix)
+    return opener(path, "rb").read() if opener else path.read_bytes()
+
+
+def _csv_rows(path: Path, text: str) -> Iterator[dict[Any, Any]]:
+    limit = csv.field_size_limit(sys.maxsize)  # texts may be long
+    try:
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        names = reader.fieldnames or []
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"{path} has the column {twice[0]!r} twice")
+        yield from reader
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _json_rows(path: Path, text: str) -> list[Any] | None:
+    """Return the rows of one list, of a list under a key, or of one object; None for JSON lines.
+
+    Raises:
+        ValueError: the text is no JSON, or an object has several lists of rows.
+    """
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        if text.lstrip().startswith("["):
+            raise ValueError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from error
+        return None
+    except (ValueError, RecursionError) as error:
+        if text.lstrip().startswith("["):
+            raise ValueError(f"{path}: not JSON ({error})") from error
+        return None
+    if isinstance(value, list):
+        return value
+    if not isinstance(value, dict):
+        return None
+    lists = [key for key, entry in value.items() if key not in ROW_LISTS and _is_rows(entry)]
+    if len(lists) > 1:
+        raise ValueError(f"{path} must have one list of rows, got {', '.join(lists)}. Write each to a file of its own")
+    return value[lists[0]] if lists else [value]
+
+
+ROW_LISTS = ("messages", "conversations", "chosen", "rejected", "prompt", "completion", "context", "history")
+"""Keys under which a single row has a list of objects."""
+
+
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+
+
+def _pyarrow(path: Path) -> Any:
     try:
         import pyarrow
-        import pyarrow.parquet
     except ImportError as error:
         raise ValueError(f"{path} needs pyarrow. Install it with pip install pyarrow") from error
+    return pyarrow
+
+
+def _table(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield the rows of a file of Parquet or Arrow."""
+    pyarrow = _pyarrow(path)
     try:
-        yield from pyarrow.parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowException as error:
+        if path.suffix == ".arrow":
+            yield from enumerate(_arrow(path, pyarrow).to_pylist())
+        else:
+            import pyarrow.parquet
+
+            yield from enumerate(pyarrow.parquet.read_table(path).to_pylist())
+    except (pyarrow.ArrowException, OverflowError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _arrow(path: Path, pyarrow: Any) -> Any:
+    """Return the table of an Arrow file: a stream, as `datasets` writes, or a file with an index."""
+    with pyarrow.memory_map(str(path)) as source:
+        try:
+            return pyarrow.ipc.open_stream(source).read_all()
+        except pyarrow.ArrowInvalid:
+            source.seek(0)
+            return pyarrow.ipc.open_file(source).read_all()

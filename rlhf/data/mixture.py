@@ -8,6 +8,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
+from rlhf.data.rows.columns import Columns
 from rlhf.data.schemas import Example, read_examples
 
 SEED = 42
@@ -146,13 +147,16 @@ SCHEMA_OF: dict[str, str | None] = {
 HH-RLHF, are recognised by their keys."""
 
 
-def load_mixture(texts: Sequence[str], *, skip: bool = False, seed: int = SEED) -> tuple[list[Example], list[str]]:
+def load_mixture(
+    texts: Sequence[str], *, skip: bool = False, seed: int = SEED, columns: Columns | None = None
+) -> tuple[list[Example], list[str]]:
     """Load a mixture of files.
 
     Args:
         texts: paths of files or folders, or `NAME[:SHARE[:PATH]]`.
         skip: leave out unusable rows instead of raising.
         seed: seed of the choice of rows.
+        columns: columns of the files by the name that a schema has for them.
 
     Returns:
         The rows, and a line for each row that was left out.
@@ -171,7 +175,7 @@ def load_mixture(texts: Sequence[str], *, skip: bool = False, seed: int = SEED) 
         schemas = [schema for name, schema in SCHEMA_OF.items() if part.name.startswith(name)] if part.path else []
         named = str(part.path) != part.name
         schema = schemas[0] if schemas and named else None
-        rows, lines = read_examples(cast(Path, part.path), schema, skip=skip)
+        rows, lines = read_examples(cast(Path, part.path), schema, skip=skip, columns=columns)
         loaded.append(rows)
         left_out += lines
     return [loaded[i][j] for i, j in mix(parts, [len(rows) for rows in loaded], seed)], left_out

@@ -1,278 +1,103 @@
-"""Schemas of the published data sets, read into one form: a prompt, one or two responses, and human labels."""
+"""Schemas of data sets, read into one form: a prompt, one or two responses, and human labels."""
 
 from __future__ import annotations
 
-import re
+import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rlhf.data.files import Entry, read_entries
+from rlhf.data.rows import columns as by_column
+from rlhf.data.rows import conversation_rows, published_rows
+from rlhf.data.rows.columns import Columns
+from rlhf.data.rows.example import Example, Row
+from rlhf.data.rows.published_rows import HUMAN
+
+__all__ = ["FIELDS", "SCHEMAS", "Example", "Schema", "named_columns", "read_examples", "schema_of", "schema_of_all"]
 
 
-class Example(NamedTuple):
-    """One row of a data set.
+class Schema(NamedTuple):
+    """Columns of a data set and their reader.
 
     Attributes:
-        prompt: turns of user and assistant in alternation; the last one is the user's.
-        response: the response, None in a data set of prompts.
-        other_response: a second response, None without.
-        better: True if the response is more helpful than the other one.
-        safer: True if it is less harmful than the other one.
-        safe: True if it is harmless.
-        other_safe: True if the other response is harmless.
-        labels: categories of harm of the response, by name.
-        source: file and row, empty for a row without a file.
+        read: function from a row to the common form.
+        keys: columns that identify the schema.
+        more: further columns that are read.
+        unused: further columns of the published data that are known to have no effect here.
     """
 
-    prompt: tuple[str, ...]
-    response: str | None = None
-    other_response: str | None = None
-    better: bool | None = None
-    safer: bool | None = None
-    safe: bool | None = None
-    other_safe: bool | None = None
-    labels: Mapping[str, bool] | None = None
-    source: str = ""
+    read: Callable[[Row], Example]
+    keys: tuple[str, ...]
+    more: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """All columns of the schema."""
+        return (*self.keys, *self.more, *self.unused, *NUMBERING)
 
 
-Row = Mapping[str, Any]
+NUMBERING = ("", "id", "idx", "index", "prompt_id", "Unnamed: 0", "__index_level_0__")
+"""Columns that number rows; no schema reads them."""
 
+_PKU_NOTES = tuple(
+    f"response_{number}_{name}" for number in (0, 1) for name in ("harm_category", "severity_level", "source", "sha256")
+)
+_SCORES = tuple(name for pair in conversation_rows.SCORES for name in pair)
+_PROMPTS = ("prompt", "instruction", "input", "conversations", "system", "history", *_SCORES)
 
-def _text(row: Row, key: str) -> str:
-    value = row[key]
-    if not isinstance(value, str):
-        raise ValueError(f"{key!r} must be a text, got {value!r}")
-    return value
-
-
-def _truth(row: Row, key: str) -> bool:
-    value = row[key]
-    if not isinstance(value, bool):
-        raise ValueError(f"{key!r} must be true or false, got {value!r}")
-    return value
-
-
-def _pick(row: Row, key: str) -> bool:
-    value = row[key]
-    if value not in (0, 1) or isinstance(value, bool):
-        raise ValueError(f"{key!r} must be 0 or 1, got {value!r}")
-    return value == 0
-
-
-def pku_safe_rlhf(row: Row) -> Example:
-    """PKU-SafeRLHF: two responses with labels of helpfulness, of harm, and of safety.
-
-    Raises:
-        ValueError: the less harmful response is labelled harmful and the other is not.
-    """
-    example = Example(
-        prompt=(_text(row, "prompt"),),
-        response=_text(row, "response_0"),
-        other_response=_text(row, "response_1"),
-        better=_pick(row, "better_response_id"),
-        safer=_pick(row, "safer_response_id"),
-        safe=_truth(row, "is_response_0_safe"),
-        other_safe=_truth(row, "is_response_1_safe"),
-    )
-    first, second = (example.safe, example.other_safe) if example.safer else (example.other_safe, example.safe)
-    if second and not first:
-        raise ValueError("'safer_response_id' points to a harmful answer although the other is safe")
-    return example
-
-
-def safe_and_unsafe(row: Row) -> Example:
-    """Pairs `{prompt, response: [safe, harmful]}`."""
-    answers = row["response"]
-    if not (isinstance(answers, list) and len(answers) == 2 and all(isinstance(a, str) for a in answers)):
-        raise ValueError("'response' must be a list of two texts, the safe one first")
-    return Example((_text(row, "prompt"),), answers[0], answers[1], None, True, True, False)
-
-
-def beavertails(row: Row) -> Example:
-    """BeaverTails: one response with fourteen categories of harm.
-
-    Raises:
-        ValueError: `is_safe` contradicts the categories.
-    """
-    labels = row["category"]
-    if not isinstance(labels, dict) or not all(isinstance(v, bool) for v in labels.values()):
-        raise ValueError("'category' must be an object of true and false")
-    safe = _truth(row, "is_safe")
-    if safe == any(labels.values()):
-        raise ValueError(f"'is_safe' is {safe}, and {sum(labels.values())} categories of harm are true")
-    return Example((_text(row, "prompt"),), _text(row, "response"), safe=safe, labels=dict(labels))
-
-
-def single_verdict(row: Row) -> Example:
-    """Responses with one verdict, `{prompt, response, label: Safe or Unsafe}`."""
-    label = str(row["label"]).lower()
-    if label not in ("safe", "unsafe"):
-        raise ValueError(f"'label' must be Safe or Unsafe, got {row['label']!r}")
-    return Example((_text(row, "prompt"),), _text(row, "response"), safe=label == "safe")
-
-
-def one_category(row: Row) -> Example:
-    """A harmful response and its category."""
-    return Example((_text(row, "prompt"),), _text(row, "response"), safe=False, labels={_text(row, "category"): True})
-
-
-def question(row: Row) -> Example:
-    """A question and the category of harm it was written for, as in the evaluation of BeaverTails."""
-    return Example((_text(row, "prompt"),), labels={_text(row, "category"): True})
-
-
-def prompt_only(row: Row) -> Example:
-    """A prompt alone."""
-    return Example((_text(row, "prompt"),))
-
-
-def answered(row: Row) -> Example:
-    """A prompt and its response, `{prompt, response}`, as `jsafe rlhf generate` writes them.
-
-    The prompt may be a list of turns, and `question_category` the category of harm it was written for.
-    """
-    turns, category = row["prompt"], row.get("question_category")
-    if isinstance(turns, list):
-        if len(turns) % 2 == 0 or not all(isinstance(turn, str) for turn in turns):
-            raise ValueError(f"'prompt' must be a text or an odd number of texts, got {turns!r}")
-        prompt = tuple(turns)
-    else:
-        prompt = (_text(row, "prompt"),)
-    return Example(prompt, _text(row, "response"), labels={_text(row, "question_category"): True} if category else None)
-
-
-def alpaca(row: Row) -> Example:
-    """Alpaca: instruction and input, joined by a space, and the output."""
-    extra = row.get("input") or ""
-    prompt = f"{_text(row, 'instruction')} {extra}" if extra else _text(row, "instruction")
-    return Example((prompt,), _text(row, "output"))
-
-
-def firefly(row: Row) -> Example:
-    """Firefly: input and target."""
-    return Example((_text(row, "input"),), _text(row, "target"))
-
-
-HUMAN, ASSISTANT = "\n\nHuman: ", "\n\nAssistant: "
-
-
-def hh_rlhf(row: Row) -> Example:
-    """HH-RLHF: a chosen and a rejected dialogue, which differ in their last response.
-
-    Raises:
-        ValueError: the dialogues do not alternate, or have different beginnings.
-    """
-    (*context, chosen), (*same, rejected) = _turns(_text(row, "chosen")), _turns(_text(row, "rejected"))
-    if context != same:
-        raise ValueError("'chosen' and 'rejected' differ in more than the last answer")
-    return Example(tuple(context), chosen, rejected, better=True)
-
-
-def _turns(text: str) -> list[str]:
-    turns, speaker = [], HUMAN
-    rest = text
-    if not rest.startswith(HUMAN):
-        raise ValueError(f"a dialogue must begin with {HUMAN!r}")
-    while rest:
-        rest = rest[len(speaker) :]
-        following = ASSISTANT if speaker == HUMAN else HUMAN
-        end = rest.find(following)
-        turns.append(rest if end < 0 else rest[:end])
-        rest, speaker = (rest[end:] if end >= 0 else ""), following
-    if len(turns) % 2:
-        raise ValueError("a dialogue must end with an answer of the assistant")
-    return turns
-
-
-def hh_rlhf_processed(row: Row) -> Example:
-    """HH-RLHF as processed by Safe RLHF: turns of the context, and two last responses, `{text}` each."""
-
-    def text(turn: Any, field: str) -> str:
-        if not isinstance(turn, dict) or "text" not in turn:
-            raise ValueError(f"{field!r} must be an object with a 'text', got {turn!r}")
-        return _text(turn, "text")
-
-    context = row["context"]
-    if not isinstance(context, list) or len(context) % 2 == 0:
-        raise ValueError("'context' must be an odd number of turns, the last one the user's")
-    prompt = tuple(text(turn, "context") for turn in context)
-    return Example(prompt, text(row["chosen"], "chosen"), text(row["rejected"], "rejected"), better=True)
-
-
-def moss_002(row: Row) -> Example:
-    """MOSS 002: a dialogue as one text, `[Human]: ...<eoh> [MOSS]: ...<eoa>` in alternation."""
-    turns = re.findall(r"\[(Human|MOSS)\]:(.*?)<eo[ha]>", _text(row, "plain_text"), re.DOTALL)
-    return _dialogue([("Human", "MOSS").index(speaker) for speaker, _ in turns], [text.strip() for _, text in turns])
-
-
-def moss_003(row: Row) -> Example:
-    """MOSS 003: a dialogue as `{turn_1: {Human, MOSS}, ...}`, with marks around each text."""
-    chat = row["chat"]
-    if not isinstance(chat, dict) or not all(isinstance(turn, dict) for turn in chat.values()):
-        raise ValueError("'chat' must be an object of turns")
-    texts = [
-        re.sub(r"^\s*<\|(?:Human|MOSS)\|>:|<eo[hma]>\s*$", "", _text(chat[turn], speaker)).strip()
-        for turn in sorted(chat, key=_number_of)
-        for speaker in ("Human", "MOSS")
-    ]
-    return _dialogue([number % 2 for number in range(len(texts))], texts)
-
-
-def _number_of(turn: str) -> int:
-    if not (match := re.fullmatch(r"turn_(\d+)", turn)):
-        raise ValueError(f"turns of 'chat' must be called turn_1, turn_2, ..., got {turn!r}")
-    return int(match[1])
-
-
-def _dialogue(speakers: Sequence[int], texts: Sequence[str]) -> Example:
-    """Turns of the user, 0, and of the assistant, 1. The last one is the response."""
-    if not texts or list(speakers) != [number % 2 for number in range(len(texts))] or len(texts) % 2:
-        raise ValueError("a dialogue must alternate between user and assistant, and end with the assistant")
-    return Example(tuple(texts[:-1]), texts[-1])
-
-
-SCHEMAS: dict[str, Callable[[Row], Example]] = {
-    "PKU-SafeRLHF": pku_safe_rlhf,
-    "safe-and-unsafe": safe_and_unsafe,
-    "BeaverTails": beavertails,
-    "judged": single_verdict,
-    "one-category": one_category,
-    "BeaverTails-Evaluation": question,
-    "alpaca": alpaca,
-    "firefly": firefly,
-    "hh-rlhf-processed": hh_rlhf_processed,
-    "hh-rlhf": hh_rlhf,
-    "moss-002-sft": moss_002,
-    "moss-003-sft": moss_003,
-    "answered": answered,
-    "prompts": prompt_only,
+SCHEMAS: dict[str, Schema] = {
+    "safe-and-unsafe": Schema(published_rows.safe_and_unsafe, ("prompt", "response")),
+    "PKU-SafeRLHF": Schema(
+        published_rows.pku_safe_rlhf,
+        ("prompt", "response_0", "response_1", "safer_response_id"),
+        ("better_response_id", "is_response_0_safe", "is_response_1_safe"),
+        ("prompt_source", *_PKU_NOTES),
+    ),
+    "hh-rlhf-processed": Schema(published_rows.hh_rlhf_processed, ("context", "chosen", "rejected")),
+    "preference": Schema(conversation_rows.preference, ("chosen", "rejected"), _PROMPTS, ("messages",)),
+    "hh-rlhf": Schema(published_rows.hh_rlhf, ("chosen", "rejected")),
+    "messages": Schema(conversation_rows.messages, ("messages",), ("system", "prompt")),
+    "sharegpt": Schema(conversation_rows.messages, ("conversations",), ("system", "prompt")),
+    "completion": Schema(conversation_rows.completion, ("prompt", "completion"), ("system", "label")),
+    "BeaverTails": Schema(published_rows.beavertails, ("prompt", "response", "category", "is_safe")),
+    "judged": Schema(published_rows.single_verdict, ("prompt", "response", "label")),
+    "one-category": Schema(published_rows.one_category, ("prompt", "response", "category")),
+    "BeaverTails-Evaluation": Schema(published_rows.question, ("prompt", "category"), (), ("category_id",)),
+    "alpaca": Schema(
+        conversation_rows.alpaca, ("instruction", "output"), ("input", "system", "history", "kto_tag"), ("text",)
+    ),
+    "dolly": Schema(
+        conversation_rows.dolly, ("instruction", "response"), ("context", "system", "history"), ("category",)
+    ),
+    "firefly": Schema(published_rows.firefly, ("input", "target"), (), ("kind",)),
+    "moss-002-sft": Schema(
+        published_rows.moss_002, ("plain_text",), (), ("prefix", "num_turns", "conversation_id", "task")
+    ),
+    "moss-003-sft": Schema(
+        published_rows.moss_003, ("chat",), (), ("num_turns", "conversation_id", "category", "meta_instruction")
+    ),
+    "answered": Schema(published_rows.answered, ("prompt", "response"), ("question_category",)),
+    "prompts": Schema(conversation_rows.prompt_messages, ("prompt",), ("system",)),
 }
-"""Readers of rows, by the name of the data set that introduced the schema."""
+"""Schemas by the name of the data set or format that introduced them, more specific ones first."""
 
 SCHEMA_ROWS = 100
 """Number of rows at the beginning of a file that decide its schema."""
 
-KEYS: dict[str, tuple[str, ...]] = {
-    "PKU-SafeRLHF": ("prompt", "response_0", "response_1", "safer_response_id"),
-    "BeaverTails": ("prompt", "response", "category", "is_safe"),
-    "judged": ("prompt", "response", "label"),
-    "one-category": ("prompt", "response", "category"),
-    "BeaverTails-Evaluation": ("prompt", "category"),
-    "alpaca": ("instruction", "output"),
-    "firefly": ("input", "target"),
-    "hh-rlhf-processed": ("context", "chosen", "rejected"),
-    "hh-rlhf": ("chosen", "rejected"),
-    "moss-002-sft": ("plain_text",),
-    "moss-003-sft": ("chat",),
-    "answered": ("prompt", "response"),
-    "prompts": ("prompt",),
-}
-"""Keys that identify a schema, more specific schemas first."""
+FIELDS = tuple(dict.fromkeys(field for schema in SCHEMAS.values() for field in (*schema.keys, *schema.more)))
+"""Columns that any schema reads, which `--columns` can name."""
 
-SCHEMAS_BY_KEYS = ("safe-and-unsafe", *KEYS)
-"""All schemas, more specific ones first. The first one is recognised by its list of responses."""
+
+def named_columns(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Return the columns of `--columns NAME=COLUMN,...`, checked.
+
+    Raises:
+        ValueError: no schema has a field of that name, or a name occurs twice.
+    """
+    return by_column.check_columns(pairs, FIELDS) if pairs else {}
 
 
 def schema_of(row: Row) -> str:
@@ -281,13 +106,23 @@ def schema_of(row: Row) -> str:
     Raises:
         ValueError: no schema fits; the message lists the keys.
     """
-    if isinstance(row.get("response"), list):
-        return "safe-and-unsafe"
-    for name, keys in KEYS.items():
-        if all(key in row for key in keys):
-            return name
-    listed = "; ".join(f"{name}: {', '.join(keys)}" for name, keys in KEYS.items())
-    raise ValueError(f"keys {', '.join(map(str, row))} fit no known schema ({listed})")
+    fitting = (name for name, schema in SCHEMAS.items() if all(key in row for key in schema.keys) and _fits(name, row))
+    if name := next(fitting, None):
+        return name
+    listed = "; ".join(f"{name}: {', '.join(schema.keys)}" for name, schema in SCHEMAS.items())
+    raise ValueError(f"keys {', '.join(map(str, row))} fit no known schema ({listed}). Name columns by --columns")
+
+
+def _fits(name: str, row: Row) -> bool:
+    """Return True if a row with the keys of a schema has its types, where another schema has the same keys."""
+    if name == "safe-and-unsafe":
+        return isinstance(row["response"], list)
+    if name == "preference":
+        marked = all(isinstance(row[key], str) and row[key].startswith(HUMAN) for key in ("chosen", "rejected"))
+        return not marked or any(key in row for key in ("prompt", "instruction", "conversations"))
+    if name == "hh-rlhf-processed":
+        return isinstance(row["context"], list)
+    return True
 
 
 def schema_of_all(entries: Sequence[Entry]) -> str:
@@ -297,7 +132,7 @@ def schema_of_all(entries: Sequence[Entry]) -> str:
     Raises:
         ValueError: no schema fits any of the rows.
     """
-    order = {name: rank for rank, name in enumerate(SCHEMAS_BY_KEYS)}
+    order = {name: rank for rank, name in enumerate(SCHEMAS)}
     counts: Counter[str] = Counter()
     faults = []
     for entry in [entry for entry in entries if not entry.fault][:SCHEMA_ROWS]:
@@ -310,13 +145,16 @@ def schema_of_all(entries: Sequence[Entry]) -> str:
     return min(counts, key=lambda name: (-counts[name], order[name]))
 
 
-def read_examples(path: Path, schema: str | None = None, *, skip: bool = False) -> tuple[list[Example], list[str]]:
-    """Read the rows of a file or of a folder.
+def read_examples(
+    path: Path, schema: str | None = None, *, skip: bool = False, columns: Columns | None = None
+) -> tuple[list[Example], list[str]]:
+    """Read the rows of a file or of a folder, with a warning for each file that has filled columns of no effect.
 
     Args:
         path: file or folder.
         schema: one of `SCHEMAS`; None for the schema that fits most of the first rows of each file.
         skip: leave out rows that cannot be read or used instead of raising.
+        columns: columns of the files by the name that a schema has for them.
 
     Returns:
         The rows, and for each row that was left out a line with its source and the reason.
@@ -334,25 +172,51 @@ def read_examples(path: Path, schema: str | None = None, *, skip: bool = False) 
     by_file: dict[str, list[Entry]] = {}
     for entry in entries:
         by_file.setdefault(entry.source.rpartition(", row ")[0], []).append(entry)
-    readers: dict[str, Callable[[Row], Example]] = {}
-    for name, rows in by_file.items():
-        if schema or not all(entry.fault for entry in rows):
-            readers[name] = SCHEMAS[schema or schema_of_all(rows)]
     examples, left_out = [], []
+    for file, rows in by_file.items():
+        for result in _read_file(file, rows, schema, columns or {}):
+            if isinstance(result, Example):
+                examples.append(result)
+            elif not skip:
+                raise ValueError(result)
+            else:
+                left_out.append(result)
+    return examples, left_out
+
+
+def _read_file(file: str, entries: Sequence[Entry], schema: str | None, columns: Columns) -> Iterator[Example | str]:
+    """Yield the rows of a file, or lines with the source and the reason."""
+    by_column.check_present([entry.row for entry in entries if not entry.fault], columns, file)
+    entries = [_prepared(entry, columns) for entry in entries]
+    usable = [entry for entry in entries if not entry.fault]
+    name = schema or (schema_of_all(usable) if usable else "prompts")
     for entry in entries:
         try:
             if entry.fault:
                 raise ValueError(entry.fault)
-            examples.append(
-                _checked_texts(readers[entry.source.rpartition(", row ")[0]](entry.row))._replace(source=entry.source)
-            )
+            yield _checked_texts(SCHEMAS[name].read(entry.row))._replace(source=entry.source)
         except (KeyError, ValueError) as error:
             reason = f"there is no field {error}" if isinstance(error, KeyError) else str(error)
-            line = f"{entry.source}: {reason}"
-            if not skip:
-                raise ValueError(line) from error
-            left_out.append(line)
-    return examples, left_out
+            yield f"{entry.source}: {reason}"
+    unread = by_column.unread((entry.row for entry in usable), SCHEMAS[name].known)
+    unread += sorted(set().union(*(conversation_rows.message_columns(entry.row) for entry in usable)))
+    if unread:
+        warnings.warn(
+            f"{file} has columns that are not read: {', '.join(unread)}. The schema {name} reads "
+            f"{', '.join((*SCHEMAS[name].keys, *SCHEMAS[name].more))}; --columns gives other columns these names",
+            stacklevel=4,
+        )
+
+
+def _prepared(entry: Entry, columns: Columns) -> Entry:
+    """Return a row under the names of a schema, and with its types."""
+    if entry.fault:
+        return entry
+    row = by_column.renamed(entry.row, columns)
+    try:
+        return entry._replace(row=by_column.typed(row) if entry.untyped else row)
+    except ValueError as error:
+        return entry._replace(row={}, fault=str(error))
 
 
 def _checked_texts(example: Example) -> Example:

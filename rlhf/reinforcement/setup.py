@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rlhf.checkpoints import model_folder, weight_files
 from rlhf.checkpoints.model_folder import Model
 from rlhf.config import SamplingConfig
 from rlhf.data import dataset, mixture
+from rlhf.data.schemas import named_columns
 from rlhf.parallel import memory
 from rlhf.reinforcement.build import PromptData, ReinforcementModels, reinforcement_stage, shaped_judge
 from rlhf.reinforcement.method_presets import METHODS
@@ -35,6 +37,7 @@ class ReinforcementSetup:
         template: conversation template; None for that of the actor's family.
         prompt_length: maximum number of tokens of a prompt.
         skip: leave out unusable rows.
+        columns: pairs of a field of a schema and the column of the files that it is read from.
         remat: recompute activations in the backward pass.
         cost_weight: weight of the cost in reward shaping.
         config: hyper-parameters.
@@ -51,6 +54,7 @@ class ReinforcementSetup:
     template: str | None = None
     prompt_length: int = 64
     skip: bool = False
+    columns: tuple[tuple[str, str], ...] = ()
     remat: bool = False
     cost_weight: float = 1.0
     config: ReinforcementConfig
@@ -85,8 +89,9 @@ def reinforcement_recipe(setup: ReinforcementSetup) -> Recipe:
     """
     if missing := [line for path in setup.folders for line in model_folder.missing(path, setup.tokenizer)]:
         raise FileNotFoundError(f"cannot start: {'; '.join(missing)}")
-    rows, skipped = mixture.load_mixture(setup.data, skip=setup.skip)
-    ptx_rows, more = mixture.load_mixture(setup.ptx_data, skip=setup.skip) if setup.ptx_data else (None, [])
+    load = functools.partial(mixture.load_mixture, skip=setup.skip, columns=named_columns(setup.columns))
+    rows, skipped = load(setup.data)
+    ptx_rows, more = load(setup.ptx_data) if setup.ptx_data else (None, [])
     _log_memory(setup)
     models = _models(setup, *_open_models(setup))
     data = PromptData(dataset.unique_prompts(rows), ptx_rows, setup.prompt_length, setup.skip)

@@ -7,7 +7,7 @@ from experiments.cli.errors import CommandError
 from experiments.cli.request import flags, positional
 from experiments.cli.result import Result, writable_folder
 from experiments.cli.shared_flags import Machine, Output
-from experiments.commands.rlhf.shared.model_flags import DataType, Sources, TokenizerPath
+from experiments.commands.rlhf.shared.model_flags import Columns, DataType, Sources, TokenizerPath
 
 
 @flags
@@ -18,6 +18,7 @@ class FlaggedRequest:
         models: Directories of moderation models.
         tokenizer: Directory or file of the tokenizer (default those of the models).
         data: File, folder or NAME:SHARE:PATH with responses; repeatable.
+        columns: Columns of the files by the name of a field, for example response=answer.
         skip: Leave out unusable rows, and count them.
         length: Maximum number of tokens of a text.
         threshold: Probability above which a category counts as present, between 0 and 1.
@@ -31,6 +32,7 @@ class FlaggedRequest:
     models: Folders = positional()
     tokenizer: TokenizerPath | None = None
     data: Sources = ()
+    columns: Columns = ()
     skip: Switch = False
     length: Count = 512
     threshold: NotNegative = 0.4
@@ -50,6 +52,7 @@ def run(request: FlaggedRequest) -> Result:
     from experiments.cli.training_run import short_names
     from experiments.report.rlhf.moderation_table import moderation_text
     from rlhf.data import mixture
+    from rlhf.data.schemas import named_columns
     from rlhf.evaluation import moderation
 
     if not request.data:
@@ -58,7 +61,7 @@ def run(request: FlaggedRequest) -> Result:
         raise CommandError(f"--threshold must be between 0 and 1, got {request.threshold}")
     log_to_stderr("rlhf")
     configure_machine(request.machine)
-    rows, left_out = mixture.load_mixture(request.data, skip=request.skip)
+    rows, left_out = mixture.load_mixture(request.data, skip=request.skip, columns=named_columns(request.columns))
     verdicts = moderation.read_verdicts(request.verdicts, len(rows)) if request.verdicts else {}
     if verdicts and left_out:
         raise CommandError(f"--verdicts needs all rows, got an unusable one: {left_out[0]}")

@@ -9,7 +9,7 @@ from rlhf.data import synthetic
 from rlhf.data.embedding_noise import token_dropout
 from rlhf.data.encoding import Prompts, Supervised
 from rlhf.data.preference_batch import PreferenceBatch
-from rlhf.data.schemas import pku_safe_rlhf
+from rlhf.data.rows.published_rows import pku_safe_rlhf
 from rlhf.tokenizer.tokenizer import Tokenizer
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from experiments.cli.argument_types import Count, Folder, Switch, Whole, parameter, repeated
+from experiments.cli.argument_types import Count, Folder, Switch, Whole, key_value, listed, parameter, repeated
 from experiments.cli.errors import CommandError
 from experiments.cli.request import flag_group
 from experiments.cli.stdout import note
@@ -27,6 +27,9 @@ TokenizerPath = Annotated[Path, Parameter(metavar="PATH")]
 
 Sources = Annotated[tuple[str, ...], repeated(str, "FILE")]
 """Files, folders or `NAME:SHARE:PATH`; the flag is repeated for each."""
+
+Columns = Annotated[tuple[tuple[str, str], ...], listed(key_value, "NAME=COLUMN,...")]
+"""Fields of a schema with the columns that they are read from; the flag is repeatable."""
 
 Text = Annotated[str, parameter(str, "TEXT")]
 """Any text."""
@@ -70,6 +73,7 @@ class ResponseFlags:
 
     Attributes:
         data: File, folder or NAME:SHARE:PATH with prompts; repeatable.
+        columns: Columns of the files by the name of a field, for example prompt=question.
         skip: Leave out unusable rows, and count them.
         prompt_length: Maximum number of tokens of a prompt.
         batch_size: Number of prompts in a batch.
@@ -78,6 +82,7 @@ class ResponseFlags:
     """
 
     data: Sources = ()
+    columns: Columns = ()
     skip: Switch = False
     prompt_length: Count = 64
     batch_size: Count = 16
@@ -97,11 +102,13 @@ def load_prompts(command: str, responses: ResponseFlags, texts: tuple[str, ...] 
         CommandError: there is none.
     """
     from rlhf.data import dataset, mixture
-    from rlhf.data.schemas import Example
+    from rlhf.data.schemas import Example, named_columns
 
     prompts = [Example((text,)) for text in texts]
     if responses.data:
-        rows, left_out = mixture.load_mixture(responses.data, skip=responses.skip)
+        rows, left_out = mixture.load_mixture(
+            responses.data, skip=responses.skip, columns=named_columns(responses.columns)
+        )
         if left_out:
             note(f"{len(left_out)} rows left out: {left_out[0]}")
         if not rows:

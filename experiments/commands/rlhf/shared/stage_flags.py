@@ -2,6 +2,7 @@
 
 # Annotations are types, not text, because subclasses in other modules inherit the fields.
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -10,7 +11,7 @@ from experiments.cli.errors import CommandError
 from experiments.cli.request import flag_group, flags
 from experiments.cli.shared_flags import Machine, Output, Processes, RunFlags
 from experiments.commands.rlhf.shared.hyperparameters import HyperparameterFlags, flag_of
-from experiments.commands.rlhf.shared.model_flags import Sources, Template, TokenizerPath
+from experiments.commands.rlhf.shared.model_flags import Columns, Sources, Template, TokenizerPath
 
 if TYPE_CHECKING:
     from rlhf.data.dataset import DataConfig
@@ -92,6 +93,7 @@ class DataFlags:
         data: File, folder or NAME:SHARE:PATH with training rows; repeatable.
         eval_data: File, folder or NAME:SHARE:PATH with held-out rows for the evaluation; repeatable.
         eval_share: Fraction of the prompts held out for the evaluation, instead of --eval-data.
+        columns: Columns of the files by the name of a field, for example prompt=question,chosen=better.
         skip: Leave out unusable rows, and count them.
         template: Template of conversations (default baichuan for a model of that family, else safe-rlhf).
     """
@@ -99,12 +101,14 @@ class DataFlags:
     data: Sources = ()
     eval_data: Sources = ()
     eval_share: NotNegative | None = None
+    columns: Columns = ()
     skip: Switch = False
     template: Template | None = None
 
     def config(self, stage: str) -> "DataConfig":
         """Return the data of a run."""
-        return data_config(stage, self.data, self.eval_data, self.eval_share, skip=self.skip)
+        config = data_config(stage, self.data, self.eval_data, self.eval_share, skip=self.skip)
+        return dataclasses.replace(config, columns=self.columns)
 
 
 def data_config(
@@ -199,6 +203,7 @@ class ReinforcementFlags:
         data: File, folder or NAME:SHARE:PATH with prompts; repeatable.
         ptx_data: File, folder or NAME:SHARE:PATH with human-written answers for the PTX loss; repeatable.
         prompt_length: Maximum number of tokens of a prompt.
+        columns: Columns of the files by the name of a field, for example prompt=question,chosen=better.
         skip: Leave out unusable rows, and count them.
         remat: Recompute activations in the backward pass to save memory.
     """
@@ -211,6 +216,7 @@ class ReinforcementFlags:
     data: Sources = ()
     ptx_data: Sources = ()
     prompt_length: Count = 64
+    columns: Columns = ()
     skip: Switch = False
     remat: Switch = False
 
@@ -293,6 +299,7 @@ class ReinforcementRequest(StageRequest):
             template=models.template,
             prompt_length=models.prompt_length,
             skip=models.skip,
+            columns=models.columns,
             remat=models.remat,
             cost_weight=cost_weight,
             config=self.training.applied_to(reinforcement_config(self.STAGE, preset, ptx=bool(models.ptx_data))),

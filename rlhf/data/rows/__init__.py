@@ -1,0 +1,1 @@
+"""Rows of data sets, schema by schema."""
