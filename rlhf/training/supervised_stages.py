@@ -62,32 +62,53 @@ def _score_model(model: Model, config: TrainingConfig, size: int = 1) -> ScoreMo
     return ScoreModel(model.config, size, dtype=config.dtype, remat=config.remat)
 
 
-def _stage(
-    name: str,
-    model: Model,
-    data: Any,
-    loss: Loss,
-    config: TrainingConfig,
-    *,
-    kind: str = "",
-    left_out: dict[str, int],
-    digest: str | None = None,
-    momentum: float | None = None,
-    shown: Sequence[str] = (),
-    recorded: Mapping[str, Any],
-) -> Stage:
+class _Samples(NamedTuple):
+    """Samples of a stage.
+
+    Attributes:
+        batch: all samples that are learned from.
+        left_out: number of unusable samples, by reason.
+        digest: digest of the samples; empty for that of `batch`.
+    """
+
+    batch: Any
+    left_out: dict[str, int]
+    digest: str = ""
+
+
+class _Objective(NamedTuple):
+    """Objective of a stage, with what is recorded about it.
+
+    Attributes:
+        name: name of the method.
+        loss: loss of a minibatch.
+        recorded: settings that the training config does not have, by name.
+        shown: metrics on a progress line.
+        kind: kind of a model with scores, else empty.
+        momentum: momentum of the statistics of scores; None for a loss without them.
+    """
+
+    name: str
+    loss: Loss
+    recorded: Mapping[str, Any]
+    shown: Sequence[str] = ()
+    kind: str = ""
+    momentum: float | None = None
+
+
+def _stage(model: Model, samples: _Samples, objective: _Objective, config: TrainingConfig) -> Stage:
     """A supervised stage around a loss; see `supervised_trainer` and `Stage`."""
     trainer = supervised_trainer(
-        name,
+        objective.name,
         model.params,
-        data,
-        loss,
+        samples.batch,
+        objective.loss,
         config,
-        momentum=momentum,
+        momentum=objective.momentum,
         augment=token_dropout(config.token_dropout, model.tokenizer),
-        share=objectives.share_by_learned_tokens if isinstance(data, Supervised) else None,
-        shown=shown,
-        recorded=recorded,
+        share=objectives.share_by_learned_tokens if isinstance(samples.batch, Supervised) else None,
+        shown=objective.shown,
+        recorded=objective.recorded,
     )
 
     def finish(state: TrainState) -> Model:
@@ -102,10 +123,10 @@ def _stage(
         trainer=trainer,
         iterations=trainer.info.config["updates"],
         finish=finish,
-        kind=kind,
-        left_out=left_out,
+        kind=objective.kind,
+        left_out=samples.left_out,
         adapters=adapters if config.lora_rank else None,
-        digest=digest or resume.digest(data) or "",
+        digest=samples.digest or resume.digest(samples.batch) or "",
     )
 
 
@@ -119,8 +140,8 @@ def sft(model: Model, answers: Encoded[Supervised], config: TrainingConfig) -> S
     """
     data = answers.batch
     loss = objectives.supervised(_language_model(model, config))
-    recorded = {"length": data.ids.shape[1]}
-    return _stage("sft", model, data, loss, config, left_out=answers.left_out, recorded=recorded)
+    objective = _Objective("sft", loss, {"length": data.ids.shape[1]})
+    return _stage(model, _Samples(data, answers.left_out), objective, config)
 
 
 def pretraining(model: Model, texts: Sequence[str], config: TrainingConfig, *, length: int = 512) -> Stage:
@@ -132,7 +153,7 @@ def pretraining(model: Model, texts: Sequence[str], config: TrainingConfig, *, l
     ids = plain_text.pieces(plain_text.stream(texts, model.tokenizer), length)
     data = Supervised(ids, ids, np.ones(ids.shape, bool))
     loss = objectives.supervised(_language_model(model, config))
-    return _stage("pretrain", model, data, loss, config, left_out={}, recorded={"length": length})
+    return _stage(model, _Samples(data, {}), _Objective("pretrain", loss, {"length": length}), config)
 
 
 def preference(
@@ -154,22 +175,19 @@ def preference(
         regularization: weight of the squared scores.
         level: one of `rlhf.losses.preference.LEVELS`.
     """
-    objective, shown = {
+    make_loss, shown = {
         "reward": (objectives.reward, ("accuracy",)),
         "cost": (objectives.cost, ("accuracy", "sign_accuracy")),
     }[kind]
-    return _stage(
+    objective = _Objective(
         kind,
-        model,
-        pairs.batch,
-        objective(_score_model(model, config), regularization=regularization, level=level),
-        config,
-        kind=kind,
-        left_out=pairs.left_out,
-        momentum=MOMENTUM,
+        make_loss(_score_model(model, config), regularization=regularization, level=level),
+        {"length": pairs.batch.chosen.shape[1], "regularization": regularization, "level": level},
         shown=shown,
-        recorded={"length": pairs.batch.chosen.shape[1], "regularization": regularization, "level": level},
+        kind=kind,
+        momentum=MOMENTUM,
     )
+    return _stage(model, _Samples(pairs.batch, pairs.left_out), objective, config)
 
 
 def dpo(
@@ -196,18 +214,16 @@ def dpo(
         raise ValueError(f"token_dropout must be 0 for dpo, got {config.token_dropout}")
     language_model = _language_model(model, config)
     length = pairs.batch.chosen.shape[1]
-    return _stage(
+    # The reference's log-probabilities are not in the digest, because other machines round them differently.
+    digest = resume.digest(pairs.batch) or ""
+    batch = objectives.with_reference(language_model, model.params, pairs.batch)
+    objective = _Objective(
         "dpo",
-        model,
-        objectives.with_reference(language_model, model.params, pairs.batch),
         objectives.dpo(language_model, beta=beta, published_off_by_one=published_off_by_one),
-        config,
-        left_out=pairs.left_out,
-        # The reference's log-probabilities are left out, because other machines round them differently.
-        digest=resume.digest(pairs.batch),
+        {"length": length, "beta": beta, "published_off_by_one": published_off_by_one},
         shown=("accuracy", "margin"),
-        recorded={"length": length, "beta": beta, "published_off_by_one": published_off_by_one},
     )
+    return _stage(model, _Samples(batch, pairs.left_out, digest), objective, config)
 
 
 def moderation(model: Model, answers: Encoded[Labelled], labels: Sequence[str], config: TrainingConfig) -> Stage:
@@ -219,14 +235,11 @@ def moderation(model: Model, answers: Encoded[Labelled], labels: Sequence[str], 
         labels: names of the categories, in the order of the scores.
         config: hyper-parameters.
     """
-    return _stage(
+    objective = _Objective(
         "moderation",
-        model,
-        answers.batch,
         objectives.moderation(_score_model(model, config, len(labels))),
-        config,
-        kind="moderation",
-        left_out=answers.left_out,
+        {"labels": list(labels)},
         shown=("flagged_accuracy",),
-        recorded={"labels": list(labels)},
+        kind="moderation",
     )
+    return _stage(model, _Samples(answers.batch, answers.left_out), objective, config)
