@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sketch.data.dataset import find_files
+from sketch.data.dataset import class_of, find_files
 from sketch.data.dataset_config import BITMAP_SIDE, BitmapConfig
-from sketch.data.drawing_files import read_npz
+from sketch.data.drawing_files import read_npy, read_npz
 
 
 class Bitmaps(NamedTuple):
@@ -29,8 +29,8 @@ class Bitmaps(NamedTuple):
 def load_bitmaps(config: BitmapConfig) -> tuple[Bitmaps, Bitmaps]:
     """Load official bitmaps, and split them by a hash of their content.
 
-    The name of an array is its class. `NAME_lines` holds the rows of the published file from which NAME was taken;
-    other arrays `NAME_something` next to NAME are ignored.
+    The name of an array, or of a published `.npy` file, is its class. `NAME_lines` holds the rows of the published file
+    from which NAME was taken; other arrays `NAME_something` next to NAME are ignored.
 
     Returns:
         Training and validation bitmaps.
@@ -39,7 +39,7 @@ def load_bitmaps(config: BitmapConfig) -> tuple[Bitmaps, Bitmaps]:
         ValueError: if a file is damaged, an array has another shape, or a class has no training bitmaps.
     """
     by_class: dict[str, list[np.ndarray]] = {}
-    for path in find_files(config.bitmaps):
+    for path in find_files(config.bitmaps, (".npz", ".npy")):
         for name, rows in _bitmap_arrays(path, config.first_index).items():
             by_class.setdefault(name, []).append(rows)
     config.select.check_names(by_class)
@@ -60,7 +60,12 @@ def load_bitmaps(config: BitmapConfig) -> tuple[Bitmaps, Bitmaps]:
 
 def _bitmap_arrays(path: Path, first_index: int) -> dict[str, np.ndarray]:
     """Bitmaps of one file by class, those before `first_index` dropped."""
-    arrays, by_class = read_npz(path), {}
+    by_class = {}
+    if path.suffix.lower() == ".npy":  # as published: one class, and the index of a row is its number
+        name, rows = class_of(path), read_npy(path)
+        arrays = {name: rows, f"{name}_lines": np.arange(len(rows) if rows.ndim else 0)}
+    else:
+        arrays = read_npz(path)
     for name, rows in arrays.items():
         if any(name.startswith(f"{other}_") for other in arrays):
             continue

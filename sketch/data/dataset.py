@@ -14,15 +14,14 @@ import numpy as np
 from sketch.data import procedural
 from sketch.data.dataset_config import SPLITS, ClassFilter, DatasetConfig, ReadConfig
 from sketch.data.drawing_files import (
+    SUFFIXES,
     Drawing,
     assign_splits,
     load,
     of_split,
+    suffix_of,
     without_duplicates,
 )
-
-SUFFIXES = (".npz", ".ndjson")
-"""Endings of files with drawings."""
 
 PROCEDURAL = re.compile(r"[^/\\]+:\d+")
 """Form of a request for procedural drawings, `CLASS:COUNT`."""
@@ -75,10 +74,12 @@ class SketchDataset(NamedTuple):
         """Describe the sizes in one line."""
         lengths = [len(drawing.strokes) for drawing in self.train]
         longest = self.train[int(np.argmax(lengths))].source
+        noted = [drawing for drawing in self.loaded if drawing.note]
+        left_out = f"; left out of {len(noted)} drawings: {noted[0].note} ({noted[0].source}), ..." if noted else ""
         return (
             f"{len(self.train):,} training drawings (median length {int(np.median(lengths))} points, longest "
             f"{max(lengths)}: {longest}), "
-            f"{len(self.valid):,} validation drawings"
+            f"{len(self.valid):,} validation drawings{left_out}"
         )
 
 
@@ -95,8 +96,12 @@ def class_of(path: Path) -> str:
     return " ".join(words)
 
 
-def find_files(paths: Iterable[str | Path]) -> list[Path]:
+def find_files(paths: Iterable[str | Path], suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
     """Return files of drawings; a folder stands for the files in it, by name.
+
+    Args:
+        paths: files and folders.
+        suffixes: endings of the files of a folder.
 
     Raises:
         FileNotFoundError: if a path does not exist, or a folder has no files of drawings.
@@ -104,9 +109,9 @@ def find_files(paths: Iterable[str | Path]) -> list[Path]:
     files: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(entry for entry in path.iterdir() if entry.suffix in SUFFIXES)
+            inside = sorted(e for e in path.iterdir() if suffix_of(e) in suffixes and e.is_file() and e.name[0] != ".")
             if not inside:
-                raise FileNotFoundError(f"folder {path} has no files that end in {' or '.join(SUFFIXES)}")
+                raise FileNotFoundError(f"folder {path} has no files that end in {' or '.join(suffixes)}")
             files += inside
         elif path.is_file():
             files.append(path)
@@ -134,8 +139,10 @@ def read_drawings(
     select = ClassFilter() if select is None else select
     drawings: list[Drawing] = []
     skipped: list[str] = []
-    for path in find_files(paths):
-        label = class_of(path)
+    sources = list(map(Path, paths))
+    folders = {path for path in sources if path.is_dir()}  # the SVG files of a folder are of one class
+    for path in find_files(sources):
+        label = class_of(path.parent if path.parent in folders and suffix_of(path) == ".svg" else path)
         try:
             loaded, faults = load(path, label=label, **read.arguments())
         except ValueError as error:
@@ -220,6 +227,9 @@ def load_dataset(config: DatasetConfig) -> SketchDataset:
             held_out = [drawing for drawing in held_out if drawing.split in ("valid", "")]
         held_out = without_duplicates(held_out)
     drawings = without_duplicates(sorted(drawings, key=lambda drawing: not drawing.split), held_out)
+    if not held_out and not any(drawing.split in ("valid", "") for drawing in drawings):
+        # Files with a training split alone: a part of it chooses the best parameters.
+        drawings = [d._replace(split="") if d.split == "train" else d for d in drawings]
     drawings = assign_splits(drawings, valid=0.0 if held_out else config.valid_share)
     trained = SPLITS if config.split == "all" else (config.split,)
     train = [drawing for split in trained for drawing in drawings if drawing.split == split]

@@ -1,13 +1,11 @@
-"""Files of drawings: Quick, Draw!'s ndjson, Sketch-RNN's npz, and npz files of vectors without pickles."""
+"""Files of drawings: Quick, Draw!'s formats, SVG, Sketch-RNN's npz, and npz files of vectors without pickles."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import pickle
+import io
 import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +13,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sketch.data.dataset_config import MAX_POINTS, SPLITS
-from sketch.data.drawing_checks import FARTHEST, check_strokes
+from sketch.data.drawing_checks import check_strokes
+from sketch.data.published_files import Row, binary_rows, csv_rows, ndjson_rows
 from sketch.data.simplify import simplify
-from sketch.data.strokes import from_polylines
+from sketch.data.strokes import from_polylines, to_polylines
+from sketch.data.svg import read_drawing
+
+SUFFIXES = (".npz", ".ndjson", ".csv", ".bin", ".svg")
+"""Endings of files with drawings."""
+
+GZIPPED = (".ndjson", ".csv", ".bin")
+"""Endings that may be followed by `.gz`."""
 
 
 class Drawing(NamedTuple):
@@ -30,6 +36,7 @@ class Drawing(NamedTuple):
         key_id: Quick, Draw!'s number of the drawing; None if unknown.
         recognized: True if the game recognised it; None if unknown.
         source: file and row.
+        note: parts of the file that were left out.
     """
 
     strokes: np.ndarray
@@ -38,14 +45,7 @@ class Drawing(NamedTuple):
     key_id: int | None = None
     recognized: bool | None = None
     source: str = ""
-
-
-class _Row(NamedTuple):
-    """A drawing that is not read yet; `read` returns stroke-3 or raises a ValueError."""
-
-    number: str
-    read: Callable[[], Any]
-    known: Mapping[str, Any]
+    note: str = ""
 
 
 def load(
@@ -56,7 +56,7 @@ def load(
     Raw ndjson (with times) is simplified as published.
 
     Args:
-        path: ends in `.npz` or `.ndjson`.
+        path: ends in one of `SUFFIXES`.
         allow_pickle: unpickle the object arrays of Sketch-RNN's npz files, which can run arbitrary code.
         skip: drop unusable drawings.
         max_points: points of the longest accepted drawing.
@@ -72,88 +72,62 @@ def load(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    if path.suffix not in (".npz", ".ndjson"):
-        raise ValueError(f"{path} must end in .npz or .ndjson")
-    rows = _npz_rows(path, allow_pickle) if path.suffix == ".npz" else _ndjson_rows(path)
     drawings, skipped = [], []
-    for row in rows:
+    for row in _rows(path, allow_pickle):
         source = f"{path}, {row.number}"
         try:
-            strokes = check_strokes(row.read(), max_points)
+            strokes, padding = without_padding(row.read())
+            strokes = check_strokes(strokes, max_points)
         except ValueError as error:
             message = f"{source}: {error}"
             if not skip:
                 raise ValueError(message) from None
             skipped.append(message)
             continue
-        drawings.append(Drawing(strokes, source=source, **{"label": label, **row.known}))
+        known = {"label": label, **row.known}
+        if padding:
+            known["note"] = f"{padding} rows of padding"
+        drawings.append(Drawing(strokes, source=source, **known))
     if not drawings:
         raise ValueError(f"{path} has no usable drawings ({len(skipped)} skipped)")
     return drawings, skipped
 
 
-def _ndjson_rows(path: Path) -> Iterator[_Row]:
-    try:
-        # Not splitlines: JSON strings may contain other line separators.
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    for number, line in enumerate(lines):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            # The error of one row, which may be skipped: a truncated line, too many digits, or too deep nesting.
-            record = error
-        yield _Row(f"row {number}", partial(_from_record, record), _known(record))
+def suffix_of(path: Path) -> str:
+    """Ending of a file's name in lower case, without that of the compression."""
+    name = path.name.lower().removesuffix(".gz")
+    return "." + name.rpartition(".")[2]
 
 
-def _known(record: Any) -> dict[str, Any]:
-    """Metadata of a record; unknown fields are left out."""
-    known: dict[str, Any] = {}
-    if not isinstance(record, dict):
-        return known
-    if isinstance(record.get("word"), str):
-        known["label"] = record["word"]
-    if isinstance(record.get("recognized"), bool):
-        known["recognized"] = record["recognized"]
-    try:
-        known["key_id"] = int(record["key_id"])
-    except (KeyError, TypeError, ValueError, OverflowError):
-        pass
-    return known
+def without_padding(strokes: Any) -> tuple[np.ndarray, int]:
+    """Drop rows of zeros behind a drawing, and count them."""
+    strokes = np.asarray(strokes)
+    if strokes.ndim != 2 or strokes.shape[1] != 3 or strokes.dtype.kind not in "iuf" or strokes[-1:].any():
+        return strokes, 0
+    kept = int(np.flatnonzero(strokes.any(axis=1)).max(initial=-1)) + 1
+    return strokes[:kept], len(strokes) - kept
 
 
-def _from_record(record: Any) -> np.ndarray:
-    """Convert a line of Quick, Draw!'s ndjson to stroke-3; strokes are [x, y] if simplified, [x, y, time] if raw."""
-    if isinstance(record, Exception):
-        raise ValueError(f"not JSON ({getattr(record, 'msg', record)})")
-    if not isinstance(record, dict) or not isinstance(record.get("drawing"), list):
-        raise ValueError("expected an object with a list 'drawing'")
-    lines, raw = [], False
-    for number, stroke in enumerate(record["drawing"]):
-        if not isinstance(stroke, list) or len(stroke) not in (2, 3):
-            raise ValueError(f"stroke {number} must be [x, y] or [x, y, time]")
-        raw = raw or len(stroke) == 3
-        try:
-            line = np.array(stroke[:2], np.float64).T
-        except (TypeError, ValueError, OverflowError):
-            raise ValueError(f"stroke {number} must have the same number of x and y") from None
-        if line.size and line.ndim != 2:
-            raise ValueError(f"stroke {number} must have lists of numbers x and y")
-        if not np.isfinite(line).all():
-            raise ValueError(f"stroke {number} must have finite positions")
-        if line.size and np.abs(line).max() > FARTHEST:
-            raise ValueError(f"stroke {number} must have positions up to {FARTHEST:g}")
-        lines.append(line)
-    lines = [line for line in lines if line.size]
-    if not lines:
-        raise ValueError("the drawing is empty")
-    return from_polylines(simplify(lines) if raw and sum(map(len, lines)) > 1 else lines)
+def _rows(path: Path, allow_pickle: bool) -> Iterator[Row]:
+    """Drawings of a file by its ending."""
+    suffix = suffix_of(path)
+    if suffix == ".npy":
+        raise ValueError(
+            f"{path} must hold strokes, got an array of bitmaps. `jsafe sketch judge --bitmaps FILE` reads it"
+        )
+    if suffix not in SUFFIXES or path.suffix.lower() == ".gz" and suffix not in GZIPPED:
+        raise ValueError(f"{path} must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    readers = {".ndjson": ndjson_rows, ".csv": csv_rows, ".bin": binary_rows, ".svg": _svg_rows}
+    return _npz_rows(path, allow_pickle) if suffix == ".npz" else readers[suffix](path)
 
 
-def _npz_rows(path: Path, allow_pickle: bool) -> Iterator[_Row]:
+def _svg_rows(path: Path) -> Iterator[Row]:
+    """The drawing of an SVG file, simplified like raw drawings."""
+    drawing = read_drawing(path)
+    yield Row("the drawing", lambda: from_polylines(simplify(to_polylines(drawing.strokes))), {"note": drawing.note})
+
+
+def _npz_rows(path: Path, allow_pickle: bool) -> Iterator[Row]:
     arrays = read_npz(path, allow_pickle=allow_pickle)
     if {"points", "offsets"} <= set(arrays):
         yield from _vector_rows(path, arrays)
@@ -164,7 +138,7 @@ def _npz_rows(path: Path, allow_pickle: bool) -> Iterator[_Row]:
             if split in arrays and not arrays[split].ndim:
                 raise ValueError(f"{path}: {split!r} must be a list of drawings")
             for number, strokes in enumerate(arrays.get(split, ())):
-                yield _Row(f"{split} row {number}", partial(np.asarray, strokes), {"split": split})
+                yield Row(f"{split} row {number}", partial(np.asarray, strokes), {"split": split})
     else:
         raise ValueError(
             f"{path} must hold 'points' and 'offsets', or Sketch-RNN's {', '.join(map(repr, SPLITS))}, "
@@ -193,16 +167,27 @@ def read_npz(path: Path, *, allow_pickle: bool = False) -> dict[str, np.ndarray]
                         f"{path}: array {name!r} holds pickled objects, and unpickling can run arbitrary code. "
                         "If you trust the file, allow it with allow_pickle (--allow-pickle)"
                     ) from None
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} is damaged or not an npz file: {error}") from error
-    except ValueError as error:
-        if str(error).startswith(str(path)):
+    except Exception as error:
+        # Damaged headers and pickles raise almost any error.
+        if isinstance(error, ValueError) and str(error).startswith(str(path)):
             raise
         raise ValueError(f"{path} is damaged or not an npz file: {error}") from error
     return arrays
 
 
-def _vector_rows(path: Path, arrays: Mapping[str, np.ndarray]) -> Iterator[_Row]:
+def read_npy(path: Path) -> np.ndarray:
+    """Read the array of an npy file without pickles.
+
+    Raises:
+        ValueError: if it is damaged, or holds pickled objects.
+    """
+    try:
+        return np.lib.format.read_array(io.BytesIO(path.read_bytes()), allow_pickle=False)
+    except Exception as error:
+        raise ValueError(f"{path} is damaged or not an npy file without pickles: {error}") from error
+
+
+def _vector_rows(path: Path, arrays: Mapping[str, np.ndarray]) -> Iterator[Row]:
     """Drawings of concatenated `points`; drawing i has the rows from `offsets[i]` to `offsets[i + 1]`."""
     points, offsets = arrays["points"], arrays["offsets"]
     if points.ndim != 2 or points.shape[1] != 3:
@@ -232,7 +217,7 @@ def _vector_rows(path: Path, arrays: Mapping[str, np.ndarray]) -> Iterator[_Row]
             if not 0 <= chosen < len(names):
                 raise ValueError(f"{path}, row {number}: {name} must be 0 to {len(names) - 1}, got {chosen}")
             known[key] = str(names[chosen])
-        yield _Row(f"row {number}", partial(np.asarray, part), known)
+        yield Row(f"row {number}", partial(np.asarray, part), known)
 
 
 def without_duplicates(drawings: Iterable[Drawing], known: Iterable[Drawing] = ()) -> list[Drawing]:

@@ -57,21 +57,23 @@ def fitted(lines: Sequence[np.ndarray], extent: Extent, side: float = SIDE) -> P
     return [(line - _shift(lines, extent)) * (extent.side / side) + _corner(extent) for line in lines]
 
 
-def restored(lines: Sequence[np.ndarray], given: Sequence[np.ndarray], extent: Extent, side: float = SIDE) -> Polylines:
+def restored(
+    lines: Sequence[np.ndarray], prefix: Sequence[np.ndarray], extent: Extent, side: float = SIDE
+) -> Polylines:
     """Convert positions in the unit of a data set back to the box.
 
     Args:
         lines: positions.
-        given: the strokes that `fitted` converted; without any, drawings that start at the origin are centred.
+        prefix: the strokes that `fitted` converted; without any, drawings that start at the origin are centred.
         extent: extent of the data set.
         side: side of the box.
     """
     factor = side / extent.side
-    if extent.from_first_point and not given and lines:
+    if extent.from_first_point and not prefix and lines:
         points = np.concatenate(list(lines))
         middle = (points.min(axis=0) + points.max(axis=0)) / 2
         return [(line - middle) * factor + side / 2 for line in lines]
-    return [(line - _corner(extent)) * factor + _shift(given, extent) for line in lines]
+    return [(line - _corner(extent)) * factor + _shift(prefix, extent) for line in lines]
 
 
 def _corner(extent: Extent) -> np.ndarray:

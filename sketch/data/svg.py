@@ -241,20 +241,20 @@ class _Collector:
 
     def _use(self, element: Any, context: _Context) -> None:
         target = next((element.get(name, "").strip() for name in HREFS if name in element.attrib), "")
-        found = self.document.ids.get(target[1:]) if target.startswith("#") else None
-        if found is None:
+        used = self.document.ids.get(target[1:]) if target.startswith("#") else None
+        if used is None:
             self.left_out[f"<use> of {target[:40] or 'nothing'}"] += 1
             return
-        if found in context.uses:
+        if used in context.uses:
             raise ValueError(f"<use> must not contain itself, got a cycle through {target!r}")
         x, y = (to_pixels(element.get(key, "0"), context.viewport, axis) for axis, key in enumerate("xy"))
         size = {key: element.get(key) for key in ("width", "height") if key in element.attrib}
         shift = np.array([[1, 0, x], [0, 1, y], [0, 0, 1.0]])
-        inside = replace(context, matrix=context.matrix @ shift, uses=(*context.uses, found), size=size)
-        if found.tag in SILENT and found.tag != "symbol":
-            self.left_out[f"<use> of <{found.tag}>"] += 1
+        inside = replace(context, matrix=context.matrix @ shift, uses=(*context.uses, used), size=size)
+        if used.tag in SILENT and used.tag != "symbol":
+            self.left_out[f"<use> of <{used.tag}>"] += 1
             return
-        self.draw(found, inside)
+        self.draw(used, inside)
 
     def _viewport(self, element: Any, context: _Context) -> _Context:
         """Context inside an `<svg>` or `<symbol>`; the outermost one keeps its user units."""

@@ -1,6 +1,8 @@
 """Files of drawings: supported formats, and errors that name file and row."""
 
+import gzip
 import json
+import struct
 
 import numpy as np
 import pytest
@@ -189,9 +191,9 @@ def test_files_that_do_not_hold_together_are_named(tmp_path):
         ValueError, match="v.npz must hold 'points' and 'offsets', or Sketch-RNN's 'train', .*, got images"
     ):
         drawing_files.load(path)
-    with pytest.raises(ValueError, match="none.svg must end in .npz or .ndjson"):
-        (tmp_path / "none.svg").write_text("")
-        drawing_files.load(tmp_path / "none.svg")
+    with pytest.raises(ValueError, match="none.txt must end in .npz, .ndjson, .csv, .bin or .svg"):
+        (tmp_path / "none.txt").write_text("")
+        drawing_files.load(tmp_path / "none.txt")
     with pytest.raises(FileNotFoundError, match="there is no file"):
         drawing_files.load(tmp_path / "none.npz")
     with pytest.raises(ValueError, match=r"has no usable drawings \(1 skipped\)"):
@@ -227,3 +229,54 @@ def test_the_published_vectors_are_read_whole():
     others, _ = drawing_files.load(DATA / "all345_25.npz")
     assert len(others) == 8600 and len({drawing.label for drawing in others}) == 344
     assert sum(drawing.label == "cat" for drawing in drawing_files.without_duplicates(others, drawings)) == 0
+
+
+RECORD = {"word": "cat", "key_id": "77", "recognized": True, "drawing": [[[0, 4], [0, 9]], [[4, 4, 2], [1, 2, 3]]]}
+STROKES = [[0, 0, 0], [4, 9, 1], [0, -8, 0], [0, 1, 0], [-2, 1, 1]]
+
+
+def binary(record):
+    """One drawing in the binary format of Quick, Draw!."""
+    parts = [struct.pack("<Q2sbIH", int(record["key_id"]), b"DE", record["recognized"], 0, len(record["drawing"]))]
+    return b"".join(parts + [struct.pack("<H", len(x)) + bytes(x) + bytes(y) for x, y in record["drawing"]])
+
+
+def table(record):
+    """One drawing in the columns of Kaggle's competition."""
+    drawing = json.dumps(record["drawing"])
+    return f'countrycode,drawing,key_id,recognized,timestamp,word\nDE,"{drawing}",77,True,2017-03-01,cat\n'.encode()
+
+
+@pytest.mark.parametrize("name", ["cat.bin", "cat.ndjson", "cat.csv", "cat.bin.gz", "cat.ndjson.gz", "cat.csv.gz"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_published_formats_hold_the_same_drawing(name, mark, tmp_path):
+    write = {"bin": binary, "ndjson": lambda record: json.dumps(record).encode(), "csv": table}[name.split(".")[1]]
+    data = write(RECORD) if "bin" in name else mark + write(RECORD)  # a byte order mark costs no drawing
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    (drawing,), skipped = drawing_files.load(tmp_path / name, label="cat")
+    assert not skipped and (drawing.label, drawing.key_id, drawing.recognized) == ("cat", 77, True)
+    np.testing.assert_array_equal(drawing.strokes, STROKES)
+
+
+def test_damaged_published_formats_are_named(tmp_path):
+    for name, content, message in [
+        ("a.bin", binary(RECORD) * 2 + b"\0", "a.bin is damaged: it ends within row 2"),
+        ("b.bin", binary(RECORD)[:-1], "b.bin is damaged: it ends within row 0"),
+        ("c.bin", b"word,drawing\ncat,nothing\n", "c.bin, row 0: 'recognized' must be 0 or 1"),
+        ("d.csv", b"a,b\n1,2\n", "d.csv must have a column 'drawing', got 'a', 'b'"),
+        ("e.csv", b"drawing\n[[1\n", "e.csv, row 0: not JSON"),
+        ("f.ndjson.gz", b"{}", "f.ndjson.gz is damaged: Not a gzipped file"),
+        ("g.ndjson.gz", gzip.compress(b"{}" * 99)[:-5], "g.ndjson.gz is damaged"),
+        ("h.npz.gz", b"", "h.npz.gz must end in"),
+        ("i.npy", b"", "i.npy must hold strokes, got an array of bitmaps"),
+    ]:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            drawing_files.load(tmp_path / name)
+
+
+def test_rows_of_zeros_behind_a_drawing_are_padding(tmp_path):
+    padded = np.concatenate([GOOD, np.zeros((5, 3), np.int16)])
+    (drawing, other), _ = drawing_files.load(vectors(tmp_path / "v.npz", [padded, GOOD]))
+    np.testing.assert_array_equal(drawing.strokes, GOOD)
+    assert drawing.note == "5 rows of padding" and not other.note

@@ -125,3 +125,35 @@ def test_drawings_far_longer_than_the_others_are_dropped_by_name_unless_asked_fo
     assert "cat.npz, row 20: a drawing of 800 points is far longer" in dataset.skipped[0] and len(dataset.skipped) == 1
     kept = load_dataset(DatasetConfig(data=(tmp_path / "cat.npz",), read=ReadConfig(max_points=800), split="all"))
     assert len(kept.train) == 21 and f"longest 800: {tmp_path / 'cat.npz'}, row 20" in kept.summary()
+
+
+def test_a_folder_of_svg_files_is_a_class_and_names_what_it_left_out(tmp_path):
+    folder = tmp_path / "alarm_clock"
+    folder.mkdir()
+    for number in range(20):
+        text = f'<svg stroke="black"><path d="M0 0L{number + 1} 9L3 4"/><text>{number}</text></svg>'
+        (folder / f"{number}.{'SVG' if number % 2 else 'svg'}").write_text(text)
+    (folder / "._0.svg").write_bytes(b"resource fork")
+    dataset = load_dataset(DatasetConfig(data=(folder,), valid_share=0.3))
+    assert len(dataset.loaded) == 20 and {drawing.label for drawing in dataset.loaded} == {"alarm clock"}
+    assert "left out of 20 drawings: 1 <text>" in dataset.summary()
+    assert max(np.abs(np.cumsum(drawing.strokes[:, :2], axis=0)).max() for drawing in dataset.loaded) == 255
+
+
+def test_files_with_a_training_split_alone_get_a_validation_split(tmp_path):
+    drawings = procedural.drawings("cat", 60)
+    save_drawings(tmp_path / "cat.npz", drawings, split=np.zeros(60, np.uint8))
+    dataset = load_dataset(DatasetConfig(data=(tmp_path / "cat.npz",), valid_share=0.25))
+    assert len(dataset.train) + len(dataset.valid) == 60 and 5 < len(dataset.valid) < 30
+    assert not content(dataset.train) & content(dataset.valid)
+
+
+def test_published_bitmaps_are_read_by_row_and_named_by_their_file(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (40, 784), np.uint8)
+    np.save(tmp_path / "full_numpy_bitmap_alarm clock.npy", images)
+    train, valid = load_bitmaps(BitmapConfig(bitmaps=(tmp_path,), first_index=10, valid_share=0.2))
+    assert set(train.labels) == {"alarm clock"} and len(train.images) + len(valid.images) == 30
+    objects = np.empty(1, object)
+    np.save(tmp_path / "cat.npy", objects, allow_pickle=True)
+    with pytest.raises(ValueError, match="cat.npy is damaged or not an npy file without pickles"):
+        load_bitmaps(BitmapConfig(bitmaps=(tmp_path / "cat.npy",)))

@@ -113,8 +113,8 @@ class DrawingService:
             RequestError: if the drawing has more points than the model supports.
         """
         lines = [ramer_douglas_peucker(resample(line)) if len(line) > 1 else line for line in request.lines]
-        given, place = lines, self.generator.extent
-        lines = fitted(given, place)
+        request_lines, place = lines, self.generator.extent
+        lines = fitted(request_lines, place)
         drawing = strokes.from_polylines(lines) if lines else np.zeros((0, 3), np.float32)
         if len(drawing) > self.max_points:
             raise _bad_request(f"the drawing must have at most {self.max_points} points, got {len(drawing)}")
@@ -127,7 +127,7 @@ class DrawingService:
             {
                 "strokes": [
                     np.round(line, 2).tolist()
-                    for line in restored(strokes_after(completed, len(drawing)), given, place)
+                    for line in restored(strokes_after(completed, len(drawing)), request_lines, place)
                 ],
                 "finished": bool(row[:, 4].any()),
             }

@@ -41,7 +41,7 @@ class DataFlags:
     """Training and validation drawings.
 
     Attributes:
-        data: Training drawings: a file (.ndjson or .npz) or a folder of such files; repeatable.
+        data: Training drawings: a file (.npz, .ndjson, .csv, .bin or .svg) or a folder of such files; repeatable.
         procedural: Procedural training drawings, for example cat:2000; repeatable.
         valid: Validation drawings, which choose the best parameters (default validation split of the data);
             repeatable.
@@ -83,7 +83,7 @@ class BitmapFlags:
     """Official bitmaps.
 
     Attributes:
-        bitmaps: Official bitmaps of 28 x 28 pixels, one array for each class: .npz; repeatable.
+        bitmaps: Official bitmaps of 28 x 28 pixels, one array for each class: .npz or .npy; repeatable.
         first_index: First row of the published file to use, for classes with row numbers.
         per_class: Largest number of training bitmaps of a class (default all).
     """

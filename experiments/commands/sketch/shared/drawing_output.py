@@ -131,7 +131,7 @@ def read_unfinished(
 
     if path is None:
         raise CommandError(f"the command needs drawings; add {flag} FILE.npz, FILE.ndjson or FILE.svg")
-    if path.suffix == ".svg":
+    if path.suffix.lower() == ".svg":
         drawing = read_simplified(path, place.scale, read.limit, fit=place.fit is not None)
         drawings = [drawing.strokes if place.fit is None else place.apply(drawing.strokes)]
         if drawing.left_out:
