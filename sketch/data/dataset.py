@@ -66,6 +66,12 @@ class SketchDataset(NamedTuple):
         """Validation drawings as stroke-3."""
         return [drawing.strokes for drawing in self.valid]
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Classes of the training drawings, the most frequent first."""
+        counts = Counter(drawing.label for drawing in self.train if drawing.label)
+        return tuple(name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
     def digest(self) -> str:
         """Return a digest of the training and validation drawings."""
         return digest(self.train_strokes, self.valid_strokes)

@@ -38,6 +38,7 @@ class SketchRNN(NamedTuple):
             guided models.
         extent: left, top and side of its training drawings, see `sketch.data.extent.Extent`.
         from_first_point: True if its training drawings start at the origin.
+        classes: classes of its training drawings, the most frequent first; empty if unknown.
     """
 
     config: SketchRNNConfig
@@ -47,6 +48,7 @@ class SketchRNN(NamedTuple):
     framed: bool = False
     extent: tuple[float, float, float] = (0.0, 0.0, SIDE)
     from_first_point: bool = False
+    classes: tuple[str, ...] = ()
 
 
 def _small_linear(key: jax.Array, inputs: int, outputs: int) -> Params:

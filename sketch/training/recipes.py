@@ -89,6 +89,8 @@ def sketch_rnn_recipe(request: SketchRNNRequest) -> Recipe:
     else:
         preset = GuidedPreset(request.architecture, request.training)
         stage = guided_stage(train, valid, predictor, preset, start=start)
+    stage = _then(stage, lambda model: model._replace(classes=dataset.classes))
+    if predictor is not None:
         stage = _then(stage, lambda model: GuidedSketchRNN(model, predictor))
     return _recipe(stage, dataset, models)
 

@@ -3,8 +3,8 @@
 (async () => {
   const report = {};
   const area = canvas.getBoundingClientRect();
-  const pen = (kind, [x, y]) => canvas.dispatchEvent(new PointerEvent(kind, {
-    pointerId: 1, button: 0, bubbles: true, cancelable: true,
+  const pen = (kind, [x, y], id = 1, type = "touch") => canvas.dispatchEvent(new PointerEvent(kind, {
+    pointerId: id, pointerType: type, button: 0, bubbles: true, cancelable: true,
     clientX: area.left + x / 256 * area.width, clientY: area.top + y / 256 * area.height,
   }));
   canvas.setPointerCapture = () => {};   // browsers refuse it for pointers that are not there
@@ -40,6 +40,23 @@
     document.createElement = () => ({ click() {} });
     press("save");
     report.svg = await blob.text();
+    pen("pointerdown", [20, 40]);
+    pen("pointerdown", [180, 220], 2);      // a palm
+    for (const x of [40, 60, 80]) { pen("pointermove", [x, 40]); pen("pointermove", [180 + x / 40, 220], 2); }
+    pen("pointerup", [184, 220], 2);
+    pen("pointerup", [80, 40]);
+    pen("pointerdown", [180, 220], 2);      // a palm that comes first
+    pen("pointerdown", [20, 60], 3, "pen");
+    pen("pointermove", [40, 60], 3, "pen");
+    pen("pointermove", [181, 220], 2);
+    pen("pointerup", [181, 220], 2);
+    pen("pointerup", [40, 60], 3, "pen");
+    draws([[98, 125]]);
+    report.beside_palm = strokes.slice(-3);
+    report.tap = svgText(strokes.slice(-1), []);
+    globalThis.devicePixelRatio = 2;
+    paint();
+    report.density = canvas.width / canvas.getBoundingClientRect().width;
     press("clear");
     report.cleared = strokes;
     document.getElementById("temperature").max = "200";    // the slider itself gives no more than it may

@@ -85,6 +85,21 @@ def test_the_page_asks_nothing_of_other_machines(port: int):
     assert named == {"http://www.w3.org/2000/svg"}, "only the name of a format, which is never fetched"
 
 
+@pytest.mark.parametrize(
+    ("classes", "sentence"),
+    [
+        ((), "The model does not store the class of its training drawings."),
+        (("cat", "t<b"), "The model was trained on drawings of: cat, t&lt;b."),
+        (tuple("abcdefgh"), "The model was trained on drawings of: a, b, c, d, e, f and 2 other classes."),
+    ],
+)
+def test_the_page_names_the_classes_of_the_model(service: DrawingService, classes: tuple[str, ...], sentence: str):
+    generator = service.generator
+    named = DrawingService(generator._replace(model=generator.model._replace(classes=classes)), SamplingConfig(16))
+    with serving(named) as port:
+        assert f"<p>{sentence} Start a drawing.".encode() in fetch(port, "GET", "/")[2]
+
+
 def test_a_drawing_has_several_completions_by_seed(port: int):
     one = endings(port, strokes=[CORNER], temperature=1.0, seed=3)
     assert len(one) == 4 and len({json.dumps(ending) for ending in one}) > 1
@@ -195,6 +210,11 @@ def lived_through(report: dict[str, Any]) -> None:
     assert report["undone"] == report["drawn"]
     saved = strokes.to_polylines(svg.parse(report["svg"]))
     assert np.allclose(np.concatenate(saved), np.concatenate(report["drawn"]), atol=0.01)
+    lines = [[[20, 40], [40, 40], [60, 40], [80, 40]], [[20, 60], [40, 60]], [[98, 125]]]
+    for drawn, expected in zip(report["beside_palm"], lines, strict=True):
+        assert np.allclose(drawn, expected, atol=0.5), "only the pointer that began a stroke draws it"
+    assert re.search(r'd="M(\S+) L\1"', report["tap"]), "a tap is visible in the file"
+    assert report["density"] == pytest.approx(2.0, abs=0.01)
     assert report["complaint"] == "temperature must be a number from 0 to 2"
 
 

@@ -42,6 +42,7 @@ def test_a_model_that_starts_from_a_framed_one_is_framed(models):
     state = recipe.stage.trainer.init(jax.random.key(0))
     model = recipe.stage.finish(state)
     assert model.framed and model.scale_factor == 20.0 and model.config == CONFIG
+    assert model.classes == ("cat",) and model.extent == (0.0, 0.0, 255.0)
 
 
 def test_samples_of_a_generator_and_other_classes_are_negatives(models):

@@ -7,6 +7,7 @@ through a DNS name of their own.
 from __future__ import annotations
 
 import json
+from html import escape
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -135,7 +136,8 @@ def make_server(
     """
     html = PAGE.read_text(encoding="utf-8") if page is None else page
     try:
-        return PageServer(service, port, html.replace("TEMPERATURE", f"{temperature:g}").encode())
+        content = html.replace("TEMPERATURE", f"{temperature:g}").replace("SUBJECT", escape(service.subject()))
+        return PageServer(service, port, content.encode())
     except (OSError, OverflowError) as error:
         raise CommandError(
             f"cannot listen on port {port} of 127.0.0.1: {error}; leave --port out for a free one"

@@ -24,6 +24,10 @@ COMPLETIONS = 4
 """Completions of one request; several cost hardly more than one."""
 
 
+SHOWN_CLASSES = 6
+"""Number of classes that the page names."""
+
+
 class RequestError(Exception):
     """A request without an answer.
 
@@ -105,6 +109,14 @@ class DrawingService:
         self._draw = make_sampler(generator, config._replace(length=self.length))
         self._lock = threading.Lock()
         self.completions(CompletionRequest([], 0.4, 0))
+
+    def subject(self) -> str:
+        """One sentence about the classes of the training drawings."""
+        classes = self.generator.model.classes
+        if not classes:
+            return "The model does not store the class of its training drawings."
+        more = f" and {len(classes) - SHOWN_CLASSES} other classes" if len(classes) > SHOWN_CLASSES else ""
+        return f"The model was trained on drawings of: {', '.join(classes[:SHOWN_CLASSES])}{more}."
 
     def completions(self, request: CompletionRequest) -> list[dict[str, Any]]:
         """Return completions: `strokes` as in the request, and `finished`, True if the model ended the drawing.
