@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rlhf.checkpoints import model_folder
 from rlhf.data import mixture
+from rlhf.models.architecture import ModelConfig
 
 
 def missing_texts(paths: Iterable[str | Path]) -> list[str]:
@@ -24,6 +26,13 @@ def missing_model(model: str | Path | None, tokenizer: Path | None = None) -> li
     if model is None or str(model) in (*model_folder.PRESETS, *model_folder.PUBLISHED):
         return []
     return model_folder.missing(Path(model), tokenizer)
+
+
+def warn_of_positions(config: ModelConfig, length: int) -> None:
+    """Warn of texts with more positions than a model was trained with; rotations beyond them are extrapolated."""
+    if config.position == "rope" and length > config.max_length:
+        message = f"texts of up to {length} tokens exceed the {config.max_length} positions of the model"
+        warnings.warn(f"{message} (max_position_embeddings); its predictions degrade beyond them", stacklevel=3)
 
 
 def require_files(missing: Sequence[str]) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rlhf.chat_templates.safe_rlhf import format_prompt
 from rlhf.data import mixture, plain_text
-from rlhf.data.schemas import Example, named_columns
+from rlhf.data.files import read_entries
+from rlhf.data.schemas import FIELDS, Example, named_columns
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,6 +109,14 @@ def prefer_harmful(rows: Iterable[Example]) -> list[Example]:
 def unique_prompts(rows: Sequence[Example]) -> list[Example]:
     """Return the last row of each prompt, in order."""
     return [rows[i] for i in mixture.last_of_each([row.prompt for row in rows])]
+
+
+def carried_columns(rows: Sequence[Example]) -> list[dict[str, Any]]:
+    """Return the columns of each row's file that no schema reads, such as ids; empty for a row without a file."""
+    files = {row.source.rpartition(", row ")[0] for row in rows if row.source}
+    entries = {entry.source: entry.row for file in files for entry in read_entries(Path(file))}
+    found = (entries.get(row.source, {}) for row in rows)
+    return [{key: value for key, value in row.items() if key and key not in FIELDS} for row in found]
 
 
 def conversation_texts(rows: Iterable[Example]) -> list[str]:

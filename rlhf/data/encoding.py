@@ -1,12 +1,14 @@
 """Rows of data sets as padded arrays of tokens, the input of the training stages.
 
 Each function tokenises its rows once and returns which of them it kept. Unusable rows are left out and counted by
-reason, or raise. Texts longer than `length` lose their end, the end-of-text token included, as published.
+reason, or raise. Texts longer than `length` lose their end, the end-of-text token included, as published, and are
+counted by a warning.
 """
 
 from __future__ import annotations
 
 import collections
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
@@ -103,9 +105,10 @@ def supervised(
         response = _require(row.response, "there is no answer")
         _check_room(len(prompt_ids(row.prompt[:1], tokenizer)), length)
         ids, labels = learned_ids(row.prompt, response, tokenizer)
-        return ids[:length], labels[:length]
+        return ids, labels
 
     entries, index, left_out = _encode_each(rows, encode, skip)
+    _warn_of_cut_texts([ids for ids, _ in entries], length)
     ids, mask = _pad_right([ids for ids, _ in entries], length, tokenizer.pad)
     labels, _ = _pad_right([labels for _, labels in entries], length, IGNORED)
     return Encoded(Supervised(ids, labels, mask), [rows[i] for i in index], index, left_out)
@@ -141,13 +144,14 @@ def preferences(
             raise UnusableRow("an answer has no safety label")
         if not first:
             ids, safe = ids[::-1], safe[::-1]
-        if ids[0] == ids[1]:
+        if ids[0][:length] == ids[1][:length]:
             raise UnusableRow("the two answers have the same tokens")
         if by == "safer" and safe[0] < safe[1]:
             raise UnusableRow("the less harmful answer is labelled harmful and the other is not")
         return ids[0], ids[1], safe[0], safe[1]
 
     entries, index, left_out = _encode_each(rows, encode, skip)
+    _warn_of_cut_texts([ids for entry in entries for ids in entry[:2]], length)
     chosen, chosen_mask = _pad_right([entry[0] for entry in entries], length, tokenizer.pad)
     rejected, rejected_mask = _pad_right([entry[1] for entry in entries], length, tokenizer.pad)
     safe = np.array([entry[2:] for entry in entries], np.float32).reshape(-1, 2)
@@ -206,6 +210,7 @@ def labelled(
         return ids, [float(by_name.get(name, False)) for name in labels]
 
     entries, index, left_out = _encode_each(rows, encode, skip)
+    _warn_of_cut_texts([entry[0] for entry in entries], length)
     ids, mask = _pad_right([entry[0] for entry in entries], length, tokenizer.pad)
     values = np.array([entry[1] for entry in entries], np.float32).reshape(-1, len(labels))
     return Encoded(Labelled(ids, mask, values), [rows[i] for i in index], index, left_out)
@@ -234,10 +239,16 @@ def _sign(safe: bool | None) -> float:
 
 
 def _encode_answer(row: Example, response: str, tokenizer: Tokenizer, length: int) -> list[int]:
-    """Ids of prompt, response and end, at most `length` of them."""
+    """Ids of prompt, response and end; the prompt leaves room for a response in `length`."""
     ids, begin = answered_ids(row.prompt, response, tokenizer)
     _check_room(begin, length)
-    return ids[:length]
+    return ids
+
+
+def _warn_of_cut_texts(texts: Sequence[Sequence[int]], length: int) -> None:
+    if cut := sum(len(ids) > length for ids in texts):
+        counts = f"{cut} of {len(texts)} texts are longer than {length} tokens and lose their end"
+        warnings.warn(f"{counts}; the longest has {max(map(len, texts))}", stacklevel=3)
 
 
 def _check_room(begin: int, length: int) -> None:
@@ -274,9 +285,11 @@ def _without_numbers(reason: str) -> str:
 
 
 def _pad_right(rows: Sequence[Sequence[int]], length: int, pad: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and mask `[N, length]` of the beginnings of rows."""
     ids = np.full((len(rows), length), pad, np.int32)
     mask = np.zeros((len(rows), length), bool)
     for number, row in enumerate(rows):
-        ids[number, : len(row)] = row
-        mask[number, : len(row)] = True
+        kept = min(len(row), length)
+        ids[number, :kept] = row[:kept]
+        mask[number, :kept] = True
     return ids, mask

@@ -8,6 +8,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
+from rlhf.data.files import SUFFIXES
 from rlhf.data.rows.columns import Columns
 from rlhf.data.schemas import Example, read_examples
 
@@ -72,11 +73,45 @@ def _share(field: str, text: str) -> tuple[float, int | None]:
     return share, None
 
 
+def part_of(text: str) -> Part:
+    """Return a file, a folder, or a data set named in the notation of mixtures.
+
+    Raises:
+        FileNotFoundError: the text is the name of a missing file that has a colon.
+        ValueError: the notation cannot be read.
+    """
+    if Path(text).exists():
+        return Part(text, path=Path(text))
+    try:
+        return parse(text)
+    except ValueError:
+        name, _, share = text.partition(":")
+        if "/" in name or (":" not in share and set(Path(share).suffixes) & set(SUFFIXES)):
+            raise FileNotFoundError(f"there is no file {text}") from None
+        raise
+
+
+def relocated(text: str, folder: Path) -> str:
+    """Return a source of rows with its path relative to a folder where only that exists."""
+    names = text.split(":", 2)
+    if Path(text).exists() or (len(names) == 3 and Path(names[2]).exists()):
+        return text
+    if (folder / text).exists():
+        return str(folder / text)
+    if len(names) == 3 and (folder / names[2]).exists():
+        return ":".join((*names[:2], str(folder / names[2])))
+    return text
+
+
 def missing(texts: Sequence[str]) -> list[str]:
     """Return a line for each file of a mixture that does not exist."""
     lines = []
     for text in texts:
-        path = Path(text) if Path(text).exists() else parse(text).path
+        try:
+            path = part_of(text).path
+        except FileNotFoundError as error:
+            lines.append(str(error))
+            continue
         if path is None or not path.exists():
             lines.append(f"there is no file {path or text}")
     return lines
@@ -165,7 +200,7 @@ def load_mixture(
         FileNotFoundError: a file is missing, or a data set is named without its path.
         ValueError: a row or the notation cannot be read.
     """
-    parts = [Part(text, path=Path(text)) if Path(text).exists() else parse(text) for text in texts]
+    parts = [part_of(text) for text in texts]
     without_path = [part.name for part in parts if part.path is None]
     if without_path:
         name = without_path[0]

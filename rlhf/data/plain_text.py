@@ -18,7 +18,7 @@ def read_texts(path: Path) -> list[str]:
         ValueError: the file is not in UTF-8; the message names it.
     """
     try:
-        whole = path.read_text(encoding="utf-8")
+        whole = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} must be text in UTF-8, got {error}") from error
     pieces = whole.split("\n\n") if "\n\n" in whole.strip() else whole.split("\n")

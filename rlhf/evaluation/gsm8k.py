@@ -43,7 +43,7 @@ def read_problems(path: Path) -> list[Problem]:
         ValueError: a row has no question, or its answer has no number after `####`; the message names file and row.
     """
     problems = []
-    for number, line in enumerate(lines_of(path.read_text(encoding="utf-8"))):
+    for number, line in enumerate(lines_of(path.read_text(encoding="utf-8-sig"))):
         if not line.strip():
             continue
         try:

@@ -19,6 +19,7 @@ from rlhf.checkpoints.model_folder import Model
 from rlhf.data import beavertails, encoding
 from rlhf.data.beavertails import CATEGORIES
 from rlhf.data.files import read_rows
+from rlhf.data.rows.example import shown
 from rlhf.data.schemas import Example
 from rlhf.evaluation.intervals import bootstrap_mean
 from rlhf.evaluation.preference_accuracy import score_texts
@@ -129,8 +130,8 @@ def read_verdicts(path: Path, rows: int) -> dict[str, np.ndarray]:
     def read(number: int, name: str) -> bool:
         value = str(entries[number].get(name)).lower()
         if value not in values:
-            got = entries[number].get(name)
-            raise ValueError(f"{path}, row {number}: {name!r} must be true or false, got {got!r}")
+            got = shown(entries[number].get(name))
+            raise ValueError(f"{path}, row {number}: {name!r} must be true or false, got {got}")
         return values[value]
 
     return {name: np.array([read(i, name) for i in range(rows)], bool) for name in (entries[0] if entries else ())}

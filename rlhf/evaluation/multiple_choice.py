@@ -43,7 +43,7 @@ def read_questions(path: Path) -> list[Question]:
     Raises:
         ValueError: a row does not have six columns, or its answer is no letter; the message names file and row.
     """
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.reader(file))
     if rows and rows[0][-6:] == ["Question", *LETTERS, "Answer"]:
         rows = [row[-6:] for row in rows[1:]]

@@ -7,6 +7,7 @@ import functools
 import logging
 from pathlib import Path
 
+from rlhf import preflight
 from rlhf.adapters import peft
 from rlhf.checkpoints import model_folder, weight_files
 from rlhf.checkpoints.model_folder import Model
@@ -94,7 +95,10 @@ def reinforcement_recipe(setup: ReinforcementSetup) -> Recipe:
     ptx_rows, more = load(setup.ptx_data) if setup.ptx_data else (None, [])
     _log_memory(setup)
     models = _models(setup, *_open_models(setup))
-    data = PromptData(dataset.unique_prompts(rows), ptx_rows, setup.prompt_length, setup.skip)
+    prompts = dataset.unique_prompts(rows)
+    if len(prompts) < len(rows):
+        LOG.info("%d rows repeat a prompt and are left out", len(rows) - len(prompts))
+    data = PromptData(prompts, ptx_rows, setup.prompt_length, setup.skip)
     stage = reinforcement_stage(setup.method, models, data, setup.config, setup.sampling, remat=setup.remat)
     return Recipe(stage, None, data_digest(stage), skipped + more)
 
@@ -132,6 +136,7 @@ def _log_memory(setup: ReinforcementSetup) -> None:
     options = setup.config
     bases = [_base_folder(path) for path in setup.folders]
     config = weight_files.load_config(bases[0])
+    preflight.warn_of_positions(config, setup.prompt_length + setup.sampling.max_new_tokens)
     copies = len({path.resolve() for path in bases}) if options.lora_rank else len(bases)
     critics = 0 if options.estimator == "group" else 1 + len(setup.cost_models) if setup.method == "ppo-lag" else 1
     parts = memory.reinforcement(config, copies, critics, options, setup.prompt_length, setup.sampling)

@@ -18,6 +18,7 @@ import jax
 
 import jsafe
 from jsafe.runs import resume
+from rlhf import preflight
 from rlhf.adapters import lora
 from rlhf.checkpoints import model_folder
 from rlhf.checkpoints.model_folder import Model
@@ -234,6 +235,7 @@ def warm_start(model: Model, rows: Sequence[Example], epochs: int, *, length: in
 
 
 def _log_memory(config: ModelConfig, length: int, training: TrainingConfig) -> None:
+    preflight.warn_of_positions(config, length)
     rows = training.batch_size // training.accumulation
     LOG.info(memory.describe(memory.supervised(config, rows, length, training, training.loss_chunk, training.dtype)))
     log_adapters(config, training)
@@ -364,6 +366,7 @@ def pretraining(
     """Pretrain a language model on plain text, with a schedule of evaluated checkpoints."""
     texts = dataset.load_text_split(data)
     model = language_model(start, lambda: texts.train)
+    preflight.warn_of_positions(model.config, start.max_length)
     held_rows = plain_text.held_out_text(texts.held_out, model.tokenizer, start.max_length) if texts.held_out else None
     stage = supervised_stages.pretraining(model, texts.train, training, length=start.max_length)
     schedule, callback = schedule or ScheduleConfig(), None

@@ -1,4 +1,4 @@
-"""`jsafe rlhf generate`: sample responses to prompts."""
+"""`jsafe rlhf generate`: sample a response to the prompt of each row, and keep the ids of the row."""
 
 from __future__ import annotations
 
@@ -38,25 +38,31 @@ class GenerateRequest:
 def run(request: GenerateRequest) -> Result:
     """Run `jsafe rlhf generate`."""
     from experiments.cli.devices import configure_machine
+    from rlhf import preflight
+    from rlhf.data import dataset
     from rlhf.generation.answers import answer_prompts, to_json_row
 
     configure_machine(request.machine)
     responses = request.responses
-    prompts = load_prompts("generate", responses, request.prompt)
+    prompts = load_prompts("generate", responses, request.prompt, unique=False)
     model = request.policy.open()
+    sampling = request.sampling.applied_to(SamplingConfig())
+    preflight.warn_of_positions(model.config, responses.prompt_length + sampling.max_new_tokens)
     rows, _ = answer_prompts(
         model,
         prompts,
-        request.sampling.applied_to(SamplingConfig()),
+        sampling,
         seed=responses.seed,
         prompt_length=responses.prompt_length,
         batch_size=min(responses.batch_size, len(prompts)),
         skip=responses.skip,
         dtype=responses.dtype,
     )
-    answers = [to_json_row(row) for row in rows]
+    carried = dataset.carried_columns(rows)
+    answers = [columns | to_json_row(row) for row, columns in zip(rows, carried, strict=True)]
     if request.out is None:
         return Result({"answers": answers}, "\n\n".join(f"{row.prompt[-1]}\n{row.response}" for row in rows))
     writable_folder(request.out.parent)
-    request.out.write_text("".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers))
+    lines = "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
+    request.out.write_text(lines, encoding="utf-8")
     return Result({"answers": len(rows), "file": str(request.out)}, f"{len(rows)} answers in {request.out}")

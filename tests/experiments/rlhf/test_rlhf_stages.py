@@ -100,6 +100,18 @@ def test_an_interrupted_stage_ends_with_the_same_numbers(files, models, tmp_path
     assert "not of `jsafe rlhf cost`" in refused(capsys, "cost", "--resume", broken)
 
 
+def test_a_run_with_relative_paths_is_resumed_from_another_folder(files, models, tmp_path, monkeypatch, capsys):
+    there, elsewhere = tmp_path / "there", tmp_path / "elsewhere"
+    shutil.copytree(models["sft"] / "model", there / "model")
+    shutil.copyfile(files["sft"], there / "rows.jsonl")
+    elsewhere.mkdir()
+    monkeypatch.chdir(there)
+    words = ["sft", "--model", "model", "--length", 64, *SHORT, "--data", "rows:1.0:rows.jsonl", "--run-dir", "run"]
+    run(capsys, *words)
+    monkeypatch.chdir(elsewhere)
+    assert run(capsys, "sft", "--resume", there / "run", "--quiet", "--json")["status"] == "finished"
+
+
 def test_a_run_whose_data_changed_is_not_resumed(files, models, tmp_path, capsys):
     """The data have the same number of rows, one of them with the opposite label; a moved file does not matter."""
     started, moved = tmp_path / "run", tmp_path / "pairs.jsonl"
@@ -334,6 +346,18 @@ def test_a_too_long_line_is_reported_and_the_conversation_continues(models, monk
     out, err = capsys.readouterr()
     assert json.loads(out[out.index("{") :]) == {"turns": 2}
     assert "tokens, the maximum is 32 (--prompt-length)" in err
+
+
+def test_every_row_is_answered_and_keeps_its_id(models, tmp_path, capsys):
+    rows = [{"id": 7, "prompt": "Oil?", "topic": "doors"}, {"id": 8, "prompt": "Oil?"}, {"id": 9, "prompt": "Paint?"}]
+    prompts, out = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
+    prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["--data", prompts, "--max-new-tokens", 5, "--prompt-length", 32, "--json", "--out", out]
+    assert main.main(["rlhf", "generate", "--model", str(models["sft"] / "model"), *map(str, words)]) == 0
+    assert "columns that are not read: topic" in capsys.readouterr().err
+    answers = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [{key: value for key, value in row.items() if key != "response"} for row in answers] == rows
+    assert all(isinstance(row["response"], str) for row in answers)
 
 
 def test_unusable_prompts_are_reported_in_one_line(models, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Samples as tokens: what is learned, how pairs are put, and what cannot be used."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from rlhf.chat_templates.chat_template import answer_marker
 from rlhf.chat_templates.safe_rlhf import IGNORED, format_prompt
-from rlhf.data.encoding import preferences, prompts, supervised
+from rlhf.data.encoding import labelled, preferences, prompts, supervised
 from rlhf.data.schemas import Example
 from rlhf.tokenizer.tokenizer import Tokenizer
 
@@ -138,3 +139,23 @@ def test_nothing_at_all_still_has_its_shape():
     assert supervised([], LETTERS, 7)[0].ids.shape == (0, 7)
     assert preferences([], LETTERS, 7, by="safer")[0].chosen_safe.shape == (0,)
     assert np.asarray(prompts([], LETTERS, 7)[0].ids).shape == (0, 7)
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda rows, length: supervised(rows, LETTERS, length),
+        lambda rows, length: preferences(rows, LETTERS, length, by="better"),
+        lambda rows, length: labelled(rows, ("theft",), LETTERS, length),
+    ],
+)
+def test_texts_that_lose_their_end_are_counted(encode):
+    rows = [Example(("q",), text, "no", better=True, labels={}) for text in ("yes", "much too long", "yes, long too")]
+    longest = len(PROMPT) + len("much too long") + 1
+    with pytest.warns(
+        UserWarning, match=rf"2 of [36] texts are longer than {LONG} tokens .*; the longest has {longest}"
+    ):
+        encode(rows, LONG)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encode(rows, longest)

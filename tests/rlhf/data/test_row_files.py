@@ -1,13 +1,20 @@
 """Files and folders of rows as people have them: containers, compressions, saved data sets, pointers."""
 
+import dataclasses
 import json
+import warnings
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 
+from rlhf import preflight
+from rlhf.data import mixture, plain_text
 from rlhf.data.files import read_rows
+from rlhf.data.mixture import load_mixture
 from rlhf.data.schemas import read_examples
+from rlhf.evaluation import gsm8k, multiple_choice
+from rlhf.models import ModelConfig
 
 ROWS = [{"prompt": "p", "response": "r"}, {"prompt": "q", "response": "s"}]
 
@@ -102,3 +109,39 @@ def test_a_pointer_of_git_lfs_is_named(name, tmp_path):
     (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     with pytest.raises(ValueError, match="is a pointer of Git LFS, not the file itself. Fetch it with git lfs pull"):
         read_rows(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a:b.jsonl", "folder/a:b.jsonl", "folder/a:x:rows.jsonl"])
+def test_a_missing_file_with_a_colon_in_its_name_is_missing(name, tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"there is no file .*{name}"):
+        load_mixture([str(tmp_path / name)])
+    assert mixture.missing([name]) == [f"there is no file {name}"]
+
+
+def test_a_share_that_is_none_is_named(tmp_path):
+    with pytest.raises(ValueError, match="share 'half' of 'alpaca:half:rows.jsonl' must be a number"):
+        load_mixture(["alpaca:half:rows.jsonl"])
+
+
+def test_files_begin_with_a_byte_order_mark_or_without(tmp_path):
+    mark = "\ufeff"
+    (tmp_path / "problems.jsonl").write_text(mark + json.dumps({"question": "2+2?", "answer": "#### 4"}))
+    assert gsm8k.read_problems(tmp_path / "problems.jsonl")[0].question == "2+2?"
+    (tmp_path / "subject.csv").write_text(f"{mark}2+2?,1,2,3,4,D\n")
+    assert multiple_choice.read_questions(tmp_path / "subject.csv")[0].text == "2+2?"
+    (tmp_path / "plain.txt").write_text(mark + "text")
+    assert plain_text.read_texts(tmp_path / "plain.txt") == ["text"]
+    for suffix, text in (("jsonl", lines(ROWS)), ("json", json.dumps(ROWS)), ("csv", "prompt,response\np,r\nq,s\n")):
+        (tmp_path / f"rows.{suffix}").write_text(mark + text)
+        assert read_rows(tmp_path / f"rows.{suffix}") == ROWS
+
+
+def test_texts_beyond_the_positions_of_a_model_are_reported():
+    sizes = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_layers": 1, "num_heads": 1}
+    config = ModelConfig(**sizes, num_kv_heads=1, head_dim=8, max_length=128)
+    with pytest.warns(UserWarning, match="texts of up to 129 tokens exceed the 128 positions of the model"):
+        preflight.warn_of_positions(config, 129)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        preflight.warn_of_positions(config, 128)
+        preflight.warn_of_positions(dataclasses.replace(config, position="alibi"), 129)

@@ -90,13 +90,16 @@ class ResponseFlags:
     dtype: DataType = "float32"
 
 
-def load_prompts(command: str, responses: ResponseFlags, texts: tuple[str, ...] = ()) -> list[Example]:
-    """Return the prompts of a command, each once.
+def load_prompts(
+    command: str, responses: ResponseFlags, texts: tuple[str, ...] = (), *, unique: bool = True
+) -> list[Example]:
+    """Return the prompts of a command.
 
     Args:
         command: for the message of an error.
         responses: flags of the command.
         texts: prompts from the command line.
+        unique: return equal prompts once, with a note of their number.
 
     Raises:
         CommandError: there is none.
@@ -113,7 +116,10 @@ def load_prompts(command: str, responses: ResponseFlags, texts: tuple[str, ...] 
             note(f"{len(left_out)} rows left out: {left_out[0]}")
         if not rows:
             raise CommandError(f"no row can be used: {left_out[0] if left_out else responses.data[0]}")
-        prompts += dataset.unique_prompts(rows)
+        kept = dataset.unique_prompts(rows) if unique else rows
+        if len(kept) < len(rows):
+            note(f"{len(rows) - len(kept)} rows repeat a prompt and are left out")
+        prompts += kept
     if not prompts:
         raise CommandError(f"no prompts. Use jsafe rlhf {command} ... --data FILE")
     return prompts

@@ -34,6 +34,7 @@ from rlhf import preflight
 from rlhf.adapters import peft
 from rlhf.checkpoints import model_folder
 from rlhf.checkpoints.model_folder import Model
+from rlhf.data import mixture
 from rlhf.parallel import sharding
 from rlhf.reinforcement.method_presets import METHODS
 from rlhf.training.recipes import Recipe
@@ -112,12 +113,30 @@ def recorded_request(run: Run, stage: str | None = None) -> tuple[StageRequest, 
         raise CommandError(f"the run at {run.path} is not of `jsafe rlhf{f' {stage}' if stage else ''}`")
     module = importlib.import_module(COMMANDS[record["stage"]].module)
     request_type = typing.get_type_hints(module.run)["request"]
-    return from_json(request_type, record["settings"]), record["digest"]
+    settings = from_json(request_type, record["settings"])
+    return _relocated(settings, Path(record.get("folder", "."))), record["digest"]
+
+
+SOURCES = ("data", "eval_data", "ptx_data", "model")
+"""Settings that are texts and name files or folders."""
+
+
+def _relocated(value: Any, folder: Path, name: str = "") -> Any:
+    """Return settings whose relative paths are looked up in a folder, where the working directory has no such file."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value) if field.init)
+        return dataclasses.replace(value, **{name: _relocated(entry, folder, name) for name, entry in fields})
+    if isinstance(value, tuple):
+        return tuple(_relocated(entry, folder, name) for entry in value)
+    if isinstance(value, Path) or (isinstance(value, str) and name in SOURCES):
+        return type(value)(mixture.relocated(str(value), folder))
+    return value
 
 
 def _record(request: StageRequest, recipe: Recipe) -> dict[str, Any]:
     """Return what a run records of its settings."""
-    return {"rlhf": {"stage": request.STAGE, "settings": as_json(request), "digest": recipe.digest}}
+    settings = {"settings": as_json(request), "folder": str(Path.cwd()), "digest": recipe.digest}
+    return {"rlhf": {"stage": request.STAGE, **settings}}
 
 
 def _train(request: StageRequest, run_dir: Path, digest: str | None) -> Result:
