@@ -17,6 +17,12 @@ from sketch.raster import Canvas
 MARGIN = 0.05
 """Blank border of an SVG, as a fraction of the longest side of the drawing."""
 
+SVG_WIDTH = 3 / 255
+"""Line width of an SVG, as a fraction of the longest side of the drawing; that of the drawing page."""
+
+CONTINUED = (210, 84, 27)
+"""Colour of the strokes behind a given beginning, as on the drawing page."""
+
 CAPTION_HEIGHT = 14
 """Height of a caption, in pixels."""
 
@@ -30,12 +36,12 @@ def svg(strokes: np.ndarray, *, colour: str = "black", line_width: float | None 
     Args:
         strokes: `[n, 3]` stroke-3 in any unit; a stroke of one point draws nothing, as in the published bitmaps.
         colour: line colour.
-        line_width: line width in the unit of the drawing (default: 16 / 255 of the longest side, as published).
+        line_width: line width in the unit of the drawing (default: `SVG_WIDTH` of the longest side).
     """
     lines = to_polylines(np.asarray(strokes, np.float64))
     low, extent = _box(lines)
     side = max(float(extent.max()), 1e-6)
-    width = 16 / 255 * side if line_width is None else line_width
+    width = SVG_WIDTH * side if line_width is None else line_width
     border = MARGIN * side + width / 2
     view = " ".join(_digits(x) for x in (*(low - border), *(extent + 2 * border)))
     paths = "".join(f'<path d="{_path(line)}"/>\n' for line in lines)
@@ -148,6 +154,30 @@ def sheet(
         ImageDraw.Draw(strip).text((2, 0), text, fill=0, font=font)
         picture.paste(strip, (left, top + side))
     return np.asarray(picture)
+
+
+def marked_sheet(
+    drawings: Sequence[np.ndarray], prefixes: Sequence[int], columns: int = 10, captions: Sequence[str] = ()
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Render drawings as `sheet` does, with the strokes behind the first rows of each in the colour `CONTINUED`.
+
+    Args:
+        drawings: stroke-3 arrays in any unit.
+        prefixes: number of the first rows of each drawing that are black.
+        columns: drawings in a row.
+        captions: one line below each drawing (default: none).
+    """
+    whole = sheet(drawings, columns, captions).astype(np.float64)
+    firsts = []
+    for strokes, prefix in zip(drawings, prefixes, strict=True):
+        # Lifting the pen behind the prefix draws it alone, fitted to the box like the whole drawing.
+        lifted = np.array(strokes)
+        lifted[max(int(prefix) - 1, 0) :, 2] = 1.0
+        firsts.append(lifted)
+    first = sheet(firsts, columns, captions).astype(np.float64)
+    behind = np.clip(first - whole, 0.0, 255.0)[..., None] / 255  # ink that the prefix does not have
+    colours = first[..., None] - behind * (255.0 - np.array(CONTINUED))
+    return np.round(np.clip(colours, 0.0, 255.0)).astype(np.uint8)
 
 
 def save_png(path: Path, image: np.ndarray) -> None:

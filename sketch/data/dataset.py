@@ -233,9 +233,6 @@ def load_dataset(config: DatasetConfig) -> SketchDataset:
             held_out = [drawing for drawing in held_out if drawing.split in ("valid", "")]
         held_out = without_duplicates(held_out)
     drawings = without_duplicates(sorted(drawings, key=lambda drawing: not drawing.split), held_out)
-    if not held_out and not any(drawing.split in ("valid", "") for drawing in drawings):
-        # Files with a training split alone: a part of it chooses the best parameters.
-        drawings = [d._replace(split="") if d.split == "train" else d for d in drawings]
     drawings = assign_splits(drawings, valid=0.0 if held_out else config.valid_share)
     trained = SPLITS if config.split == "all" else (config.split,)
     train = [drawing for split in trained for drawing in drawings if drawing.split == split]

@@ -132,13 +132,16 @@ def _npz_rows(path: Path, allow_pickle: bool) -> Iterator[Row]:
     if {"points", "offsets"} <= set(arrays):
         yield from _vector_rows(path, arrays)
     elif set(SPLITS) & set(arrays):
+        # A training split alone is no split: a part of it chooses the best parameters.
+        alone = set(SPLITS) & set(arrays) == {"train"}
         for split in SPLITS:
+            known = {} if alone else {"split": split}
             if split in arrays and arrays[split].dtype == np.uint8:
                 raise ValueError(f"{path}: {split!r} must hold vectors, got images")
             if split in arrays and not arrays[split].ndim:
                 raise ValueError(f"{path}: {split!r} must be a list of drawings")
             for number, strokes in enumerate(arrays.get(split, ())):
-                yield Row(f"{split} row {number}", partial(np.asarray, strokes), {"split": split})
+                yield Row(f"{split} row {number}", partial(np.asarray, strokes), known)
     else:
         raise ValueError(
             f"{path} must hold 'points' and 'offsets', or Sketch-RNN's {', '.join(map(repr, SPLITS))}, "

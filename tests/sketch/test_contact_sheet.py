@@ -86,3 +86,18 @@ def test_what_cannot_be_a_sheet_is_refused(tmp_path):
         contact_sheet.sheet([scribble()], 3, ["a", "b"])
     with pytest.raises(ValueError, match=r"bytes .* got float64 \[2, 2\]"):
         contact_sheet.save_png(tmp_path / "s.png", np.zeros((2, 2)))
+
+
+def test_lines_of_an_svg_are_as_thin_as_on_the_drawing_page():
+    text = contact_sheet.svg(from_polylines([np.array([[0, 0], [255, 0], [255, 100]])]))
+    assert 'stroke-width="3"' in text
+
+
+def test_a_marked_sheet_has_the_prefix_in_black_and_the_rest_in_colour():
+    # One line from left to right; the first half is the prefix.
+    drawing = from_polylines([np.array([[0, 0], [100, 0], [200, 0]])])
+    image = contact_sheet.marked_sheet([drawing], [2]).astype(int)
+    row = image[image.shape[0] // 2]
+    assert (row[20:50] == 0).all() and (row[65:100] == contact_sheet.CONTINUED).all()
+    whole = contact_sheet.marked_sheet([drawing, drawing], [3, 0]).astype(int)
+    assert (np.ptp(whole[:, : whole.shape[1] // 2], axis=2) == 0).all() and np.ptp(whole, axis=2).any()

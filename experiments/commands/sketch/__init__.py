@@ -29,6 +29,7 @@ COMMANDS: dict[str, Command | CommandGroup] = {
     "interpolate": Command(
         f"{_PACKAGE}.sketch_interpolate", "Interpolate between two drawings, with a model that has an encoder."
     ),
+    "show": Command(f"{_PACKAGE}.sketch_show", "Summarise the drawings of a file, and render them as PNG."),
     "export": Command(f"{_PACKAGE}.sketch_export", "Write the model of a run or of one of its checkpoints."),
     "draw": Command(f"{_PACKAGE}.draw.sketch_draw", "Serve a drawing page where the model completes your sketch."),
 }

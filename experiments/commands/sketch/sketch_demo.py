@@ -33,6 +33,20 @@ FIRST_UNSEEN = 100_000
 Updates = Annotated[int, parameter(positive, "N", name="--training")]
 
 
+TERMS = """<dl>
+<dt>procedural</dt><dd>drawings by rules with random sizes and angles, which the models do not see in training</dd>
+<dt>Sketch-RNN</dt><dd>a recurrent network that samples the next offset of the pen from the offsets before it</dd>
+<dt>guided</dt><dd>Sketch-RNN with inputs of a predictor, which suggests the next stroke from the canvas</dd>
+<dt>discriminator</dt><dd>a classifier of good drawings against other classes, corrupted drawings and samples</dd>
+<dt>log odds</dt><dd>its score: log p / (1 - p) of a good drawing; higher is more recognisable, 0 is undecided</dd>
+<dt>best of n</dt><dd>the sample with the highest score among n</dd>
+<dt>temperature</dt><dd>spread of the samples: 0 takes the most likely offset, 1 the distribution of the model</dd>
+<dt>loss</dt><dd>the quantity that the training of a stage decreases, a mean over its last ten iterations</dd>
+</dl>
+"""
+"""Explanation of the terms of the page."""
+
+
 @flags
 class DemoRequest:
     """Settings of `jsafe sketch demo`.
@@ -74,6 +88,7 @@ def run(request: DemoRequest) -> Result:
     data = {"log_odds": log_odds, "page": str(path), "seconds": time.monotonic() - began, "run_dir": str(folder)}
     (folder / MARK).write_text(to_json(data))
     lines = ["mean log odds of the discriminator:", *(f"  {name:45} {value:6.2f}" for name, value in log_odds.items())]
+    lines.append(f"\ndraw with the guided model: jsafe sketch draw {folder / 'guided'}")
     return Result(data, "\n".join([*lines, f"\n{seconds_text(data['seconds'])} in total; page:", str(path)]))
 
 
@@ -156,10 +171,12 @@ def _write_page(
         parts.append(f'<h2>{title}</h2>\n<img alt="{html.escape(name)}" src="data:image/png;base64,{picture}">')
     losses = {name: result["final"].get("loss") for name, result in results.items() if "final" in result}
     cells = "".join(f"<tr><td>{html.escape(n)}</td><td>{v:.4g}</td></tr>" for n, v in losses.items() if v is not None)
+    drawing = f"jsafe sketch draw {path.parent / 'guided'}"
     style = "body{font:15px sans-serif;max-width:1000px;margin:2em auto}img{max-width:100%}td{padding:0 1em 0 0}"
     path.write_text(
         f"<!doctype html>\n<meta charset='utf-8'>\n<title>jsafe sketch demo</title>\n<style>{style}</style>\n"
         "<h1>Samples of models trained on procedural drawings</h1>\n"
+        f"{TERMS}<p>Draw with the guided model: <code>{html.escape(drawing)}</code></p>\n"
         f"{chr(10).join(parts)}\n<h2>Final losses</h2>\n<table>{cells}</table>\n"
     )
     return path

@@ -428,3 +428,35 @@ def test_a_damaged_model_is_named(plain: Path, tmp_path: Path, capsys):
 def test_options_of_a_judge_that_would_change_nothing_are_refused(words, message, tmp_path, capsys):
     assert message in refused(capsys, *words, "--run-dir", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_file_is_shown_as_summary_and_sheet(cats: Path, tmp_path: Path, capsys):
+    out = tmp_path / "sheet.png"
+    result = run(capsys, "show", cats, "--out", out, "--first", 5, "--count", 12, "--side", 40)
+    assert result["drawings"] == 20 and result["classes"] == {"cat": 20} and result["shown"] == 12
+    assert result["splits"] == {"train": 12, "valid": 4, "test": 4} and result["longest_source"].startswith(str(cats))
+    with Image.open(out) as image:
+        assert image.size == (result["width"], result["height"]) == (10 * 41 + 1, 2 * 55 + 1)
+    (tmp_path / "a.svg").write_text('<svg><path d="M0 0L9 9"/><text>cat</text></svg>')
+    result = run(capsys, "show", tmp_path / "a.svg")
+    assert list(result["left_out"].values()) == ["1 <text>"] and "out" not in result
+    assert "--first must be below the number of drawings, 20" in refused(
+        capsys, "show", cats, "--first", 20, "--out", out
+    )
+    assert "--out must end in .png" in refused(capsys, "show", cats, "--out", tmp_path / "x.jpg")
+    assert "there is no file or folder" in refused(capsys, "show", tmp_path / "none.npz")
+
+
+def test_a_drawing_of_any_size_is_fitted_to_the_training_drawings(plain: Path, tmp_path: Path, capsys):
+    """A page of 210 x 297 mm, and its drawing in the box of the training drawings."""
+    page = tmp_path / "a4.svg"
+    page.write_text('<svg width="210mm" viewBox="0 0 2100 2970"><path d="M600 1200 L1300 1200 L1300 1700"/></svg>')
+    words = ["complete", plain, "--count", 1, "--length", 90, "--strokes", page, "--fit"]
+    run(capsys, *words, "--out", tmp_path / "out")
+    (drawing,), _ = load(tmp_path / "out/drawings.npz")
+    left, top, side = load_model(plain, SketchRNN).extent
+    expected = [(left, top, 0), (side, 0, 0), (0, side * 5 / 7, 1)]
+    assert np.allclose(drawing.strokes[:3, :2], np.array(expected)[:, :2], atol=1e-2)
+    with Image.open(tmp_path / "out/sheet.png") as image:
+        assert image.mode == "RGB"
+    assert "--fit sets the scale" in refused(capsys, *words, "--scale", 2, "--out", tmp_path / "x")

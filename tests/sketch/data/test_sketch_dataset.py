@@ -142,8 +142,11 @@ def test_a_folder_of_svg_files_is_a_class_and_names_what_it_left_out(tmp_path):
 
 def test_files_with_a_training_split_alone_get_a_validation_split(tmp_path):
     drawings = procedural.drawings("cat", 60)
-    save_drawings(tmp_path / "cat.npz", drawings, split=np.zeros(60, np.uint8))
-    dataset = load_dataset(DatasetConfig(data=(tmp_path / "cat.npz",), valid_share=0.25))
+    objects = np.empty(60, object)
+    objects[:] = drawings
+    np.savez(tmp_path / "cat.npz", train=objects)
+    config = DatasetConfig(data=(tmp_path / "cat.npz",), valid_share=0.25, read=ReadConfig(allow_pickle=True))
+    dataset = load_dataset(config)
     assert len(dataset.train) + len(dataset.valid) == 60 and 5 < len(dataset.valid) < 30
     assert not content(dataset.train) & content(dataset.valid)
 

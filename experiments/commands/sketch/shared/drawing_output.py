@@ -165,6 +165,7 @@ def write_drawings(
     svgs: int,
     shown: Sequence[np.ndarray],
     captions: Sequence[str],
+    prefixes: Sequence[int] = (),
     **columns: Any,
 ) -> None:
     """Write drawings as vectors, as a sheet, and the first ones as SVG files.
@@ -175,13 +176,17 @@ def write_drawings(
         svgs: number of SVG files.
         shown: drawings of the sheet.
         captions: captions of the sheet, or none.
+        prefixes: rows of each drawing of the sheet that a person drew; without any, the sheet has one colour.
         columns: further arrays for the file of vectors.
     """
     from sketch import contact_sheet
     from sketch.data.dataset import save_drawings
 
     save_drawings(folder / DRAWINGS, drawings, **columns)
-    contact_sheet.save_png(folder / SHEET, contact_sheet.sheet(shown, COLUMNS, captions))
+    image = contact_sheet.sheet(shown, COLUMNS, captions)
+    if len(prefixes):
+        image = contact_sheet.marked_sheet(shown, prefixes, COLUMNS, captions)
+    contact_sheet.save_png(folder / SHEET, image)
     if svgs > 0:
         (folder / SVG_FOLDER).mkdir()
     for number, drawing in enumerate(drawings[: max(svgs, 0)]):
@@ -245,5 +250,7 @@ def write_samples(
         lines.append(f"  {empty} drawings have no line; --skip drops them when {DRAWINGS} is read")
     with new_folder(out) as folder:
         captions = [f"{n}: T {temperature[n]:g}" for n in shown]
-        write_drawings(folder, drawings, output.svgs, [drawings[n] for n in shown], captions, **columns)
+        prefixes = [int(columns["begun"][n]) for n in shown] if "begun" in columns else []
+        on_sheet = [drawings[n] for n in shown]
+        write_drawings(folder, drawings, output.svgs, on_sheet, captions, prefixes, **columns)
     return Result(data, "\n".join(lines))
