@@ -11,7 +11,7 @@ import io
 import json
 import lzma
 import re
-import sys
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -134,7 +134,7 @@ def _file_entries(path: Path) -> list[Entry]:
                 raise ValueError(f"{path} is a pointer of Git LFS, not the file itself. Fetch it with git lfs pull")
         rows = _table(path) if kind in (".parquet", ".arrow") else _text_rows(path, kind)
         return [_entry(f"{path}, row {number}", row, kind == ".csv") for number, row in rows]
-    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
@@ -183,7 +183,7 @@ def _raw(path: Path) -> bytes:
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[dict[Any, Any]]:
-    limit = csv.field_size_limit(sys.maxsize)  # texts may be long
+    limit = csv.field_size_limit((1 << 31) - 1)  # texts may be long
     try:
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         names = reader.fieldnames or []
@@ -240,14 +240,20 @@ def _table(path: Path) -> Iterator[tuple[int, Any]]:
     """Yield the rows of a file of Parquet or Arrow."""
     pyarrow = _pyarrow(path)
     try:
-        if path.suffix == ".arrow":
-            yield from enumerate(_arrow(path, pyarrow).to_pylist())
-        else:
-            import pyarrow.parquet
-
-            yield from enumerate(pyarrow.parquet.read_table(path).to_pylist())
-    except (pyarrow.ArrowException, OverflowError, UnicodeDecodeError) as error:
+        table = _arrow(path, pyarrow) if path.suffix == ".arrow" else _parquet(path)
+        table.validate(full=True)
+        names = table.column_names
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise KeyError(f"it has the column {twice[0]!r} twice")
+        yield from enumerate(table.to_pylist())
+    except (pyarrow.ArrowException, KeyError, OverflowError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _parquet(path: Path) -> Any:
+    import pyarrow.parquet
+
+    return pyarrow.parquet.read_table(path)
 
 
 def _arrow(path: Path, pyarrow: Any) -> Any:

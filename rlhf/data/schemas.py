@@ -12,7 +12,7 @@ from rlhf.data.files import Entry, read_entries
 from rlhf.data.rows import columns as by_column
 from rlhf.data.rows import conversation_rows, published_rows
 from rlhf.data.rows.columns import Columns
-from rlhf.data.rows.example import Example, Row
+from rlhf.data.rows.example import Example, Row, shown
 from rlhf.data.rows.published_rows import HUMAN
 
 __all__ = ["FIELDS", "SCHEMAS", "Example", "Schema", "named_columns", "read_examples", "schema_of", "schema_of_all"]
@@ -222,7 +222,10 @@ def _prepared(entry: Entry, columns: Columns) -> Entry:
 def _checked_texts(example: Example) -> Example:
     if not all(turn.strip() for turn in example.prompt):
         raise ValueError("the prompt is empty")
-    for response in (example.response, example.other_response):
-        if response is not None and not response.strip():
-            raise ValueError("an answer is empty")
+    responses = [text for text in (example.response, example.other_response) if text is not None]
+    if not all(response.strip() for response in responses):
+        raise ValueError("an answer is empty")
+    for text in (*example.prompt, *responses):
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            raise ValueError(f"a text must be Unicode, got half of a surrogate pair in {shown(text)}")
     return example

@@ -108,7 +108,7 @@ def _literal(text: str) -> Any:
     readers: tuple[Callable[[str], Any], ...] = (json.loads, ast.literal_eval)
     for read in readers:
         try:
-            return read(text)
+            return json.loads(json.dumps(read(text)))  # keys of objects are texts, and tuples are lists
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             continue
     return None
