@@ -163,6 +163,8 @@ def read_npz(path: Path, *, allow_pickle: bool = False) -> dict[str, np.ndarray]
             for name in file.files:
                 try:
                     arrays[name] = file[name]
+                    if not isinstance(arrays[name], np.ndarray):  # a member without the mark of an array
+                        raise ValueError(f"member {name!r} is no array")
                 except ValueError as error:
                     if allow_pickle or "allow_pickle" not in str(error):
                         raise

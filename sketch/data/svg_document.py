@@ -162,7 +162,7 @@ def _read_sheet(document: Document, element: Any) -> None:
             continue
         if rule.type != "qualified-rule":
             raise ValueError(f"{where}: the style sheet must be CSS, got an error: {rule.message}")
-        declarations = list(_declarations(tinycss2.serialize(rule.content)))
+        declarations = list(_declarations(document, tinycss2.serialize(rule.content)))
         try:
             selectors = cssselect2.compile_selector_list(rule.prelude)
         except cssselect2.SelectorError:
@@ -178,14 +178,14 @@ def _read_sheet(document: Document, element: Any) -> None:
 _SCREENS = ("", "all", "screen")
 
 
-def _declarations(text: str) -> Iterator[tuple[str, str, bool]]:
-    """Yield `(property, value, important)` of the properties that change strokes."""
+def _declarations(document: Document, text: str) -> Iterator[tuple[str, str, bool]]:
+    """Yield `(property, value, important)` of the properties that change strokes; invalid ones are counted."""
     for item in tinycss2.parse_declaration_list(text, skip_comments=True, skip_whitespace=True):
         if item.type == "declaration" and item.lower_name in RELEVANT:
             value = tinycss2.serialize([token for token in item.value if token.type != "comment"]).strip()
             yield item.lower_name, value, item.important
         elif item.type in ("error", "at-rule"):
-            raise ValueError(f"the style {text.strip()[:60]!r} must be CSS declarations")
+            document.left_out["unreadable style"] += 1
 
 
 def _computed(document: Document, wrapped: Any, element: Any) -> dict[str, str]:
@@ -193,7 +193,7 @@ def _computed(document: Document, wrapped: Any, element: Any) -> dict[str, str]:
     declared = []
     for match in sorted(document.rules.match(wrapped), key=lambda match: match[:2]):
         declared += match[3]
-    declared += _declarations(element.get("style", ""))
+    declared += _declarations(document, element.get("style", ""))
     computed = {}
     for name, value, _ in sorted(declared, key=lambda declaration: declaration[2]):
         if "var(" in value or name in ("rotate", "scale", "translate", "offset-path", "zoom", "d") and value != "none":

@@ -243,3 +243,7 @@ def test_other_elements_are_left_out_and_counted_by_name():
     same(to_polylines(drawing.strokes), [[[5, 5], [6, 6]]])
     assert drawing.left_out == {"<text>": 1, "<image>": 2, "<new>": 1}
     assert drawing.note == "2 <image>, 1 <new>, 1 <text>"
+    drawing = svg.parse_drawing(
+        f"{HEAD}<style>@import 'a.css'; path {{*zoom: 1; fill: none; stroke: red}}</style>{LINE}</svg>"
+    )
+    assert drawing.left_out == {"@import": 1, "unreadable style": 1}
