@@ -77,7 +77,7 @@ def read_entries(path: Path) -> list[Entry]:
         return [entry for file in _files_of(path) for entry in _file_entries(file)]
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    if _kind(path) not in SUFFIXES:
+    if kind_of(path) not in SUFFIXES:
         raise ValueError(f"{path} must end in {', '.join(SUFFIXES)}, perhaps followed by {', '.join(COMPRESSIONS)}")
     return _file_entries(path)
 
@@ -85,12 +85,11 @@ def read_entries(path: Path) -> list[Entry]:
 def _files_of(folder: Path) -> list[Path]:
     """Return the files of a folder that have rows."""
     if (folder / "dataset_dict.json").is_file():
-        splits = sorted(state.parent.name for state in folder.glob("*/state.json"))
-        raise ValueError(
-            f"{folder} must be one split of a data set, got {', '.join(splits)}. Use {folder}/{splits[0]}"
-            if splits
-            else f"{folder} has a dataset_dict.json and no split"
-        )
+        splits = sorted(state.parent for state in folder.glob("*/state.json"))
+        if len(splits) != 1:
+            names = ", ".join(split.name for split in splits) or "none"
+            raise ValueError(f"{folder} must have one split, or needs its name, got {names}. Use {folder}/SPLIT")
+        return _saved_files(splits[0])
     if (folder / "state.json").is_file():
         return _saved_files(folder)
     files = sorted(p for p in folder.rglob("*") if p.is_file() and _has_rows(p, folder))
@@ -101,7 +100,7 @@ def _files_of(folder: Path) -> list[Path]:
 
 def _has_rows(path: Path, folder: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return _kind(path) in SUFFIXES and not hidden and path.name not in DESCRIPTIONS
+    return kind_of(path) in SUFFIXES and not hidden and path.name not in DESCRIPTIONS
 
 
 def _saved_files(folder: Path) -> list[Path]:
@@ -127,15 +126,24 @@ def _saved_files(folder: Path) -> list[Path]:
 
 
 def _file_entries(path: Path) -> list[Entry]:
-    kind = _kind(path)
+    kind = kind_of(path)
+    check_content(path)
     try:
-        with path.open("rb") as file:
-            if file.read(len(POINTER)) == POINTER:
-                raise ValueError(f"{path} is a pointer of Git LFS, not the file itself. Fetch it with git lfs pull")
         rows = _table(path) if kind in (".parquet", ".arrow") else _text_rows(path, kind)
         return [_entry(f"{path}, row {number}", row, kind == ".csv") for number, row in rows]
     except (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def check_content(path: Path) -> None:
+    """Check that a file is not what Git LFS leaves in its place.
+
+    Raises:
+        ValueError: it is; the message names the command that fetches the file.
+    """
+    with path.open("rb") as file:
+        if file.read(len(POINTER)) == POINTER:
+            raise ValueError(f"{path} is a pointer of Git LFS, not the file itself. Fetch it with git lfs pull")
 
 
 def _entry(source: str, row: Any, untyped: bool) -> Entry:
@@ -150,7 +158,8 @@ def _entry(source: str, row: Any, untyped: bool) -> Entry:
     return Entry(source, row, untyped=untyped)
 
 
-def _kind(path: Path) -> str:
+def kind_of(path: Path) -> str:
+    """Return the suffix of a file without that of its compression."""
     suffixes = [s for s in path.suffixes if s not in COMPRESSIONS]
     return suffixes[-1] if suffixes else ""
 

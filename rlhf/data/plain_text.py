@@ -8,21 +8,35 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rlhf.data import files
 from rlhf.tokenizer.tokenizer import Tokenizer
 
 
 def read_texts(path: Path) -> list[str]:
     """Read the texts of a file: paragraphs separated by blank lines, or lines in a file without blank lines.
 
+    A file of rows (`rlhf.data.files`) has them in its column `text`.
+
     Raises:
-        ValueError: the file is not in UTF-8; the message names it.
+        ValueError: the file is not in UTF-8, or a row has no `text`; the message names it.
     """
+    if path.is_dir() or files.kind_of(path) in files.SUFFIXES:
+        return [_text_of(entry) for entry in files.read_entries(path)]
+    files.check_content(path)
     try:
         whole = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} must be text in UTF-8, got {error}") from error
     pieces = whole.split("\n\n") if "\n\n" in whole.strip() else whole.split("\n")
     return [piece for piece in pieces if piece.strip()]
+
+
+def _text_of(entry: files.Entry) -> str:
+    text = entry.row.get("text")
+    if entry.fault or not isinstance(text, str):
+        columns = ", ".join(map(str, entry.row))
+        raise ValueError(f"{entry.source}: {entry.fault or f'a row must have a column text, got {columns}'}")
+    return text
 
 
 def stream(texts: Sequence[str], tokenizer: Tokenizer) -> np.ndarray:

@@ -100,6 +100,34 @@ def test_an_interrupted_stage_ends_with_the_same_numbers(files, models, tmp_path
     assert "not of `jsafe rlhf cost`" in refused(capsys, "cost", "--resume", broken)
 
 
+def test_accumulation_does_not_change_what_a_stage_learns(models, tmp_path, capsys):
+    """Answers differ in length; the first gradient and all losses are those of the whole batch."""
+    data, metrics = tmp_path / "rows.jsonl", []
+    answers = ["yes"] * 12 + ["A long answer with many words goes on and on."] * 4
+    data.write_text(
+        "".join(json.dumps({"prompt": f"{n}?", "completion": text}) + "\n" for n, text in enumerate(answers))
+    )
+    words = [
+        "sft",
+        "--model",
+        models["sft"] / "model",
+        "--length",
+        64,
+        "--data",
+        data,
+        "--epochs",
+        2,
+        "--quiet",
+        "--json",
+    ]
+    for parts in (1, 4, 8):
+        run(capsys, *words, "--batch-size", 8, "--accumulation", parts, "--run-dir", tmp_path / str(parts))
+        rows = [json.loads(line) for line in (tmp_path / str(parts) / "metrics.jsonl").read_text().splitlines()]
+        metrics.append([(row["loss"], row["gradient_norm"]) for row in rows])
+    for other in metrics[1:]:
+        np.testing.assert_allclose(other, metrics[0], rtol=1e-4)
+
+
 def test_a_run_with_relative_paths_is_resumed_from_another_folder(files, models, tmp_path, monkeypatch, capsys):
     there, elsewhere = tmp_path / "there", tmp_path / "elsewhere"
     shutil.copytree(models["sft"] / "model", there / "model")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import warnings
 
 import pyarrow
@@ -81,9 +82,11 @@ def test_a_saved_data_set_of_several_splits_needs_one(tmp_path):
     save_to_disk(tmp_path / "saved" / "train", ROWS)
     save_to_disk(tmp_path / "saved" / "test", ROWS[:1])
     (tmp_path / "saved" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
-    with pytest.raises(ValueError, match=r"must be one split of a data set, got test, train. Use .*saved/test"):
+    with pytest.raises(ValueError, match=r"must have one split, or needs its name, got test, train. Use .*saved/SPLIT"):
         read_rows(tmp_path / "saved")
     assert read_rows(tmp_path / "saved" / "train") == ROWS
+    shutil.rmtree(tmp_path / "saved" / "test")
+    assert read_rows(tmp_path / "saved") == ROWS
 
 
 @pytest.mark.parametrize(
@@ -145,3 +148,15 @@ def test_texts_beyond_the_positions_of_a_model_are_reported():
         warnings.simplefilter("error")
         preflight.warn_of_positions(config, 128)
         preflight.warn_of_positions(dataclasses.replace(config, position="alibi"), 129)
+
+
+def test_plain_texts_come_from_a_column_of_rows(tmp_path):
+    path = tmp_path / "texts.jsonl"
+    path.write_text(lines([{"text": "One.\n\nStill one."}, {"text": "Two."}]))
+    assert plain_text.read_texts(path) == ["One.\n\nStill one.", "Two."]
+    path.write_text(lines(ROWS))
+    with pytest.raises(ValueError, match=r"texts.jsonl, row 0: a row must have a column text, got prompt, response"):
+        plain_text.read_texts(path)
+    (tmp_path / "plain.txt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(ValueError, match="is a pointer of Git LFS"):
+        plain_text.read_texts(tmp_path / "plain.txt")
