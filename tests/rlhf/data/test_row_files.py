@@ -10,10 +10,10 @@ import pyarrow.parquet
 import pytest
 
 from rlhf import preflight
-from rlhf.data import mixture, plain_text
+from rlhf.data import dataset, mixture, plain_text
 from rlhf.data.files import read_rows
 from rlhf.data.mixture import load_mixture
-from rlhf.data.schemas import read_examples
+from rlhf.data.schemas import Example, read_examples
 from rlhf.evaluation import gsm8k, multiple_choice
 from rlhf.models import ModelConfig
 
@@ -160,3 +160,11 @@ def test_plain_texts_come_from_a_column_of_rows(tmp_path):
     (tmp_path / "plain.txt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     with pytest.raises(ValueError, match="is a pointer of Git LFS"):
         plain_text.read_texts(tmp_path / "plain.txt")
+
+
+def test_columns_that_no_schema_reads_are_carried_along(tmp_path):
+    folder = save_to_disk(tmp_path / "saved", [{"id": 7, "prompt": "p", "topic": "doors"}, {"prompt": "q", "id": 8}])
+    with pytest.warns(UserWarning, match="not read: topic"):
+        rows = read_examples(folder)[0]
+    assert dataset.carried_columns(rows) == [{"id": 7, "topic": "doors"}, {"id": 8, "topic": None}]
+    assert dataset.carried_columns([*rows[1:], Example(("typed",))]) == [{"id": 8, "topic": None}, {}]
