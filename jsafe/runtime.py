@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform as host
+import tempfile
 import warnings
 from importlib import metadata
 from pathlib import Path
@@ -82,10 +83,18 @@ def has_safe_threads() -> bool:
 def default_cache_dir() -> Path:
     """Folder of compiled programs: `$JSAFE_CACHE_DIR`, else below the user's cache folder."""
     if chosen := os.environ.get("JSAFE_CACHE_DIR"):
-        return Path(chosen).expanduser()
+        return _without_home(Path(chosen))
     if host.system() == "Darwin":
-        return Path.home() / "Library" / "Caches" / "jsafe" / "xla"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "jsafe" / "xla"
+        return _without_home(Path("~/Library/Caches")) / "jsafe" / "xla"
+    return _without_home(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "jsafe" / "xla"
+
+
+def _without_home(path: Path) -> Path:
+    """Expand `~`; a user without a home folder, as in containers, has a private folder of temporary files."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"jsafe-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
 
 
 def configure(
@@ -231,7 +240,7 @@ def versions() -> dict[str, str]:
 
 def _processor() -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.lower().startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from jsafe.policy_spec import PolicySpec
@@ -66,6 +68,33 @@ class MetricSpec:
     reduce: Literal["mean", "last", "sum"] = "mean"
     may_be_nan: bool = False
     shown: bool = False
+
+
+def count_units(iteration: jax.Array, units_per_step: int) -> jax.Array:
+    """Count the units of all finished iterations, `[]` uint32; it stays at the largest value instead of wrapping.
+
+    `jsafe.fit` counts on in 64 bits on the host (`exact_units`), which a program without 64-bit types cannot.
+    """
+    largest = np.iinfo(np.uint32).max
+    exact = iteration.astype(jnp.uint32) * jnp.uint32(min(units_per_step, largest))
+    return jnp.where(iteration > largest // units_per_step, jnp.uint32(largest), exact)
+
+
+def exact_units(counted: np.ndarray, iterations: np.ndarray, units_per_step: int) -> np.ndarray:
+    """Return counts of units in 64 bits.
+
+    Args:
+        counted: `[iterations, seeds]`, counts of the program in 32 bits, which wrap or stay at their largest value.
+        iterations: `[iterations]`, finished iterations.
+        units_per_step: units of one iteration.
+
+    Returns:
+        `[iterations, seeds]` int64; counts that are no multiple of the finished iterations are unchanged.
+    """
+    exact = np.broadcast_to((iterations.astype(np.int64) * units_per_step)[:, None], counted.shape)
+    words = counted.astype(np.int64) & 0xFFFFFFFF
+    same = (words == exact & 0xFFFFFFFF) | ((words == 0xFFFFFFFF) & (exact > 0xFFFFFFFF))
+    return np.where(same, exact, counted.astype(np.int64))
 
 
 def shown_metrics(*names: str) -> tuple[MetricSpec, ...]:

@@ -120,7 +120,7 @@ def read_run(path: Path) -> Curve:
         ValueError: the run has no evaluations.
     """
     file = path / "dynamics.json"
-    points = json.loads(file.read_text())["points"] if file.is_file() else []
+    points = json.loads(file.read_text(encoding="utf-8"))["points"] if file.is_file() else []
     points = [point for point in points if "cross_entropy" in point]
     if not points:
         raise ValueError(f"{path} has no losses. Run jsafe rlhf pretrain --eval-data FILE --save-every TOKENS")

@@ -36,6 +36,7 @@ from jsafe import (
 from jsafe.config import Traced
 from jsafe.episode_stats import EpisodeSums
 from jsafe.multipliers import Multiplier
+from jsafe.trainer import count_units
 
 METRICS = (
     MetricSpec("return", "reward", "mean return of recent episodes", may_be_nan=True, shown=True),
@@ -243,7 +244,7 @@ def step(learner: Learner, state: TrainState) -> tuple[TrainState, Metrics]:
         **cost_metrics(learner, status, recent["cost"]),
         **learner.schedule.metrics(schedule, transitions.reward),
         **{name: jnp.sum(values) for name, values in watched.items()},
-        "env_steps": after.iteration * learner.config.steps_per_iteration,
+        "env_steps": count_units(after.iteration, learner.config.steps_per_iteration),
         "skipped": after.skipped,
     }
     return after, metrics
@@ -293,7 +294,7 @@ def run_status(
         episode_costs=episode_costs,
         limits=learner.constraint.limits(state.hyper),
         episode_length=length,
-        progress=jnp.minimum(1.0, state.iteration / learner.config.iterations).astype(jnp.float32),
+        progress=jnp.minimum(1.0, state.iteration / float(learner.config.iterations)).astype(jnp.float32),
     )
 
 

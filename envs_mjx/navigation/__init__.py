@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from envs_mjx.navigation.env import Navigation
+from envs_mjx.navigation.layout import check_feasible
 from envs_mjx.navigation.levels import configs
 from envs_mjx.navigation.overrides import override
 
@@ -20,6 +21,8 @@ def make(id: str, physics: str, profile: str, overrides: Mapping[str, Any]) -> N
     config = configs()[id]
     for name, value in overrides.items():
         config = override(config, name, value)
+    if overrides:  # registered layouts have room
+        check_feasible(config)
     return Navigation(config, physics, profile)
 
 

@@ -75,7 +75,7 @@ class Navigation:
             yaw = yaw.at[0].set(self.config.agent_rot)
         placed = self.task.draw_goal(keys[2], placed, feasible, self.config)
         data = self.place(placed, yaw, self.config.start_objects(keys[3]), keys[4])
-        return self.state(data, terminated=~feasible)
+        return _voided(self.state(data, terminated=~feasible), ~feasible)
 
     def step(self, state: State, action: jax.Array) -> State:
         """Advance by one control step of ten physics steps.
@@ -107,7 +107,7 @@ class Navigation:
             reward = jnp.clip(reward, -self.config.reward_clip, self.config.reward_clip)
         data = data.replace(task=outcome.state, objects=self.config.advance_objects(data.objects))
         data, has_goal = self._move_goal(data, outcome.success)
-        return self.state(
+        after = self.state(
             data,
             reward=reward,
             cost=self._cost(view),
@@ -118,6 +118,8 @@ class Navigation:
                 "bad_action": (~finite).astype(dtype),
             },
         )
+        # A reset is terminated only if no layout was feasible; its observation is not finite.
+        return _voided(after, state.terminated & ~jnp.all(jnp.isfinite(state.obs)))
 
     def observe(self, data: Data) -> jax.Array:
         """`[observation_size]`: the robot's sensors, then one lidar block for each class of things."""
@@ -247,3 +249,13 @@ class Navigation:
         fresh = self.task.state(self.view(data), self.config)
         task = jax.tree.map(lambda new, old: jnp.where(success, new, old), fresh, data.task)
         return data.replace(task=task), has_goal
+
+
+def _voided(state: State, failed: jax.Array) -> State:
+    """Mark a state whose layout failed: terminated, and NaN in what is learned from, so that no update uses it."""
+    nan = jnp.where(failed, jnp.nan, 0.0)
+    return state.replace(
+        obs=jnp.where(failed, nan.astype(state.obs.dtype), state.obs),
+        reward=jnp.where(failed, nan.astype(state.reward.dtype), state.reward),
+        terminated=state.terminated | failed,
+    )

@@ -140,6 +140,29 @@ def sample(key: jax.Array, config: Config) -> tuple[jax.Array, jax.Array]:
     return placed, feasible
 
 
+PROBES = 4
+
+
+def check_feasible(config: Config) -> None:
+    """Draw a few layouts, and refuse an environment for which none of them fits.
+
+    Raises:
+        ValueError: with the counts, sizes and extents.
+    """
+    keys = jax.random.split(jax.random.key(0), PROBES)
+    draw = jax.jit(lambda key: sample(key, config)[1])
+    if any(bool(draw(key)) for key in keys):
+        return
+    things = [f"agent (keepout {config.agent_keepout:g} m)"]
+    things += [f"{o.num} {o.name} (keepout {o.keepout:g} m)" for o in config.objects if o.num]
+    raise ValueError(
+        f"{config.id}: the layout must have room for every thing, got {', '.join(things)} within extents "
+        f"{tuple(config.extents)} in m, of which the keepout discs cover {plan(config).crowding:.0%}. "
+        f"No layout fits in {PROBES} draws of {TRIES_PER_LAYOUT:,} attempts. Use fewer or smaller things, smaller "
+        "keepouts, or larger extents (placements_conf.extents)"
+    )
+
+
 def _attempt(key, low, extent, area, keepout):
     """Place thing after thing; the positions `[things, 2]`, and whether every thing has one.
 

@@ -74,6 +74,22 @@ def key_value(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
+def path(text: str) -> Path:
+    """Read a path; `~` is the home folder, also where the shell does not expand it, as in `--run-dir=~/x`."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ArgumentError(f"{text!r} needs a home folder, and there is none. Set HOME, or use a full path") from None
+
+
+def _path(_: Any, tokens: Sequence[Token]) -> Path:
+    return path(tokens[-1].value)
+
+
+def _paths(_: Any, tokens: Sequence[Token]) -> tuple[Path, ...]:
+    return tuple(path(token.value) for token in tokens)
+
+
 def parameter(read: Callable[[str], Any], metavar: str, **more: Any) -> Parameter:
     """Return the declaration of a flag that takes one word, read by `read`."""
 
@@ -122,16 +138,16 @@ Counts = Annotated[tuple[int, ...], parameter(lambda text: tuple(positive(part) 
 Switch = Annotated[bool, Parameter(negative=(), show_default=False)]
 """A flag without a value, off by default."""
 
-Folder = Annotated[Path, Parameter(metavar="DIR")]
+Folder = Annotated[Path, Parameter(metavar="DIR", converter=_path, n_tokens=1)]
 """Path of a folder."""
 
-File = Annotated[Path, Parameter(metavar="FILE")]
+File = Annotated[Path, Parameter(metavar="FILE", converter=_path, n_tokens=1)]
 """Path of a file."""
 
-Folders = Annotated[tuple[Path, ...], Parameter(metavar="DIR")]
+Folders = Annotated[tuple[Path, ...], Parameter(metavar="DIR", converter=_paths)]
 """Paths of folders; as a flag, repeated for each."""
 
-Files = Annotated[tuple[Path, ...], Parameter(metavar="FILE")]
+Files = Annotated[tuple[Path, ...], Parameter(metavar="FILE", converter=_paths)]
 """Paths of files; as a flag, repeated for each."""
 
 Pairs = Annotated[tuple[tuple[str, str], ...], repeated(key_value, "NAME=VALUE")]

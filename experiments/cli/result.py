@@ -34,7 +34,7 @@ def writable_folder(path: Path) -> Path:
     probe = path / ".jsafe-write-test"
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe.write_text("ok")
+        probe.write_text("ok", encoding="utf-8")
         probe.unlink()
     except OSError as error:
         raise CommandError(f"cannot write into folder {path}: {error.strerror or error}") from error

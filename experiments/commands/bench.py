@@ -53,7 +53,7 @@ def run(request: BenchRequest) -> Result:
         data["algorithms"] = algorithm_speed.measure_algorithms(["cpo"] if request.quick else None, request.quick)
         data["seeds"] = algorithm_speed.measure_seeds(request.quick)
     text = speed_tables.markdown(data)
-    (folder / "bench.json").write_text(to_json(data))
-    (folder / "bench.md").write_text(text)
+    (folder / "bench.json").write_text(to_json(data), encoding="utf-8")
+    (folder / "bench.md").write_text(text, encoding="utf-8")
     written = f"{text}\nwritten to {folder / 'bench.json'} and {folder / 'bench.md'}"
     return Result(data, written, exit_code=1 if data.get("failed") else 0)

@@ -66,7 +66,7 @@ def run(request: OptimumRequest) -> Result:
             rows.append(row := measure(name, case_of(case), request.iterations, request.seed))
             note(f"{name} on {case}: {row['verdict']}" + (f", {row['seconds']:.0f} s" if "seconds" in row else ""))
             if request.out:
-                request.out.write_text(as_table(rows) + "\n")
+                request.out.write_text(as_table(rows) + "\n", encoding="utf-8")
     counts = ", ".join(f"{sum(r['verdict'] == v for r in rows)} {v}" for v in ("holds", "misses", "not claimed"))
     took = seconds_text(sum(row.get("seconds", 0.0) for row in rows))
     text = f"{as_table(rows)}\n\n{counts}; {SEEDS} seeds of {request.iterations} iterations each, {took}"

@@ -40,5 +40,5 @@ def run(request: PublishedRequest) -> Result:
         rows = joined(earlier_rows(request.earlier), rows)
     text = as_table(rows, known["source"])
     if request.out:
-        request.out.write_text(text + "\n")
+        request.out.write_text(text + "\n", encoding="utf-8")
     return Result({"source": known["source"], "rows": rows}, text)

@@ -73,9 +73,11 @@ def run(request: ReportRequest) -> Result:
 
 
 def _write(path: Path, text: str) -> None:
+    from jsafe.runs.checkpoint import write_atomically
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        write_atomically(path, text)
     except OSError as error:
         raise CommandError(f"cannot write {path}: {error.strerror or error}") from error
 

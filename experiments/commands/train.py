@@ -180,7 +180,7 @@ def _start(request: TrainRequest) -> Result:
     trainer = algorithms.make(name, env, config)
     folder = request.run_dir or default_folder(name, request.env)
     if (folder / "run.json").exists():
-        raise CommandError(f"{folder} already holds a run; resume it: jsafe train --resume {folder}")
+        raise CommandError(f"{folder} already holds a run; resume it: jsafe train --resume {shlex.quote(str(folder))}")
     extra = {
         "command": shlex.join(["jsafe", *current_words()]),
         "preset": preset,

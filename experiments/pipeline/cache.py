@@ -34,7 +34,7 @@ def describe(step: Step, inputs: Mapping[str, str]) -> dict[str, Any]:
 def read_result(folder: Path) -> dict[str, Any] | None:
     """Return the record of a finished step; None where there is none."""
     path = folder / RESULT
-    return json.loads(path.read_text()) if path.is_file() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def result_hash(folder: Path) -> str | None:
@@ -51,9 +51,9 @@ def write_result(step: Step, folder: Path, inputs: Mapping[str, str], data: Any)
     """
     record = {**describe(step, inputs), "finished": time.time_ns(), "data": data}
     draft = folder / f"{RESULT}.draft"
-    draft.write_text(to_json(record))
+    draft.write_text(to_json(record), encoding="utf-8")
     os.replace(draft, folder / RESULT)
-    return json.loads((folder / RESULT).read_text())["data"]
+    return json.loads((folder / RESULT).read_text(encoding="utf-8"))["data"]
 
 
 def check_fresh(step: Step, folder: Path, inputs: Mapping[str, str], record: Mapping[str, Any]) -> None:
@@ -81,9 +81,9 @@ def open_folder(step: Step, folder: Path, inputs: Mapping[str, str]) -> None:
     """
     if step.resumable and (folder / "run.json").is_file():
         started = folder / STARTED
-        check_fresh(step, folder, inputs, json.loads(started.read_text()) if started.is_file() else {})
+        check_fresh(step, folder, inputs, json.loads(started.read_text(encoding="utf-8")) if started.is_file() else {})
         return
     if not step.resumable:
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / STARTED).write_text(to_json(describe(step, inputs)))
+    (folder / STARTED).write_text(to_json(describe(step, inputs)), encoding="utf-8")

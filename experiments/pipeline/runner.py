@@ -154,7 +154,7 @@ def _first_ready(waiting: Sequence[Step], data: Mapping[str, Any]) -> Step | Non
 
 def run_with_log(command: Callable[[], Result], log: Path) -> Result:
     """Run a command in a process of its own, with its output appended to a file; an error becomes a result."""
-    with log.open("a") as file:
+    with log.open("a", encoding="utf-8") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
     try:

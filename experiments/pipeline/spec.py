@@ -87,7 +87,7 @@ def run_experiment(request: ExperimentRequest, group: str) -> FinishedExperiment
     record: dict[str, Any] = {"family": group, "file": str(path)}
     record["steps"] = [{"name": s.name, "command": s.command, "settings": as_json(s.request)} for s in steps]
     record |= {"comparison": declaration["comparison"]} if "comparison" in declaration else {}
-    (folder / MARK).write_text(to_json(record))
+    (folder / MARK).write_text(to_json(record), encoding="utf-8")
     outcome = run_steps(steps, folder, jobs=request.jobs, shared=Shared(request.machine, request.output, request.quiet))
     if outcome.stopped is not None:
         again = f"jsafe {' '.join(app.current_words())}" if app.current_words() else "the same command"
@@ -124,7 +124,7 @@ def read_file(path: Path) -> dict[str, Any]:
         CommandError: it is not TOML, has unknown tables, or no steps.
     """
     try:
-        declaration = tomllib.loads(path.read_text())
+        declaration = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CommandError(f"{path} is not TOML: {error}") from error
     if more := sorted(set(declaration) - set(TABLES)):

@@ -63,7 +63,7 @@ def evaluate_run(
     data |= {key: data[modes[0]]["overall"][key] for key in QUANTITIES}
     data |= {"seconds": seconds, "hardware": runtime.describe_hardware(), "versions": runtime.versions()}
     try:
-        (path / "eval.json").write_text(to_json(data))
+        (path / "eval.json").write_text(to_json(data), encoding="utf-8")
     except OSError as error:
         note(f"could not write {path / 'eval.json'}: {error.strerror or error}")
     return data

@@ -36,7 +36,7 @@ def page(runs: Sequence[Run], film: bytes | None = None) -> str:
     for run in runs:
         parts.append(_conditions(run, heading=not single))
     parts.append(_reproduce(runs))
-    template = Template((Path(__file__).with_name("report.html")).read_text())
+    template = Template((Path(__file__).with_name("report.html")).read_text(encoding="utf-8"))
     return template.substitute(title=escape(title), lead=_lead(runs), body="\n".join(filter(None, parts)))
 
 
@@ -161,7 +161,7 @@ def _evaluation_table(runs: Sequence[Run]) -> str:
     episodes = set()
     for run in runs:
         try:
-            evaluation = json.loads((run.path / "eval.json").read_text())
+            evaluation = json.loads((run.path / "eval.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
         episodes.add(evaluation.get("episodes"))

@@ -22,13 +22,13 @@ SHARE = 0.05
 
 def published_results() -> dict[str, Any]:
     """Return `source`, the origin of the published figures, and `results` by environment and algorithm."""
-    return json.loads(FILE.read_text())
+    return json.loads(FILE.read_text(encoding="utf-8"))
 
 
 def earlier_rows(path: Path) -> list[dict[str, Any]]:
     """Read the rows that an earlier `jsafe published --json` printed."""
     try:
-        return json.loads(path.read_text())["rows"]
+        return json.loads(path.read_text(encoding="utf-8"))["rows"]
     except OSError as error:
         raise CommandError(f"cannot read {path}: {error.strerror or error}") from error
     except (json.JSONDecodeError, KeyError, TypeError) as error:
@@ -90,7 +90,7 @@ def _test_episodes(folder: Path) -> dict[str, Any] | None:
     path = folder / "eval.json"
     if not path.is_file():
         return None
-    data = json.loads(path.read_text())
+    data = json.loads(path.read_text(encoding="utf-8"))
     overall = data.get("deterministic", {}).get("overall")
     if overall is None:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,7 @@ def conclude(folder: Path, result: jsafe.FitResult) -> Result:
         "notes": list(result.notes),
     }
     limit = f" (limit {run.cost_limit:g})" if run.cost_limit is not None else ""
+    shell = shlex.quote(str(folder))
     state = "stopped at the time limit" if result.status == "stopped" else result.status
     lines = [
         f"{run.algorithm} on {run.env_id}: {state} after {steps:,} steps of each of {len(run.seeds)} seeds",
@@ -48,6 +50,6 @@ def conclude(folder: Path, result: jsafe.FitResult) -> Result:
         f"  written to  {folder} (checkpoints, metrics.jsonl, tensorboard)",
     ]
     if result.status != "finished":
-        lines.append(f"  resume      jsafe train --resume {folder}")
-    lines.append(f"  next        jsafe eval {folder} | jsafe render {folder} | jsafe report {folder}")
+        lines.append(f"  resume      jsafe train --resume {shell}")
+    lines.append(f"  next        jsafe eval {shell} | jsafe render {shell} | jsafe report {shell}")
     return Result(data, "\n".join(lines), exit_code=INTERRUPTED if result.status == "interrupted" else 0)

@@ -213,7 +213,7 @@ def verify(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_text())
+        manifest = json.loads(path.read_text(encoding="utf-8"))
         expected = dict(manifest["files"])
         body = {k: v for k, v in manifest.items() if k != "digest"}
         intact = manifest["digest"] == _digest_of(body)
@@ -285,7 +285,7 @@ def _write(folder: Path, iteration: int, state: Any, extra: dict[str, Any]) -> N
     files = {str(p.relative_to(folder)): _sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()}
     manifest = {"format": FORMAT, "iteration": iteration, "extra": extra, "leaves": leaves, "files": files}
     manifest["digest"] = _digest_of(manifest)
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     for path in [*folder.rglob("*"), folder]:
         _flush(path)
 
@@ -373,7 +373,7 @@ def write_atomically(path: Path, text: str) -> None:
     """Replace a text file so that a reader, or a crash, sees the old content or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        with temporary.open("w") as file:
+        with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -111,7 +111,7 @@ def load_run(path: Path | str) -> Run:
     if not (path / "run.json").is_file():
         raise RunError(f"{path} is not a run folder: it has no run.json. Pass the folder given to --run-dir.")
     try:
-        facts = json.loads((path / "run.json").read_text())
+        facts = json.loads((path / "run.json").read_text(encoding="utf-8"))
     except ValueError as error:
         raise RunError(f"{path / 'run.json'} is damaged: {error}") from error
     rows = read_lines(path / "metrics.jsonl")
@@ -124,7 +124,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     rows = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         try:
             rows.append(json.loads(line))
         except ValueError:

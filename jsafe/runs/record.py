@@ -41,7 +41,7 @@ def read_run(run_dir: Path | str) -> dict[str, Any]:
     """
     path = Path(run_dir) / RUN_FILE
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(f"no run at {run_dir}: it holds no {RUN_FILE}") from None
     except NotADirectoryError:
@@ -85,7 +85,7 @@ def lock(run_dir: Path | str) -> Iterator[None]:
     except ImportError:  # not on Windows
         yield
         return
-    with (Path(run_dir) / ".lock").open("w") as file:
+    with (Path(run_dir) / ".lock").open("w", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -121,7 +121,7 @@ class JsonLines:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self._file: TextIO = _guard(self.path, lambda: self.path.open("a"))
+        self._file: TextIO = _guard(self.path, lambda: self.path.open("a", encoding="utf-8"))
 
     def write(self, rows: Sequence[Row]) -> None:
         _guard(self.path, lambda: self._append("".join(map(_line, rows))))
@@ -162,6 +162,10 @@ class TensorBoard:
                 for row, value in zip(rows, values, strict=True):
                     if value is not None:
                         self._writer.add_scalar(f"seed_{row['seed']}/{name}", value, step)
+
+    def flush(self) -> None:
+        """Hand buffered events to the system; they then survive the death of this process."""
+        _guard(self.folder, self._writer.flush)
 
     def close(self) -> None:
         _guard(self.folder, self._writer.close)

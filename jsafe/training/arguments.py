@@ -20,6 +20,9 @@ RESERVED = frozenset(
     "compile_seconds init_seconds run_seconds sessions notes error".split()
 )
 
+MOST_ITERATIONS = 2**31 - 1
+"""Largest number of iterations; trainers count them in 32 bits."""
+
 
 class Plan(NamedTuple):
     """Checked arguments of a run.
@@ -96,6 +99,8 @@ def make_plan(
     checked = check_hyper(trainer, seeds, hyper)
     if checked is not None and record is None:
         _check_ranges(trainer, checked)
+    if iterations is not None and at_least_one("iterations", iterations) > MOST_ITERATIONS:
+        raise ValueError(f"iterations must be at most {MOST_ITERATIONS:,}, got {iterations:,}. Use longer iterations")
     return Plan(seeds, seed, at_least_one("iterations", iterations), checked, record, notes)
 
 

@@ -67,6 +67,8 @@ class Checkpointing(Callback):
         if session.iteration == self._last_saved:
             return
         began = time.monotonic()
+        for flush in session.flushed_at_checkpoints:
+            flush()
         if session.is_shared:
             state = multihost.on_host(state.replace(frozen=()), keep=multihost.is_first())
         if not session.is_shared or multihost.is_first():

@@ -17,7 +17,7 @@ from jsafe.population import Health, Layout, keys_for, make_population
 from jsafe.runs import record as run_record
 from jsafe.runs.checkpoint import Checkpoints
 from jsafe.runs.telemetry import METRICS, Progress, Sink, cut_after, read_metrics
-from jsafe.trainer import Trainer, TrainState
+from jsafe.trainer import Trainer, TrainState, exact_units
 from jsafe.training.arguments import at_least_one, check_saving, make_plan
 from jsafe.training.callbacks import Callback, IterationFunction, Progressed, as_callback
 from jsafe.training.checkpointing import Checkpointing
@@ -111,7 +111,7 @@ def fit(
         CheckpointError, TelemetryError: the disk is full, or no checkpoint is good; earlier files stay.
         TrainingError: an action was not finite, or a seed loses all its updates.
     """
-    folder = None if run_dir is None else Path(run_dir)
+    folder = None if run_dir is None else Path(run_dir).expanduser()
     plan = make_plan(trainer, seeds, seed, iterations, total_steps, hyper, folder, resume)
     check_saving(checkpoint_every, checkpoint_seconds, extra)
     at_least_one("iterations_per_call", iterations_per_call)
@@ -228,6 +228,10 @@ class _Calls:
         history, health = jax.device_get((history, health))
         if size == 1:
             history, health = jax.tree.map(lambda values: values[None], (history, health))
+        counted = np.asarray(history.get("env_steps", 0.0))
+        if counted.ndim == 2 and counted.dtype.kind in "iu":
+            done = self._session.iteration + 1 + np.arange(size)
+            history["env_steps"] = exact_units(counted, done, self._session.trainer.info.units_per_step)
         return Progressed(self._session.iteration + size, jax.block_until_ready(state), history, Health(*health))
 
     def _next_size(self) -> int:

@@ -31,6 +31,7 @@ class Telemetry(Callback):
                 after = session.iteration * each if session.iteration else None
                 self._sinks.append(TensorBoard(session.folder / "tensorboard", after_steps=after))
         self._sinks.extend(self._given or ())
+        session.flushed_at_checkpoints.extend(sink.flush for sink in self._sinks if isinstance(sink, TensorBoard))
 
     def on_iteration(self, session: Session, progressed: Progressed) -> None:
         """Write the rows of each iteration of the call."""

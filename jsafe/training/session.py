@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ class Session:
         iteration: finished iterations.
         compile_seconds: time spent on compiling the step.
         bar: the progress bar, if one is shown; notes are printed above it.
+        flushed_at_checkpoints: functions that hand buffered telemetry to the system.
         is_shared: True if several processes run this session together.
     """
 
@@ -47,6 +48,7 @@ class Session:
         self.iteration = 0
         self.compile_seconds = 0.0
         self.bar: Progress | None = None
+        self.flushed_at_checkpoints: list[Callable[[], None]] = []
         self.record = _opening_record(trainer, plan, extra)
         recorded = self.record.get("num_devices")
         if recorded not in (None, population.num_devices):

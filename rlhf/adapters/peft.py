@@ -54,7 +54,7 @@ def fingerprint(folder: Path) -> str:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
-        entries = json.loads((folder / CONFIG).read_text())
+        entries = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{folder / CONFIG} is not JSON: {error}") from error
     if not isinstance(entries, dict):
@@ -99,7 +99,7 @@ def save(folder: Path, config: ModelConfig, trained: Mapping[str, Any], base: st
     }
     folder.mkdir(parents=True, exist_ok=True)
     save_file(dict(tensors(trained)), str(folder / TENSORS), metadata={"format": "pt"})
-    (folder / CONFIG).write_text(json.dumps(entries, indent=1))
+    (folder / CONFIG).write_text(json.dumps(entries, indent=1), encoding="utf-8")
 
 
 def tensors(trained: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:

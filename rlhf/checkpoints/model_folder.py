@@ -117,7 +117,7 @@ def open_model(
         return _open_adapted(folder, tokenizer, score, new_scores, kind, adapters)
     config = weight_files.load_config(folder)
     files = weight_files.Weights(folder)
-    entries = json.loads((folder / "config.json").read_text())
+    entries = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     size = int(entries.get("score_dim") or new_scores or 1)
     if score:
         _check_scores(folder, files, entries, size, new_scores, kind)
@@ -148,7 +148,7 @@ def _open_adapted(
     folder: Path, tokenizer: Path | None, score: bool, new_scores: int, kind: str, adapters: bool
 ) -> Model:
     """Read adapters and their base model; see `open_model`."""
-    entries = json.loads((folder / EXTRA_FILE).read_text()) if (folder / EXTRA_FILE).is_file() else {}
+    entries = json.loads((folder / EXTRA_FILE).read_text(encoding="utf-8")) if (folder / EXTRA_FILE).is_file() else {}
     size = int(entries.get("score_dim") or 0)
     if bool(size) != score:
         what = "score" if size else "language"
@@ -329,7 +329,7 @@ def save_adapters(folder: Path, model: Model, trained: Mapping[str, Any], base: 
     entries: dict[str, Any] = {"base_sha256": peft.fingerprint(base)}
     if model.score_size:
         entries |= _scores(model, kind) | scoring_to_hf(model.config)
-    (folder / EXTRA_FILE).write_text(json.dumps(entries, indent=1))
+    (folder / EXTRA_FILE).write_text(json.dumps(entries, indent=1), encoding="utf-8")
 
 
 def _scores(model: Model, kind: str) -> dict[str, Any]:

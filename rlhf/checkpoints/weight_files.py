@@ -124,7 +124,7 @@ class Weights:
 
 def _indexed(folder: Path, name: str) -> dict[str, Path]:
     try:
-        weight_map = json.loads((folder / name).read_text())["weight_map"]
+        weight_map = json.loads((folder / name).read_text(encoding="utf-8"))["weight_map"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / name} is not an index of shards: {error}") from error
     missing = sorted({shard for shard in weight_map.values() if not (folder / shard).is_file()})
@@ -265,7 +265,7 @@ def load_config(folder: Path) -> ModelConfig:
 
 def _parsed(path: Path, read: Callable[[Mapping[str, Any]], T]) -> T:
     try:
-        return read(json.loads(path.read_text()))
+        return read(json.loads(path.read_text(encoding="utf-8")))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     except (KeyError, ValueError) as error:
@@ -337,8 +337,8 @@ def save(
         (folder / f"part-{number}.tmp").replace(folder / file)
     if count > 1:
         index = {"metadata": {"total_size": total}, "weight_map": {name: files[i] for name, i in names.items()}}
-        (folder / INDEXES[0]).write_text(json.dumps(index, indent=1))
-    (folder / "config.json").write_text(json.dumps(to_hf(config) | dict(extra or {}), indent=1))
+        (folder / INDEXES[0]).write_text(json.dumps(index, indent=1), encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(to_hf(config) | dict(extra or {}), indent=1), encoding="utf-8")
 
 
 def _at(tree: dict[str, Any], path: tuple[str, ...], make: Callable[[], np.ndarray]) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-_WORDS: dict[str, list[str]] = json.loads((Path(__file__).parent / "household_advice.json").read_text())
+_WORDS: dict[str, list[str]] = json.loads((Path(__file__).parent / "household_advice.json").read_text(encoding="utf-8"))
 VERBS, NOUNS = tuple(_WORDS["verbs"]), tuple(_WORDS["nouns"])
 CAREFUL, HASTY, IDLE = (tuple(_WORDS[kind]) for kind in ("careful", "hasty", "idle"))
 

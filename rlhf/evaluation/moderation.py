@@ -183,7 +183,7 @@ def open_moderation_model(folder: Path, tokenizer: Path | None = None) -> Model:
     """
     size = len(CATEGORIES)
     description = folder / (model_folder.EXTRA_FILE if peft.is_adapter(folder) else "config.json")
-    if description.is_file() and json.loads(description.read_text()).get("score_dim") != size:
+    if description.is_file() and json.loads(description.read_text(encoding="utf-8")).get("score_dim") != size:
         raise ValueError(f"{folder} is no moderation model: expected {size} scores, one for each category")
     return model_folder.open_model(folder, tokenizer, score=True)
 

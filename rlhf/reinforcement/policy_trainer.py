@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from jsafe import Metrics, Trainer, TrainerInfo, TrainState, host_data, multipliers
 from jsafe.supervised import initial_hyper
-from jsafe.trainer import shown_metrics
+from jsafe.trainer import count_units, shown_metrics
 from rlhf.adapters import lora
 from rlhf.generation.generate import Answers, SamplingConfig, generate
 from rlhf.parallel import sharding
@@ -210,7 +210,7 @@ def finish(
     metrics |= {"skipped": skipped, "multiplier": total}
     if constrained:
         metrics["episode_cost"] = cost_window.mean_costs(window)[0]
-    metrics["env_steps"] = done * config.answers_per_iteration
+    metrics["env_steps"] = count_units(done, config.answers_per_iteration)
     state = dataclasses.replace(
         state,
         params=learned.params,

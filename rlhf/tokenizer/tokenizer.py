@@ -159,7 +159,7 @@ def _read_sentencepiece(path: Path) -> Tokenizer:
 def _read_fast(path: Path) -> Tokenizer:
     backend = _Fast(path)
     config_file = path.parent / "tokenizer_config.json"
-    settings = json.loads(config_file.read_text()) if config_file.is_file() else {}
+    settings = json.loads(config_file.read_text(encoding="utf-8")) if config_file.is_file() else {}
 
     def special(kind: str, default: str) -> tuple[str, int | None]:
         text = settings.get(f"{kind}_token", default)

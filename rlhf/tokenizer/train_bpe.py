@@ -43,5 +43,5 @@ def learn_tokenizer(texts: Iterable[str], size: int, folder: Path) -> Tokenizer:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / FAST))
     special = {"bos_token": BOS, "eos_token": EOS, "pad_token": PAD}
-    (folder / "tokenizer_config.json").write_text(json.dumps(special, indent=1))
+    (folder / "tokenizer_config.json").write_text(json.dumps(special, indent=1), encoding="utf-8")
     return load_tokenizer(folder)

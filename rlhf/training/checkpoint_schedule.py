@@ -146,7 +146,7 @@ class CheckpointEvaluator:
     def points(self, until: int) -> list[dict[str, Any]]:
         """Return the evaluations of the checkpoints up to an update."""
         files = [self.folder(i) / "evaluation.json" for i in self.updates if i <= until]
-        return [json.loads(file.read_text()) for file in files if file.is_file()]
+        return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
 
     def all_points(self) -> list[dict[str, Any]]:
         """Return the evaluations of all checkpoints."""

@@ -26,7 +26,7 @@ from jsafe.supervised import (
     select,
     update_metrics,
 )
-from jsafe.trainer import shown_metrics
+from jsafe.trainer import count_units, shown_metrics
 from rlhf.adapters import lora
 from rlhf.config import TrainingConfig
 from rlhf.judges import score_normalizer
@@ -158,7 +158,7 @@ def _step(learner: _Learner, state: TrainState) -> tuple[TrainState, Metrics]:
     updated = learner.optimizer.update(slope, state.optimizer, model, rate, jnp.isfinite(output.loss))
     statistics = _score_statistics(learner, state.algo, output.scores)
     done, skipped = state.iteration + 1, state.skipped + (~updated.finite).astype(jnp.int32)
-    metrics |= {"skipped": skipped, "env_steps": done * config.batch_size}
+    metrics |= {"skipped": skipped, "env_steps": count_units(done, config.batch_size)}
     metrics["epoch"] = done / (learner.rows // config.batch_size)
     state = dataclasses.replace(
         state,

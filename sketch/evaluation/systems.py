@@ -123,7 +123,7 @@ class _Experiment(NamedTuple):
 def _load_experiment(
     folder: Path, judges: dict[str, TrainedClassifier], names: Sequence[str], best_of: int
 ) -> Comparison:
-    record = json.loads((folder / EXPERIMENT).read_text())
+    record = json.loads((folder / EXPERIMENT).read_text(encoding="utf-8"))
     comparison = record.get("comparison")
     if not comparison:
         raise ValueError(f"{folder} is an experiment without a [comparison]; compare one of its models instead")
@@ -161,7 +161,7 @@ def _load_system(
 def training_drawings(run_dir: Path) -> tuple[list[np.ndarray], tuple[str, ...]]:
     """Return the training drawings of a run; empty, with a remark, if they are unknown or no longer available."""
     try:
-        record = json.loads((run_dir / "run.json").read_text())["sketch"]
+        record = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))["sketch"]
         request = request_from_json(record["stage"], record["request"])
         return load_dataset(request.dataset).train_strokes, ()  # type: ignore[attr-defined]
     except (OSError, ValueError, LookupError, AttributeError) as error:

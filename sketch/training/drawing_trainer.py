@@ -17,7 +17,7 @@ import optax
 
 from jsafe import Metrics, Trainer, TrainerInfo, TrainState, host_data, supervised
 from jsafe.supervised import LossOutput
-from jsafe.trainer import shown_metrics
+from jsafe.trainer import count_units, shown_metrics
 from sketch.models.sketch_rnn import annealed
 from sketch.training.training_configs import TrainingConfig
 
@@ -152,7 +152,7 @@ def _step(descent: _Descent, state: TrainState) -> tuple[TrainState, Metrics]:
     state, validation = _validate(descent.problem, state, iteration)
     state = dataclasses.replace(state, iteration=iteration)
     metrics |= {**validation, "skipped": state.skipped}
-    metrics["env_steps"] = iteration * options.updates * options.batch_size
+    metrics["env_steps"] = count_units(iteration, options.updates * options.batch_size)
     return state, metrics
 
 

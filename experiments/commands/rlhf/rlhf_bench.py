@@ -63,7 +63,7 @@ def run(request: BenchRequest) -> Result:
     data = measure_stages(names, request.model, case, request.repeats, lambda name: note(f"{name} ..."))
     if request.out is not None:
         writable_folder(request.out.parent)
-        request.out.write_text(to_json(data))
+        request.out.write_text(to_json(data), encoding="utf-8")
     return Result(data, speed_text(data))
 
 

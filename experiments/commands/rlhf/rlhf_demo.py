@@ -53,7 +53,7 @@ def run(request: DemoRequest) -> Result:
     started = time.monotonic()
     folder = request.run_dir
     replace_folder(folder, MARK)
-    (folder / MARK).write_text(to_json({"seed": request.seed, "iterations": request.iterations}))
+    (folder / MARK).write_text(to_json({"seed": request.seed, "iterations": request.iterations}), encoding="utf-8")
     files = write_corpus(folder / "data", request.seed)
     steps = demo_steps(files, request.seed, request.iterations)
     outcome = run_steps(steps, folder, shared=Shared(request.machine, request.output))
@@ -68,7 +68,7 @@ def run(request: DemoRequest) -> Result:
     figure = folder / "demo.png"
     draw_demo(figure, folder, names)
     data = outcome.data | {"truth": truth, "picture": str(figure), "seconds": time.monotonic() - started}
-    (folder / MARK).write_text(to_json(data))
+    (folder / MARK).write_text(to_json(data), encoding="utf-8")
     lines = [summary_table(comparison), "", "true helpfulness and harm of the same answers:"]
     lines += [
         f"  {name:8} helpfulness {row['reward']:.2f}  hasty clauses {row['hasty']:.2f}  harmful {row['harmful']:.0%}"
@@ -107,5 +107,5 @@ def write_corpus(folder: Path, seed: int) -> dict[str, Path]:
     paths = {}
     for name, rows in synthetic.split_rows(seed).items():
         paths[name] = folder / f"{name}.jsonl"
-        paths[name].write_text("".join(json.dumps(row) + "\n" for row in rows))
+        paths[name].write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return paths

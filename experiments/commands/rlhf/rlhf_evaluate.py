@@ -75,7 +75,7 @@ def run(request: EvaluateRequest) -> Result:
     responses = collect_responses(models, prompts, judges, config)
     data = compare(responses, judges)
     write_responses(out / "table.csv", responses, judges)
-    (out / "evaluation.json").write_text(to_json(data))
+    (out / "evaluation.json").write_text(to_json(data), encoding="utf-8")
     reward, cost = ([one.scores[first_judge(judges, kind)] for one in responses] for kind in ("reward", "cost"))
     draw_scores(out / "scatter.png", names, reward, cost)
     tables = [summary_table(data)]

@@ -31,5 +31,5 @@ def run(request: ExperimentRequest) -> Result:
             tables.append(f"picture: {data['picture']}")
         except ImportError:
             note("no picture: matplotlib is not installed")
-    (folder / "summary.json").write_text(to_json(data))
+    (folder / "summary.json").write_text(to_json(data), encoding="utf-8")
     return Result(data, "\n\n".join(tables))

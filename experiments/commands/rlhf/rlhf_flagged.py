@@ -81,5 +81,5 @@ def run(request: FlaggedRequest) -> Result:
     )
     if request.out is not None:
         writable_folder(request.out.parent)
-        request.out.write_text(to_json(data))
+        request.out.write_text(to_json(data), encoding="utf-8")
     return Result(data, moderation_text(data))

@@ -70,7 +70,7 @@ def run(request: HarnessRequest) -> Result:
     }
     if request.out is not None:
         writable_folder(request.out.parent)
-        request.out.write_text(to_json(rows))
+        request.out.write_text(to_json(rows), encoding="utf-8")
     lines = [
         [name, f"{r['accuracy']:.3f}", f"{r['low']:.3f} to {r['high']:.3f}", str(r["of"])] for name, r in rows.items()
     ]

@@ -49,7 +49,7 @@ def run(request: BenchRequest) -> Result:
     hardware = runtime.describe_hardware()
     data = {"preset": request.preset, "hardware": hardware, "versions": runtime.versions(), "rows": rows}
     if request.out:
-        (writable_folder(request.out) / "bench.json").write_text(to_json(data))
+        (writable_folder(request.out) / "bench.json").write_text(to_json(data), encoding="utf-8")
     cells = [[r["what"], f"{r['drawings']:,}", f"{r['seconds']:.3f}", f"{r['drawings_per_second']:,.0f}",
               f"{r['times_floor']:.2f}"] for r in rows]  # fmt: skip
     header = ["what", "drawings per call", "seconds", "drawings/s", "times floor"]

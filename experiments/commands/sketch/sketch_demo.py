@@ -77,7 +77,7 @@ def run(request: DemoRequest) -> Result:
 
     folder = request.run_dir
     _empty(folder)
-    (folder / MARK).write_text(to_json({"seed": request.seed}))
+    (folder / MARK).write_text(to_json({"seed": request.seed}), encoding="utf-8")
     shared = Shared(request.machine, request.output, request.quiet)
     outcome = run_steps(steps(request.seed, request.updates), folder, jobs=request.jobs, shared=shared)
     if outcome.stopped is not None:
@@ -86,7 +86,7 @@ def run(request: DemoRequest) -> Result:
     rows, log_odds = _sample(folder, request.seed)
     path = _write_page(folder / "page.html", rows, log_odds, outcome.data)
     data = {"log_odds": log_odds, "page": str(path), "seconds": time.monotonic() - began, "run_dir": str(folder)}
-    (folder / MARK).write_text(to_json(data))
+    (folder / MARK).write_text(to_json(data), encoding="utf-8")
     lines = ["mean log odds of the discriminator:", *(f"  {name:45} {value:6.2f}" for name, value in log_odds.items())]
     lines.append(f"\ndraw with the guided model: jsafe sketch draw {folder / 'guided'}")
     return Result(data, "\n".join([*lines, f"\n{seconds_text(data['seconds'])} in total; page:", str(path)]))
@@ -177,6 +177,7 @@ def _write_page(
         f"<!doctype html>\n<meta charset='utf-8'>\n<title>jsafe sketch demo</title>\n<style>{style}</style>\n"
         "<h1>Samples of models trained on procedural drawings</h1>\n"
         f"{TERMS}<p>Draw with the guided model: <code>{html.escape(drawing)}</code></p>\n"
-        f"{chr(10).join(parts)}\n<h2>Final losses</h2>\n<table>{cells}</table>\n"
+        f"{chr(10).join(parts)}\n<h2>Final losses</h2>\n<table>{cells}</table>\n",
+        encoding="utf-8",
     )
     return path

@@ -137,8 +137,8 @@ def _write(
     from sketch.evaluation import report as reports
 
     data = {**report._asdict(), "seconds": time.monotonic() - began, "samples": samples}
-    (folder / "evaluation.json").write_text(to_json(data))
-    (folder / "evaluation.md").write_text(reports.markdown(report))
+    (folder / "evaluation.json").write_text(to_json(data), encoding="utf-8")
+    (folder / "evaluation.md").write_text(reports.markdown(report), encoding="utf-8")
     pictures = [*reports.figures(report, folder), write_sheet(folder / "sheet.png", systems, people, temperatures)]
     data |= {"pictures": [str(path) for path in pictures], "report": str(folder / "evaluation.md")}
     lines = [reports.summary(report), f"report      {folder / 'evaluation.md'}"]

@@ -58,7 +58,7 @@ def write_responses(path: Path, responses: Sequence[Responses], judges: Mapping[
     """Write every prompt with all responses and scores as CSV; the first two judges have the published column names."""
     published = {first_judge(judges, kind): kind.title() for kind in ("reward", "cost")}
     columns = [published.get(name, name) for name in judges]
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["Prompt", *(word for one in responses for word in (one.name, *columns))])
         for n, row in enumerate(responses[0].rows):

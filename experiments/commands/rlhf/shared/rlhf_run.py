@@ -235,7 +235,7 @@ def _evaluate(recipe: Recipe, run_dir: Path, model: Model) -> tuple[dict[str, An
         return {}, []
     note("evaluating on held-out rows ...")
     report = recipe.evaluate(model)
-    (run_dir / "evaluation.json").write_text(to_json(report))
+    (run_dir / "evaluation.json").write_text(to_json(report), encoding="utf-8")
     headline = ("ranking_accuracy", "sign_accuracy", "baseline")
     return {"evaluation": report} | {name: report[name] for name in headline if name in report}, _report_lines(report)
 

@@ -190,7 +190,7 @@ def write_drawings(
     if svgs > 0:
         (folder / SVG_FOLDER).mkdir()
     for number, drawing in enumerate(drawings[: max(svgs, 0)]):
-        (folder / SVG_FOLDER / f"{number:04d}.svg").write_text(contact_sheet.svg(drawing))
+        (folder / SVG_FOLDER / f"{number:04d}.svg").write_text(contact_sheet.svg(drawing), encoding="utf-8")
 
 
 def write_samples(
