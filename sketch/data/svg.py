@@ -5,6 +5,7 @@ Styles, transforms, `<use>`, nested `<svg>` and units are applied. What is no vi
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -229,9 +230,7 @@ class _Collector:
         styles = context.styles
         hidden = context.transparent or styles["visibility"].strip() in ("hidden", "collapse")
         stroked = not _is_transparent(styles["stroke"], styles["color"])
-        if stroked and (
-            _fraction(styles["stroke-opacity"]) == 0.0 or to_pixels(styles["stroke-width"], context.viewport) == 0.0
-        ):
+        if stroked and (_fraction(styles["stroke-opacity"]) == 0.0 or _is_zero(styles["stroke-width"])):
             stroked = False
         hidden = hidden or not stroked and _is_transparent(styles["fill"], styles["color"])
         if hidden:
@@ -323,6 +322,11 @@ def _is_transparent(paint: str, colour: str) -> bool:
         return svgelements.Color(paint).alpha == 0
     except (ValueError, TypeError, AttributeError, IndexError):
         return False  # a gradient or an unknown name
+
+
+def _is_zero(length: str) -> bool:
+    """True for a width of zero in any unit."""
+    return re.fullmatch(r"[+-]?(0+\.?0*|\.0+)([A-Za-z]+|%)?", length.strip()) is not None
 
 
 def _fraction(text: str) -> float:

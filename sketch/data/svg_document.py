@@ -29,9 +29,12 @@ MAX_ENTITY = 2000
 RELEVANT = frozenset({
     "display", "visibility", "opacity", "color", "fill", "stroke", "stroke-width", "stroke-opacity", "transform",
     "transform-origin", "x", "y", "width", "height", "cx", "cy", "r", "rx", "ry", "d", "rotate", "scale", "translate",
-    "offset-path", "zoom", "clip-path", "mask", "all",
+    "offset-path", "zoom", "transform-box", "clip-path", "mask", "all",
 })  # fmt: skip
 """CSS properties that change the strokes of a drawing."""
+
+UNSUPPORTED = ("rotate", "scale", "translate", "offset-path", "zoom", "d", "transform-box")
+"""CSS properties that must have the value that changes nothing."""
 
 IGNORED_AT_RULES = ("charset", "font-face", "keyframes", "namespace", "page")
 
@@ -155,10 +158,8 @@ def _read_sheet(document: Document, element: Any) -> None:
     rules: list[Any] = tinycss2.parse_stylesheet(element.text or "", skip_comments=True, skip_whitespace=True)
     for rule in rules:
         if rule.type == "at-rule":
-            if rule.lower_at_keyword == "import":
-                document.left_out["@import"] += 1
-            elif rule.lower_at_keyword not in IGNORED_AT_RULES:
-                raise ValueError(f"{where}: the rule @{rule.at_keyword} is not supported. Remove it")
+            if rule.lower_at_keyword not in IGNORED_AT_RULES:
+                document.left_out[f"@{rule.lower_at_keyword}"] += 1
             continue
         if rule.type != "qualified-rule":
             raise ValueError(f"{where}: the style sheet must be CSS, got an error: {rule.message}")
@@ -175,6 +176,7 @@ def _read_sheet(document: Document, element: Any) -> None:
                 document.rules.add_selector(selector, declarations)
 
 
+_NEUTRAL = ("none", "view-box")
 _SCREENS = ("", "all", "screen")
 
 
@@ -196,7 +198,7 @@ def _computed(document: Document, wrapped: Any, element: Any) -> dict[str, str]:
     declared += _declarations(document, element.get("style", ""))
     computed = {}
     for name, value, _ in sorted(declared, key=lambda declaration: declaration[2]):
-        if "var(" in value or name in ("rotate", "scale", "translate", "offset-path", "zoom", "d") and value != "none":
+        if "var(" in value or name in UNSUPPORTED and value not in _NEUTRAL:
             raise ValueError(f"the style {name!r} is not supported with the value {value!r}")
         if name == "all":
             raise ValueError("the style 'all' is not supported")

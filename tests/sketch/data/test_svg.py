@@ -98,7 +98,7 @@ def test_what_is_not_drawn_is_left_out():
         ('<path style="transform: translate(50%)" d="M1 1L2 2"/>', r"<path>: cannot read the transform 'translate"),
         ('<path style="stroke: var(--ink)" d="M1 1L2 2"/>', r"<path>: the style 'stroke' is not supported"),
         ('<path style="rotate: 20deg" d="M1 1L2 2"/>', r"<path>: the style 'rotate' is not supported"),
-        ("<style>@media print {g {display: none}}</style>", r"<style>: the rule @media is not supported"),
+        ('<path style="transform-box: fill-box" d="M1 1L2 2"/>', r"<path>: the style 'transform-box' is not supported"),
         ("<style>g:hover > {display: none}</style>", r"<style>: the selector 'g:hover >' is not supported"),
         ('<polyline points="1 2 3"/>', r"<polyline>: 'points' must be pairs of numbers, got 3"),
         ('<line x1="two"/>', r"<line>: 'x1' must hold numbers, got 'two'"),
@@ -147,6 +147,11 @@ def test_entities_and_other_files_are_refused(tmp_path):
 
 
 LINE = '<path d="M5 5L6 6"/>'
+
+
+def test_a_width_in_any_unit_is_a_stroke():
+    for width in ("0.1em", "1%", "2mm"):
+        same(strokes(f'<path stroke="black" stroke-width="{width}" d="M5 5L6 6"/>'), [[[5, 5], [6, 6]]])
 
 
 @pytest.mark.parametrize(
@@ -243,7 +248,6 @@ def test_other_elements_are_left_out_and_counted_by_name():
     same(to_polylines(drawing.strokes), [[[5, 5], [6, 6]]])
     assert drawing.left_out == {"<text>": 1, "<image>": 2, "<new>": 1}
     assert drawing.note == "2 <image>, 1 <new>, 1 <text>"
-    drawing = svg.parse_drawing(
-        f"{HEAD}<style>@import 'a.css'; path {{*zoom: 1; fill: none; stroke: red}}</style>{LINE}</svg>"
-    )
-    assert drawing.left_out == {"@import": 1, "unreadable style": 1}
+    sheet = "@import 'a.css'; @media print {g {display: none}} path {*zoom: 1; fill: none; stroke: red}"
+    drawing = svg.parse_drawing(f"{HEAD}<style>{sheet}</style>{LINE}</svg>")
+    assert drawing.left_out == {"@import": 1, "@media": 1, "unreadable style": 1}
