@@ -15,6 +15,7 @@ from PIL import Image
 
 from experiments.cli import main
 from experiments.cli.exit_codes import USER_ERROR
+from experiments.commands.sketch import sketch_demo
 from jsafe.runs.checkpoint import Checkpoints
 from sketch import contact_sheet
 from sketch.data import procedural, svg
@@ -460,3 +461,15 @@ def test_a_drawing_of_any_size_is_fitted_to_the_training_drawings(plain: Path, t
     with Image.open(tmp_path / "out/sheet.png") as image:
         assert image.mode == "RGB"
     assert "--fit sets the scale" in refused(capsys, *words, "--scale", 2, "--out", tmp_path / "x")
+
+
+def test_the_page_of_the_demonstration_explains_its_terms_and_leads_to_drawing(tmp_path: Path):
+    rows = {
+        "procedural": procedural.drawings("cat", 2),
+        "guided, best of 4 by the discriminator": procedural.drawings("cat", 2),
+    }
+    sketch_demo._write_page(tmp_path / "page.html", rows, dict.fromkeys(rows, 0.5), {})
+    page = (tmp_path / "page.html").read_text()
+    assert f"<code>jsafe sketch draw {tmp_path / 'guided'}</code>" in page
+    for term in ("procedural", "guided", "discriminator", "best of n", "log odds"):
+        assert f"<dt>{term}</dt><dd>" in page
