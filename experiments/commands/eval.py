@@ -53,20 +53,32 @@ def run(request: EvalRequest) -> Result:
 
 def describe(data: dict[str, Any]) -> str:
     """Return the result as tables."""
+    from jsafe.runs.reader import hyper_value
+
     lines = [f"{data['algorithm']} on {data['env']} ({data['physics']}), {data['episodes']} episodes of each seed"]
     for mode in ("deterministic", "stochastic"):
         if mode not in data:
             continue
         rows = [[str(row["seed"]), *_cells(row)] for row in data[mode]["seeds"]]
-        rows.append(["all", *_cells(data[mode]["overall"])])
+        several = len(data["groups"]) > 1
+        for group in data["groups"] if several else ():
+            rows.append([_named(group["hyper"]), *_cells(group[mode])])
+        if not several:
+            rows.append(["all", *_cells(data[mode]["overall"])])
         lines += ["", f"{mode} policy", table(["seed", "return", "cost", "length"], rows)]
     if data["cost_limit"] is not None:
-        lines += ["", f"cost limit {data['cost_limit']:g}; ± is half the 95 % interval of the mean"]
+        lines += ["", f"cost limit {hyper_value(data['cost_limit'])}; ± is half the 95 % interval of the mean"]
     else:
         lines += ["", "± is half the 95 % interval of the mean"]
     seconds = data["seconds"]
     lines.append(f"compiled in {seconds_text(seconds['compile'])}, ran for {seconds_text(seconds['run'])}")
     return "\n".join(lines)
+
+
+def _named(hyper: dict[str, Any]) -> str:
+    from jsafe.runs.reader import hyper_value
+
+    return ", ".join(f"{name} {hyper_value(value)}" for name, value in hyper.items())
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -32,10 +32,10 @@ class PublishedRequest:
 def run(request: PublishedRequest) -> Result:
     """Run `jsafe published RUN ...`: a row for each run."""
     from experiments.report.published_comparison import as_table, earlier_rows, joined, published_results, row_of
-    from jsafe.runs.reader import load_run
+    from jsafe.runs.reader import groups, load_run
 
     known = published_results()
-    rows = [row_of(load_run(path), known["results"]) for path in request.runs]
+    rows = [row_of(run, known["results"]) for path in request.runs for run in groups(load_run(path))]
     if request.earlier:
         rows = joined(earlier_rows(request.earlier), rows)
     text = as_table(rows, known["source"])

@@ -47,7 +47,7 @@ def run(request: ReportRequest) -> Result:
     """Run `jsafe report`: write the page."""
     from experiments.report.page import page
     from experiments.report.run_summary import summary
-    from jsafe.runs.reader import curves_csv, load_run
+    from jsafe.runs.reader import curves_csv, groups, load_run
 
     runs = [load_run(path) for path in request.runs]
     for run in runs:
@@ -61,12 +61,13 @@ def run(request: ReportRequest) -> Result:
             note(f"evaluating {run.path} over {request.episodes} episodes of each seed")
             evaluate_run(run.path, request.episodes, machine=request.machine)
     film = _film(runs[0], request) if request.animation else None
-    _write(target, page(runs, film))
+    parts = [part for run in runs for part in groups(run)]
+    _write(target, page(parts, film))
     if request.curves:
         _write(request.curves, curves_csv(runs[0], request.every))
     data = {
         "report": str(Path(target).resolve()),
-        "runs": [summary(run) for run in runs],
+        "runs": [summary(part) for part in parts],
         "animation": film is not None,
     }
     return Result(data, f"report: {Path(target).resolve()}")

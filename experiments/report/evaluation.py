@@ -12,9 +12,10 @@ from experiments.cli.devices import configure, environment_of
 from experiments.cli.format import to_json
 from experiments.cli.shared_flags import DEFAULT_MACHINE, Machine
 from experiments.cli.stdout import note
+from experiments.report.run_summary import overall_of
 from jsafe import runtime
 from jsafe.evaluate import QUANTITIES, EpisodeTotals, load_policy_set, run_episodes, summarize
-from jsafe.runs.reader import load_run
+from jsafe.runs.reader import Run, groups, load_run
 
 
 def evaluate_run(
@@ -56,10 +57,19 @@ def evaluate_run(
         "env": run.env_id,
         "physics": getattr(env, "backend", None),
         "episodes": episodes,
-        "cost_limit": run.cost_limit,
+        "cost_limit": only_limit(run),
     }
     for place, mode in enumerate(modes):
         data[mode] = summarize(EpisodeTotals(*(leaf[place] for leaf in totals)), policies.seeds)
+    data["groups"] = [
+        {
+            "hyper": part.facts.get("group", {}),
+            "cost_limit": part.info.get("config", {}).get("cost_limit"),
+            "seeds": part.seeds,
+            **{mode: overall_of(data[mode], part.seeds) for mode in modes},
+        }
+        for part in groups(run)
+    ]
     data |= {key: data[modes[0]]["overall"][key] for key in QUANTITIES}
     data |= {"seconds": seconds, "hardware": runtime.describe_hardware(), "versions": runtime.versions()}
     try:
@@ -67,3 +77,9 @@ def evaluate_run(
     except OSError as error:
         note(f"could not write {path / 'eval.json'}: {error.strerror or error}")
     return data
+
+
+def only_limit(run: Run) -> float | list[float] | None:
+    """Return the limit, or the list of limits, of all members of a run; None if members differ or have none."""
+    limits = [part.info.get("config", {}).get("cost_limit") for part in groups(run)]
+    return limits[0] if all(limit == limits[0] for limit in limits) else None

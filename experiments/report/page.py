@@ -16,7 +16,7 @@ import numpy as np
 
 from experiments.cli.format import seconds_text
 from experiments.report import svg_charts
-from experiments.report.run_summary import interval_text, number_text, spread_text, summary, timing
+from experiments.report.run_summary import interval_text, number_text, overall_of, spread_text, summary, timing
 from jsafe.runs.reader import Run
 
 
@@ -127,6 +127,9 @@ def _charts(runs: Sequence[Run], film: bytes | None) -> str:
 
 def _label(run: Run, runs: Sequence[Run]) -> str:
     """Return the shortest name that distinguishes the runs."""
+    if run.hyper_text:
+        names = {other.path for other in runs}
+        return run.hyper_text if len(names) == 1 else f"{run.path.resolve().name}, {run.hyper_text}"
     for name in (lambda r: r.algorithm, lambda r: f"{r.algorithm}, {r.env_id}", lambda r: r.path.resolve().name):
         if len({name(other) for other in runs}) == len(runs):
             return name(run)
@@ -168,7 +171,7 @@ def _evaluation_table(runs: Sequence[Run]) -> str:
         for mode in ("deterministic", "stochastic"):
             if mode not in evaluation:
                 continue
-            overall = evaluation[mode]["overall"]
+            overall = overall_of(evaluation[mode], run.seeds)
             cells = [f"{number_text(overall[key])} {_spread_of(overall, key)}" for key in ("return", "cost", "length")]
             rows.append([(f"{_label(run, runs)}, " if len(runs) > 1 else "") + mode, *cells])
     if not rows:

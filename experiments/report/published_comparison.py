@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from experiments.cli.errors import CommandError
+from experiments.report.run_summary import overall_of
 from jsafe.confidence import mean_and_interval
 from jsafe.runs.reader import Run
 
@@ -64,13 +65,14 @@ def row_of(run: Run, results: dict[str, dict[str, Sequence[float]]]) -> dict[str
         each = run.final(name, SHARE) if run.seeds else np.full(1, np.nan)
         center, low, high = (float(x[0]) for x in mean_and_interval(each[:, None]))
         training[name] = {"mean": center, "interval": [low, high], "seeds": each.tolist()}
-    test = _test_episodes(run.path)
+    test = _test_episodes(run.path, run.seeds)
     row: dict[str, Any] = {
         "run": run.path.name,
         "algorithm": run.algorithm,
         "env": run.env_id,
         "preset": run.facts.get("preset"),
-        "options": {k: v for k, v in (run.facts.get("options") or {}).items() if k not in BUDGETS},
+        "options": {k: v for k, v in (run.facts.get("options") or {}).items() if k not in BUDGETS}
+        | run.facts.get("group", {}),
         "env_steps": int(run.env_steps[-1]) if len(run.env_steps) else 0,
         "cost_limit": run.cost_limit,
         "training": training,
@@ -86,14 +88,14 @@ def row_of(run: Run, results: dict[str, dict[str, Sequence[float]]]) -> dict[str
     return row
 
 
-def _test_episodes(folder: Path) -> dict[str, Any] | None:
+def _test_episodes(folder: Path, seeds: Sequence[int]) -> dict[str, Any] | None:
     path = folder / "eval.json"
     if not path.is_file():
         return None
     data = json.loads(path.read_text(encoding="utf-8"))
-    overall = data.get("deterministic", {}).get("overall")
-    if overall is None:
+    if "deterministic" not in data:
         return None
+    overall = overall_of(data["deterministic"], seeds)
     kept = ("return", "return_interval", "cost", "cost_interval")
     return {"episodes": data["episodes"], **{name: overall[name] for name in kept}}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from jsafe.runs.reader import Run
 def summary(run: Run) -> dict[str, Any]:
     """Return the final figures of a run: mean over seeds with its 95 % interval, and each seed."""
     numbers: dict[str, Any] = {"run": str(run.path), "algorithm": run.algorithm, "env": run.env_id, "seeds": run.seeds}
+    numbers |= {"hyper": run.facts.get("group", {}), "cost_limit": run.info.get("config", {}).get("cost_limit")}
     for name in ("return", "cost", "length", "multiplier"):
         each = run.final(name)
         mean, low, high = (float(value) for value in svg_charts.mean_and_interval(each)) if len(each) else (np.nan,) * 3
@@ -47,3 +49,18 @@ def spread_text(entry: dict[str, Any]) -> str:
     """Return half the 95 % interval of an entry of `summary`; empty for a single seed."""
     half = (entry["high"] - entry["low"]) / 2
     return f"± {half:.2f}" if np.isfinite(half) and half > 0 else ""
+
+
+def overall_of(mode: dict[str, Any], seeds: Sequence[int]) -> dict[str, Any]:
+    """Return the means over some seeds of one mode of an evaluation, with their 95 % intervals."""
+    every = mode.get("seeds", ())
+    rows = [row for row in every if row["seed"] in seeds]
+    if len(rows) == len(every):
+        return mode["overall"]
+    if len(rows) == 1:
+        return rows[0]
+    overall: dict[str, Any] = {}
+    for name in ("return", "cost", "length"):
+        mean, low, high = (float(x) for x in svg_charts.mean_and_interval(np.array([row[name] for row in rows], float)))
+        overall |= {name: mean, f"{name}_interval": [low, high]}
+    return overall

@@ -53,6 +53,11 @@ class Run:
         value = self.info.get("config", {}).get("cost_limit")
         return None if value is None or isinstance(value, list | tuple) else float(value)
 
+    @property
+    def hyper_text(self) -> str:
+        """The traced hyper-parameters of a group of a population (`groups`), empty for a run without groups."""
+        return ", ".join(f"{name} {hyper_value(value)}" for name, value in self.facts.get("group", {}).items())
+
     def final(self, name: str, share: float = 0.05) -> np.ndarray:
         """Return the mean of a metric over the last `share` of the iterations, `[seeds]`; NaN if never measured."""
         curve = self.curves.get(name)
@@ -86,6 +91,33 @@ class Run:
             "env_steps": self.env_steps[window - 1 :][best],
         }
         return {name: np.where(np.isfinite(values["return"]), value, np.nan) for name, value in values.items()}
+
+
+def hyper_value(value: Any) -> str:
+    """Return a number, or several limits, as short text."""
+    return ",".join(f"{x:g}" for x in value) if isinstance(value, list | tuple) else f"{value:g}"
+
+
+def groups(run: Run) -> list[Run]:
+    """Split a population by its traced hyper-parameters: members of equal values are seeds of one experiment.
+
+    Returns:
+        One run for each set of values, with these in its configuration; the run itself without replaced values.
+    """
+    hyper = run.facts.get("hyper") or {}
+    if not hyper:
+        return [run]
+    members: dict[str, list[int]] = {}
+    for place, seed in enumerate(run.seeds):
+        members.setdefault(json.dumps([hyper[name][seed] for name in sorted(hyper)]), []).append(place)
+    parts = []
+    for places in members.values():
+        values = {name: hyper[name][run.seeds[places[0]]] for name in sorted(hyper)}
+        trainer = {**run.info, "config": {**run.info.get("config", {}), **values}}
+        facts = {**run.facts, "trainer": trainer, **({"group": values} if len(members) > 1 else {})}
+        curves = {name: curve[places] for name, curve in run.curves.items()}
+        parts.append(dataclasses.replace(run, facts=facts, seeds=[run.seeds[i] for i in places], curves=curves))
+    return parts
 
 
 def curves_csv(run: Run, every: int = 1) -> str:
