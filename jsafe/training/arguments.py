@@ -96,12 +96,30 @@ def make_plan(
         raise RunError(
             f"iterations must be at least {record['iteration']}, which {folder} has finished, got {iterations}"
         )
+    notes += _budget_notes(trainer, at_least_one("iterations", iterations))
     checked = check_hyper(trainer, seeds, hyper)
     if checked is not None and record is None:
         _check_ranges(trainer, checked)
     if iterations is not None and at_least_one("iterations", iterations) > MOST_ITERATIONS:
         raise ValueError(f"iterations must be at most {MOST_ITERATIONS:,}, got {iterations:,}. Use longer iterations")
     return Plan(seeds, seed, at_least_one("iterations", iterations), checked, record, notes)
+
+
+def _budget_notes(trainer: Trainer, iterations: int) -> list[str]:
+    """Return a remark if the schedule of the policy's step size spans another number of iterations than the run."""
+    config, each = trainer.info.config, trainer.info.units_per_step
+    budget = config.get("total_steps")
+    if not config.get("learning_rate_decay") or not isinstance(budget, int) or -(-budget // each) == iterations:
+        return []
+    steps = iterations * each
+    if steps > budget:
+        effect = f"the policy's step size is 0 from step {budget:,} on"
+    else:
+        effect = f"the policy's step size falls to {1 - steps / budget:.1%} of its start only"
+    return [
+        f"the trainer has total_steps={budget:,} and the run has {steps:,} steps: {effect}. "
+        f"Make the trainer with total_steps={steps:,}"
+    ]
 
 
 def _check_ranges(trainer: Trainer, hyper: Mapping[str, np.ndarray]) -> None:
