@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,15 @@ def configure(
     # JAX gets this platform and the CPU, and falls back to the CPU silently.
     if platform not in (None, "cpu") and jax.default_backend() == "cpu":
         raise CommandError(f"no device for --platform {platform} here: JAX found the CPU only")
+    asked = os.environ.get("JAX_PLATFORMS", "")
+    if platform is None and asked and "cpu" not in asked.split(","):
+        # The host side of a run needs the CPU backend too.
+        jax.config.update("jax_platforms", f"{asked},cpu")
+        if jax.default_backend() == "cpu":
+            raise CommandError(
+                f"JAX_PLATFORMS must name a platform with a device, got {asked}, and JAX found the CPU only. "
+                "Unset JAX_PLATFORMS, or use JAX_PLATFORMS=cpu"
+            )
 
 
 def make_env(

@@ -52,3 +52,10 @@ def test_a_tilde_after_an_equals_sign_is_the_home_folder(monkeypatch: pytest.Mon
     folder = write_run(tmp_path / "run")
     assert main.main(["report", "~/run", "--no-animation", "--out=~/page.html"]) == 0
     assert (tmp_path / "page.html").is_file() and (folder / "run.json").is_file()
+
+
+def test_a_platform_without_a_device_is_refused_by_name():
+    code = "from experiments.cli import devices; devices.configure()"
+    environment = os.environ | {"JAX_PLATFORMS": "cuda", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].startswith("experiments.cli.errors.CommandError: JAX_PLATFORMS must name")
