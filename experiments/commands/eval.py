@@ -59,12 +59,14 @@ def describe(data: dict[str, Any]) -> str:
     for mode in ("deterministic", "stochastic"):
         if mode not in data:
             continue
-        rows = [[str(row["seed"]), *_cells(row)] for row in data[mode]["seeds"]]
+        rows = [[str(row["seed"]), *_cells(row, row.get("episodes", 2))] for row in data[mode]["seeds"]]
+        members = data[mode]["seeds"]
+        observed = members[0].get("episodes", 2) if len(members) == 1 else len(members)
         several = len(data["groups"]) > 1
         for group in data["groups"] if several else ():
-            rows.append([_named(group["hyper"]), *_cells(group[mode])])
+            rows.append([_named(group["hyper"]), *_cells(group[mode], group[mode].get("episodes", 2))])
         if not several:
-            rows.append(["all", *_cells(data[mode]["overall"])])
+            rows.append(["all", *_cells(data[mode]["overall"], observed)])
         lines += ["", f"{mode} policy", table(["seed", "return", "cost", "length"], rows)]
     if data["cost_limit"] is not None:
         lines += ["", f"cost limit {hyper_value(data['cost_limit'])}; ± is half the 95 % interval of the mean"]
@@ -81,9 +83,11 @@ def _named(hyper: dict[str, Any]) -> str:
     return ", ".join(f"{name} {hyper_value(value)}" for name, value in hyper.items())
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
+def _cells(row: dict[str, Any], count: int) -> list[str]:
+    """Return the cells of a row; a single episode has no interval."""
     cells = []
     for name in QUANTITIES:
         low, high = row[f"{name}_interval"]
-        cells.append(f"{row[name]:.2f} ± {(high - low) / 2:.2f}" if name != "length" else f"{row[name]:.1f}")
+        spread = f"{(high - low) / 2:.2f}" if count > 1 else "unknown"
+        cells.append(f"{row[name]:.2f} ± {spread}" if name != "length" else f"{row[name]:.1f}")
     return cells

@@ -63,3 +63,12 @@ def test_an_evaluation_names_the_limit_of_each_group(population: Path):
     data |= {"groups": found, "deterministic": mode, "seconds": {"compile": 1.0, "run": 1.0}}
     text = describe(data)
     assert "cost_limit 5 " in text and "cost_limit 60" in text and "cost limit 25" not in text
+
+
+def test_the_interval_of_a_single_episode_is_unknown():
+    names = ("return", "cost", "length")
+    row = {"seed": 0, "episodes": 1, **dict.fromkeys(names, 3.0), **{f"{name}_interval": [3.0, 3.0] for name in names}}
+    data = {"algorithm": "ppo", "env": "E", "physics": "mujoco", "episodes": 1, "cost_limit": None}
+    data |= {"groups": [{}], "deterministic": {"seeds": [row], "overall": row}, "seconds": {"compile": 1.0, "run": 1.0}}
+    text = describe(data)
+    assert text.count("3.00 ± unknown") == 4 and "± 0.00" not in text
