@@ -14,6 +14,9 @@ from typing import Any, TypeVar, dataclass_transform
 
 from jsafe.suggestions import did_you_mean
 
+NO_LIMIT = 1e8
+"""As good as no upper bound on a multiplier, and still a number that JSON can hold."""
+
 T = TypeVar("T")
 
 Traced = Mapping[str, Any]

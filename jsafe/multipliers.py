@@ -19,9 +19,6 @@ from flax import struct
 
 from jsafe.config import Traced
 
-NO_LIMIT = 1e8
-"""As good as no upper bound on a multiplier, and still a number that JSON can hold."""
-
 
 class Multiplier(NamedTuple):
     """A multiplier as pure functions: initial state, update from costs, value.

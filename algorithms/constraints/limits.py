@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from jsafe.config import Config, hyperparameters, option
-from jsafe.multipliers import NO_LIMIT
+from jsafe.config import NO_LIMIT, Config, hyperparameters, option
 
 
 @hyperparameters

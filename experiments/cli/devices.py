@@ -66,13 +66,13 @@ def configure(
     # JAX gets this platform and the CPU, and falls back to the CPU silently.
     if platform not in (None, "cpu") and jax.default_backend() == "cpu":
         raise CommandError(f"no device for --platform {platform} here: JAX found the CPU only")
-    asked = os.environ.get("JAX_PLATFORMS", "")
-    if platform is None and asked and "cpu" not in asked.split(","):
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    if platform is None and platforms and "cpu" not in platforms.split(","):
         # The host side of a run needs the CPU backend too.
-        jax.config.update("jax_platforms", f"{asked},cpu")
+        jax.config.update("jax_platforms", f"{platforms},cpu")
         if jax.default_backend() == "cpu":
             raise CommandError(
-                f"JAX_PLATFORMS must name a platform with a device, got {asked}, and JAX found the CPU only. "
+                f"JAX_PLATFORMS must name a platform with a device, got {platforms}, and JAX found the CPU only. "
                 "Unset JAX_PLATFORMS, or use JAX_PLATFORMS=cpu"
             )
 

@@ -8,6 +8,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from jsafe.config import NO_LIMIT
+
 
 def to_json(data: Any, indent: int | None = 2) -> str:
     """Return strict JSON: arrays become lists, NaN and infinity become null."""
@@ -49,8 +51,6 @@ def value_text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ",".join(str(entry) for entry in value) or "none"
     if isinstance(value, float):
-        from jsafe.multipliers import NO_LIMIT  # importing jsafe is slow: only where there are values of an algorithm
-
         return "none" if value >= NO_LIMIT else str(value)
     return f"{value:,}".replace(",", "_") if isinstance(value, int) else str(value)
 

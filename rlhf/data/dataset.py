@@ -115,8 +115,8 @@ def carried_columns(rows: Sequence[Example]) -> list[dict[str, Any]]:
     """Return the columns of each row's file that no schema reads, such as ids; empty for a row without a file."""
     files = {row.source.rpartition(", row ")[0] for row in rows if row.source}
     entries = {entry.source: entry.row for file in files for entry in read_entries(Path(file))}
-    found = (entries.get(row.source, {}) for row in rows)
-    return [{key: value for key, value in row.items() if key and key not in FIELDS} for row in found]
+    columns = (entries.get(row.source, {}) for row in rows)
+    return [{key: value for key, value in row.items() if key and key not in FIELDS} for row in columns]
 
 
 def conversation_texts(rows: Iterable[Example]) -> list[str]:

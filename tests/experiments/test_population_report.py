@@ -54,13 +54,13 @@ def test_an_evaluation_names_the_limit_of_each_group(population: Path):
         {"seed": s, **{n: 20.0 + s for n in names}, **{f"{n}_interval": [19.0, 25.0] for n in names}} for s in range(4)
     ]
     mode = {"seeds": seeds, "overall": seeds[0]}
-    found = [
+    results = [
         {"hyper": part.facts["group"], "seeds": part.seeds, "deterministic": overall_of(mode, part.seeds)}
         for part in groups(run)
     ]
-    assert [entry["deterministic"]["cost"] for entry in found] == [21.0, 22.0]
+    assert [entry["deterministic"]["cost"] for entry in results] == [21.0, 22.0]
     data = {"algorithm": "ppo_lag", "env": "E", "physics": "mujoco", "episodes": 3, "cost_limit": None}
-    data |= {"groups": found, "deterministic": mode, "seconds": {"compile": 1.0, "run": 1.0}}
+    data |= {"groups": results, "deterministic": mode, "seconds": {"compile": 1.0, "run": 1.0}}
     text = describe(data)
     assert "cost_limit 5 " in text and "cost_limit 60" in text and "cost limit 25" not in text
 

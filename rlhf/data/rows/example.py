@@ -46,7 +46,7 @@ def shown(value: Any) -> str:
 
 
 def filled(value: Any) -> bool:
-    """Return True for a value that says something: neither None nor empty."""
+    """Return True for a value with content: neither None nor empty."""
     return value is not None and value != "" and value != [] and value != {}
 
 
