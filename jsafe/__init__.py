@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from jsafe.policy import Policy, load_policy
     from jsafe.policy_spec import PolicySpec
     from jsafe.population import Layout
+    from jsafe.state_check import check_env
     from jsafe.trainer import Metrics, MetricSpec, Trainer, TrainerInfo, TrainState, run
     from jsafe.training.callbacks import Callback, TimeLimit
     from jsafe.training.fit import FitResult, fit
@@ -37,6 +38,7 @@ __all__ = [
     "TrainState",
     "Trainer",
     "TrainerInfo",
+    "check_env",
     "fit",
     "load_policy",
     "run",
@@ -59,6 +61,7 @@ _MODULES = {
     "TrainState": "jsafe.trainer",
     "Trainer": "jsafe.trainer",
     "TrainerInfo": "jsafe.trainer",
+    "check_env": "jsafe.state_check",
     "fit": "jsafe.training.fit",
     "load_policy": "jsafe.policy",
     "run": "jsafe.trainer",

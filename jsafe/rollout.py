@@ -24,7 +24,7 @@ from flax import struct
 from jsafe import episode_stats
 from jsafe.cmdp import Env, State
 from jsafe.episode_stats import EpisodeSums
-from jsafe.state_check import check_states
+from jsafe.state_check import check_reset, check_step
 
 Act = Callable[[jax.Array, jax.Array], tuple[jax.Array, Any]]
 """`(observations [N, ...], key) -> (actions [N, action_size], extras)`; the pytree becomes `Transition.extras`."""
@@ -112,10 +112,10 @@ def init(env: Env, key: jax.Array, num_envs: int, window: int = 100) -> RolloutS
         raise ValueError(f"num_envs must be at least 1, got {num_envs}")
     if window < 1:
         raise ValueError(f"window must be at least 1, got {window}")
-    check_states(env)
     keys = jax.random.split(key, num_envs)
     resets = jnp.zeros(num_envs, jnp.int32)
     states = jax.vmap(lambda k, n: env.reset(jax.random.fold_in(k, n)))(keys, resets)
+    check_reset(env.spec, states)
     num_costs = env.spec.num_costs
     return RolloutState(
         env=states,
@@ -165,6 +165,7 @@ def unroll(
     def step(carry: RolloutState, step_key: jax.Array) -> tuple[RolloutState, tuple[Any, EpisodeSums]]:
         action, extras = act(carry.env.obs, step_key)
         after = jax.vmap(env.step)(carry.env, action)
+        check_step(env.spec, carry.env, after)
         lengths = carry.steps + 1
         terminated = after.terminated
         truncated = (lengths >= env.spec.episode_length) & ~terminated

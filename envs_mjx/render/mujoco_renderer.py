@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,8 @@ os._exit(0)
 
 PROBE_SECONDS = 60
 HEADLESS_BACKENDS = ("egl", "osmesa")
+CONTEXT_MODULES = ("mujoco.gl_context", "mujoco.rendering.classic.gl_context")
+"""Modules that choose the GL context, in earlier and later releases of MuJoCo."""
 
 
 def choose_backend() -> str | None:
@@ -48,9 +51,15 @@ def choose_backend() -> str | None:
         if _draws(backend):
             os.environ["MUJOCO_GL"] = backend
             if not requested:  # MuJoCo reads the variable once, when it is imported
-                importlib.reload(sys.modules["mujoco.gl_context"])
+                importlib.reload(_context_module())
             return backend
     return None
+
+
+def _context_module() -> types.ModuleType:
+    """The module of MuJoCo that reads `MUJOCO_GL`, which a later release moved."""
+    name = next(name for name in CONTEXT_MODULES if name in sys.modules)
+    return sys.modules[name]
 
 
 def _draws(backend: str) -> bool:

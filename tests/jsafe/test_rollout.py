@@ -242,6 +242,16 @@ class Broken(Counter):
         return self._broken(super().step(state, action), "step")
 
 
+def _trace(env):
+    """Traces a start and two steps of two environments."""
+
+    def run(key):
+        state = rollout.init(env, key, 2)
+        return rollout.unroll(env, lambda obs, _: (jnp.zeros((2, env.spec.action_size)), ()), state, key, 2)
+
+    jax.eval_shape(run, jax.random.key(0))
+
+
 @pytest.mark.parametrize("function", ["reset", "step"])
 @pytest.mark.parametrize(
     ("field", "value", "message"),
@@ -258,7 +268,7 @@ class Broken(Counter):
 def test_states_that_break_the_specification_are_refused_by_leaf(function, field, value, message):
     env = Broken(function=function, field=field, value=value)
     with pytest.raises(ValueError, match=f"^{field} in {function} of .*{re.escape(message)}"):
-        rollout.init(env, jax.random.key(0), 2)
+        _trace(env)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +285,7 @@ def test_a_step_that_changes_the_form_of_a_state_is_refused(field, value, messag
             return dataclasses.replace(super().step(state, action), **{field: {"new": 1.0} if value == "new" else None})
 
     with pytest.raises(ValueError, match=f"state.{field}.* in step of .* {message}"):
-        rollout.init(Changed(), jax.random.key(0), 2)
+        _trace(Changed())
 
 
 def test_what_is_no_state_is_refused():
@@ -284,4 +294,4 @@ def test_what_is_no_state_is_refused():
             return super().reset(key).obs
 
     with pytest.raises(TypeError, match="reset of .* must return a jsafe.State, got"):
-        rollout.init(Plain(), jax.random.key(0), 2)
+        _trace(Plain())
