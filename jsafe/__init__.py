@@ -1,6 +1,8 @@
 """jsafe: safe learning in JAX, as pure compiled functions. This package is the core that every part shares.
 
 Public names are imported at their first use, so that `jsafe.config` and other modules without JAX load at once.
+`jsafe.envs`, `jsafe.algorithms`, `jsafe.rlhf` and `jsafe.sketch` are the packages `envs_mjx`, `algorithms`, `rlhf` and
+`sketch` of this installation, whatever else of these names is on the path.
 """
 
 from __future__ import annotations
@@ -8,6 +10,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from typing import TYPE_CHECKING, Any
+
+from jsafe import siblings
 
 if TYPE_CHECKING:
     from jsafe import spaces
@@ -72,13 +76,15 @@ _MODULES = {
 
 def __dir__() -> list[str]:
     """List the public names, imported or not, for completion."""
-    return sorted({*globals(), *_MODULES})
+    return sorted({*globals(), *_MODULES, *siblings.ALIASES})
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name or a submodule at its first use."""
     if name in _MODULES:
         value = getattr(importlib.import_module(_MODULES[name]), name)
+    elif name in siblings.ALIASES:
+        value = siblings.load(siblings.ALIASES[name])
     elif importlib.util.find_spec(f"{__name__}.{name}") is not None:
         value = importlib.import_module(f"{__name__}.{name}")
     else:
