@@ -51,10 +51,12 @@ class Policy:
         normalizer: statistics of the observations, `()` if there are none.
         apply: the pure function `(params, normalizer, obs, key) -> action`, see `make_apply`.
         iteration: finished iterations of the checkpoint.
+        source: how to get the observations it acts on, for messages; empty if they are those of the environment.
     """
 
-    def __init__(self, spec: PolicySpec, params: Any, normalizer: Any, iteration: int = 0) -> None:
+    def __init__(self, spec: PolicySpec, params: Any, normalizer: Any, iteration: int = 0, source: str = "") -> None:
         self.spec, self.params, self.normalizer, self.iteration = spec, params, normalizer, iteration
+        self.source = source
         self.apply = make_apply(spec)
         self._jitted = jax.jit(self.apply)
 
@@ -78,7 +80,7 @@ class Policy:
         except ValueError as error:
             history = self.spec.history
             window = f". The observations of this policy are those of FrameStack(env, {history})" if history > 1 else ""
-            raise ValueError(f"{error}{window}") from None
+            raise ValueError(f"{error}{window}{'. ' * bool(self.source)}{self.source}") from None
         action = self._jitted(self.params, self.normalizer, jax.tree.map(jnp.asarray, obs), key)
         return action if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(obs)) else np.asarray(action)
 
@@ -103,12 +105,15 @@ def make_apply(spec: PolicySpec) -> Apply:
     return apply
 
 
-def load_policies(run_dir: Path | str, iteration: int | None = None) -> StackedPolicies:
+def load_policies(
+    run_dir: Path | str, iteration: int | None = None, policy: PolicySpec | None = None
+) -> StackedPolicies:
     """Read the policies of all seeds of a run, stacked.
 
     Args:
         run_dir: folder of the run.
         iteration: checkpoint to read; None for the newest good one.
+        policy: description of networks of your own, for a run that records none.
 
     Raises:
         RunError: there is no run, or its trainer has no policy.
@@ -117,9 +122,13 @@ def load_policies(run_dir: Path | str, iteration: int | None = None) -> StackedP
     from jsafe import running_statistics
 
     record = run_record.read_run(run_dir)
-    spec = run_record.policy_spec(record)
+    spec = run_record.policy_spec(record) or policy
     if spec is None:
-        raise RunError(f"{run_dir}: {record['trainer'].get('algorithm')} trains no policy")
+        raise RunError(
+            f"{run_dir}: {record['trainer'].get('algorithm')} trains no policy, or one of networks of your own. "
+            "Describe those: load_policy(run_dir, policy=PolicySpec(network=NAME, ...)), with their builder under NAME "
+            "in jsafe.networks.actor_critic.BUILDERS"
+        )
     seeds, network = record["seeds"], spec.build()
 
     def stacked(make: Callable[[], Any]) -> Any:
@@ -138,20 +147,36 @@ def load_policies(run_dir: Path | str, iteration: int | None = None) -> StackedP
     return StackedPolicies(spec, params, normalizer, make_apply(spec), restored.iteration, seeds)
 
 
-def load_policy(run_dir: Path | str, seed: int = 0, iteration: int | None = None) -> Policy:
+def load_policy(
+    run_dir: Path | str, seed: int = 0, iteration: int | None = None, policy: PolicySpec | None = None
+) -> Policy:
     """Read the trained policy of one seed of a run.
 
     Args:
         run_dir: folder of the run.
         seed: index of the member, from 0.
         iteration: checkpoint to read; None for the newest good one.
+        policy: description of networks of your own, for a run that records none.
 
     Raises:
         ValueError: the run has no such seed.
         RunError, CheckpointError: see `load_policies`.
     """
-    policies = load_policies(run_dir, iteration)
+    policies = load_policies(run_dir, iteration, policy)
     if not 0 <= seed < policies.seeds:
         raise ValueError(f"{run_dir} has seeds 0 to {policies.seeds - 1}, got seed {seed}")
     params, normalizer = jax.tree.map(lambda x: x[seed], (policies.params, policies.normalizer))
-    return Policy(policies.spec, params, normalizer, policies.iteration)
+    return Policy(policies.spec, params, normalizer, policies.iteration, _source(run_dir, policies.spec))
+
+
+def _source(run_dir: Path | str, spec: PolicySpec) -> str:
+    """Return how to get the observations of a policy that sees more than its environment shows."""
+    names = [path.rpartition(".")[2] for path, _ in spaces.leaves(spec.observation)]
+    names += [name for _, leaf in spaces.leaves(spec.observation) for name, _ in getattr(leaf, "blocks", ())]
+    if "budget" not in names:
+        return ""
+    algorithm = run_record.read_run(run_dir)["trainer"].get("algorithm")
+    return (
+        f"The policies of {algorithm} also see the remaining budget: act in algorithms.rewrite({algorithm!r}, env, "
+        "config), with the config under 'trainer' in run.json"
+    )

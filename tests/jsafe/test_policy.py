@@ -105,6 +105,14 @@ def test_trainer_without_a_policy_is_refused(tmp_path: Path) -> None:
         jsafe.load_policy(tmp_path)
 
 
+def test_networks_of_your_own_are_loaded_by_their_description(trained: tuple[Path, jsafe.FitResult], tmp_path: Path):
+    tiny = make_tiny()
+    plain = tiny._replace(info=jsafe.TrainerInfo(**{**vars(tiny.info), "policy": None}))
+    jsafe.fit(plain, seeds=2, iterations=30, run_dir=tmp_path, sinks=())
+    mine, obs = jsafe.load_policy(tmp_path, seed=1, policy=tiny.info.policy), np.ones(3)
+    np.testing.assert_array_equal(mine(obs), jsafe.load_policy(trained[0], seed=1)(obs))
+
+
 def test_policy_without_normalisation_takes_observations_as_they_are() -> None:
     spec = jsafe.PolicySpec(
         observation=Box(2),

@@ -1,5 +1,7 @@
 """Saute's budget and reward against the recursion of the paper, and which return is reported."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,3 +72,14 @@ def test_evaluation_reports_the_original_return_of_the_rewritten_process():
     for env, length in [(Sauted(Counter(episode_length=6), 2.5, -1.0), 6), (EarlyTerminated(Counter(), 2.0), 3)]:
         result, _ = run_episodes(env, policies._replace(params=params), jax.random.key(0), 2, ["deterministic"])
         assert result.lengths.tolist() == result.returns.tolist() == result.costs.tolist() == [[[length, length]]]
+
+
+def test_a_loaded_policy_names_the_environment_that_shows_its_budget(tmp_path):
+    trainer = algorithms.make("ppo_saute", PointMass(), num_envs=2, steps_per_iteration=40, minibatch_size=20, passes=1)
+    jsafe.fit(trainer, iterations=1, run_dir=tmp_path, sinks=(), progress=False)
+    loaded = jsafe.load_policy(tmp_path)
+    with pytest.raises(ValueError, match=r"got shape \(5,\)\. .*algorithms\.rewrite\('ppo_saute', env, config\)"):
+        loaded(np.zeros(5))
+    config = json.loads((tmp_path / "run.json").read_text())["trainer"]["config"]
+    start = algorithms.rewrite("ppo_saute", PointMass(), config).reset(jax.random.key(0))
+    assert loaded(np.asarray(start.obs)).shape == (2,)
