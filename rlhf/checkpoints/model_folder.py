@@ -19,21 +19,16 @@ import numpy as np
 
 from rlhf.adapters import lora, peft
 from rlhf.chat_templates.safe_rlhf import BAICHUAN
-from rlhf.checkpoints import weight_files
+from rlhf.checkpoints import score_heads, special_ids, weight_files
 from rlhf.judges.score_normalizer import ScoreStatistics
 from rlhf.models.architecture import PUBLISHED, ModelConfig, scoring_from_hf, scoring_to_hf
 from rlhf.models.heads import LanguageModel, ScoreModel
-from rlhf.tokenizer.tokenizer import FAST, SENTENCEPIECE, Tokenizer, check_size, load_tokenizer, template_of
-
-HEAD, BIAS = "score_head.weight", "score_head.bias"
-WORDS, OPENINGS = "score_words.weight", "score_openings.weight"
-LIKE_A_HEAD = ("score", "v_head", "value_head", "reward", "classifier", "summary")
-"""Parts of the names of score heads in other libraries."""
+from rlhf.tokenizer.tokenizer import FAST, SENTENCEPIECE, Tokenizer, check_size, template_of
 
 EXTRA_FILE = "jsafe.json"
 """File next to adapters for entries without a place in PEFT's files: scoring options and the digest of the weights."""
 
-COPIED = ("tokenizer_config.json", "special_tokens_map.json")
+COPIED = ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 PRESETS: dict[str, dict[str, int]] = {
     "small": {"hidden_size": 128, "intermediate_size": 384, "num_layers": 2, "num_heads": 4},
@@ -117,30 +112,24 @@ def open_model(
         return _open_adapted(folder, tokenizer, score, new_scores, kind, adapters)
     config = weight_files.load_config(folder)
     files = weight_files.Weights(folder)
-    entries = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    size = int(entries.get("score_dim") or new_scores or 1)
+    entries = weight_files.parsed(folder / "config.json", dict)
     if score:
-        _check_scores(folder, files, entries, size, new_scores, kind)
-    tokens = load_tokenizer(tokenizer or folder, config)
+        score_heads.check(files, entries, score_heads.size_in(files, entries, new_scores or 1), new_scores, kind)
+    config, tokens = special_ids.open_tokenizer(folder, tokenizer or folder, config)
     params: dict[str, Any] = {"decoder": weight_files.load_decoder(config, files)}
     statistics = None
     if not score:
-        if HEAD in files or entries.get("score_dim"):
+        if score_heads.head_in(files) or entries.get("score_dim"):
             raise ValueError(f"{folder} must be a language model, got a score model")
-        if not config.tied:
-            shape = (config.vocab_size, config.hidden_size)
-            params["head"] = files.read("lm_head.weight", shape).astype(np.float32)
-    elif HEAD in files:
-        params["score_head"] = files.read(HEAD, (size, config.hidden_size)).astype(np.float32).T.copy()
-        params["score_bias"] = files.read(BIAS, (size,)).astype(np.float32) if BIAS in files else _zeros(size)
-        if config.score_words:
-            params["score_words"] = files.read(WORDS, (config.vocab_size, size)).astype(np.float32)
-        if config.score_openings:
-            params["score_openings"] = files.read(OPENINGS, (config.vocab_size, size)).astype(np.float32)
-        statistics = _statistics(entries, size)
+        config, head = weight_files.load_head(config, files, params["decoder"]["embedding"])
+        params |= {} if head is None else {"head": head}
+    elif score_heads.head_in(files):
+        head_params, statistics = score_heads.read(files, config, entries, kind)
+        params |= head_params
     else:
         params |= new_head(config, new_scores)
         config = dataclasses.replace(config, score_words=False, score_openings=0)
+    weight_files.report_unread(config, files, score=score)
     return grown(Model(config, tokens, params, statistics))
 
 
@@ -156,15 +145,17 @@ def _open_adapted(
             f"{folder} must have adapters of a {'score' if score else 'language'} model, got those of a {what} model"
         )
     if score:
-        _check_kind(folder, entries, kind, EXTRA_FILE)
-        _check_size(folder, size, new_scores, kind)
+        score_heads.check_kind(folder, entries, kind, EXTRA_FILE)
+        if entries.get("do_normalize"):
+            raise ValueError(f"{folder / EXTRA_FILE}: do_normalize must be false for adapters, got true")
+        score_heads.check_size(folder, size, new_scores, kind)
     base = peft.base_of(folder)
     if entries.get("base_sha256") not in (None, peft.fingerprint(base)):
         raise ValueError(f"{folder} has adapters of other weights than those in {base}. Restore the original weights")
     base_model = open_model(base, tokenizer, score=score, new_scores=size)
     params = lora.joined(base_model.params, peft.load(folder, base_model.params))
     config = dataclasses.replace(base_model.config, **scoring_from_hf(entries)) if score else base_model.config
-    statistics = _statistics(entries, size) if score else None
+    statistics = score_heads.statistics(entries, size) if score else None
     return Model(config, base_model.tokenizer, params if adapters else lora.merged(params), statistics)
 
 
@@ -184,45 +175,10 @@ def shared(models: Iterable[Model]) -> list[Model]:
     return [model._replace(params=jax.tree.map(once, model.params)) for model in models]
 
 
-def _check_kind(folder: Path, entries: Mapping[str, Any], kind: str, file: str = "config.json") -> None:
-    recorded = entries.get("score_type")
-    if kind and recorded and recorded != kind:
-        raise ValueError(f"{folder} must be a {kind} model, got a {recorded} model according to its {file}")
-
-
-def _check_size(folder: Path, size: int, new_scores: int, kind: str) -> None:
-    expected = 1 if kind else new_scores or size
-    if size != expected:
-        raise ValueError(f"{folder} must be a {kind or 'score'} model with {expected} scores per text, got {size}")
-
-
-def _check_scores(
-    folder: Path, files: weight_files.Weights, entries: Mapping[str, Any], size: int, new_scores: int, kind: str
-) -> None:
-    """Check that a folder has the requested scores; see `open_model`."""
-    _check_kind(folder, entries, kind)
-    if HEAD not in files:
-        if new_scores:
-            return
-        alike = sorted(name for name in files.files if any(word in name.lower() for word in LIKE_A_HEAD))
-        hint = f"possible heads: {', '.join(alike)}" if alike else "no other tensor resembles a head"
-        raise ValueError(f"{folder} must be a {kind or 'score'} model with a tensor {HEAD}, got none; {hint}")
-    _check_size(folder, size, new_scores, kind)
-
-
-def _zeros(size: int) -> np.ndarray:
-    return np.zeros(size, np.float32)
-
-
-def _statistics(entries: Mapping[str, Any], size: int) -> ScoreStatistics:
-    mean, variance = entries.get("mean") or [0.0] * size, entries.get("var") or [1.0] * size
-    return ScoreStatistics(jnp.asarray(mean), jnp.asarray(variance), jnp.asarray(entries.get("count", 0), jnp.int32))
-
-
 def new_head(config: ModelConfig, size: int, seed: int = 0) -> dict[str, np.ndarray]:
     """An untrained head of `size` scores: normal with the model's initial deviation, and a bias of zero."""
     drawn = np.random.default_rng(seed).normal(0.0, config.init_std, (config.hidden_size, size))
-    return {"score_head": drawn.astype(np.float32), "score_bias": _zeros(size)}
+    return {"score_head": drawn.astype(np.float32), "score_bias": np.zeros(size, np.float32)}
 
 
 def grown(model: Model) -> Model:
@@ -310,6 +266,8 @@ def save_model(folder: Path, model: Model, kind: str = "") -> None:
     for path, name in [(source, kept), *((source.parent / name, name) for name in COPIED)]:
         if path.is_file() and path.resolve() != (folder / name).resolve():
             shutil.copyfile(path, folder / name)
+    if not model.score_size:
+        special_ids.save_generation_config(folder, source.parent, model.config)
 
 
 def save_adapters(folder: Path, model: Model, trained: Mapping[str, Any], base: Path, kind: str = "") -> None:
@@ -347,12 +305,12 @@ def _tensors(model: Model) -> Iterator[tuple[str, np.ndarray]]:
         yield from weight_files.language_model_tensors(model.config, {"params": model.params})
         return
     yield from weight_files.decoder_tensors(model.config, model.params["decoder"])
-    yield HEAD, np.asarray(model.params["score_head"]).T
-    yield BIAS, np.asarray(model.params["score_bias"])
+    yield score_heads.HEAD, np.asarray(model.params["score_head"]).T
+    yield score_heads.BIAS, np.asarray(model.params["score_bias"])
     if "score_words" in model.params:
-        yield WORDS, np.asarray(model.params["score_words"])
+        yield score_heads.WORDS, np.asarray(model.params["score_words"])
     if "score_openings" in model.params:
-        yield OPENINGS, np.asarray(model.params["score_openings"])
+        yield score_heads.OPENINGS, np.asarray(model.params["score_openings"])
     if model.statistics is not None:
         mean, variance, count = (np.asarray(x) for x in model.statistics)
         yield from (("normalizer.mean", mean), ("normalizer.var", variance), ("normalizer.count", count.astype("i8")))

@@ -188,6 +188,10 @@ class PytorchFile:
         """Shape of a tensor, read without its numbers."""
         return self.tensors[name].shape
 
+    def type_of(self, name: str) -> str:
+        """Name of the type of a tensor's numbers."""
+        return self.tensors[name].storage.dtype.name
+
     def read(self, name: str) -> np.ndarray:
         """Read a tensor as an array.
 

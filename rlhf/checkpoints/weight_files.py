@@ -1,4 +1,4 @@
-"""Weights in Hugging Face's layout, one tensor at a time: reads safetensors and PyTorch `.bin`, writes safetensors.
+"""Weights in Hugging Face's layout, one tensor at a time: published tensors to parameters and back.
 
 Our parameters stack the layers, have an axis of heads, and multiply from the left; published tensors do not.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from rlhf.checkpoints.pickle_reader import PytorchFile
+from rlhf.checkpoints.tensor_files import INDEXES, QUANTIZED, SINGLE, Weights
 from rlhf.models.architecture import ModelConfig, eos_ids, from_hf, to_hf
 
 T = TypeVar("T")
@@ -21,116 +22,7 @@ T = TypeVar("T")
 SHARD_BYTES = 5 * 1024**3
 """Largest file that `save` writes, in bytes."""
 
-INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-SINGLE = ("model.safetensors", "pytorch_model.bin")
-
-
-class TensorFile(Protocol):
-    """A file of named tensors."""
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a tensor."""
-        ...
-
-    def read(self, name: str) -> np.ndarray:
-        """Read a tensor."""
-        ...
-
-
-class SafetensorsFile:
-    """Tensors of a `.safetensors` file, read one by one."""
-
-    def __init__(self, path: Path) -> None:
-        """Open the file.
-
-        Raises:
-            ValueError: the file is damaged; the message names it.
-        """
-        from safetensors import SafetensorError, safe_open
-
-        self.path = path
-        try:
-            self._file = safe_open(str(path), framework="numpy")
-        except SafetensorError as error:
-            raise ValueError(f"{path} is damaged or not a safetensors file: {error}") from error
-        self.names = set(self._file.keys())
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a tensor, read without its numbers."""
-        return tuple(self._file.get_slice(name).get_shape())
-
-    def read(self, name: str) -> np.ndarray:
-        """Read a tensor."""
-        return self._file.get_tensor(name)
-
-
-class Weights:
-    """Named tensors of a model's folder, in one file or in shards.
-
-    Attributes:
-        folder: folder of the model.
-        files: file of each tensor.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        """Find the files.
-
-        Raises:
-            FileNotFoundError: there are no weights, or a shard that the index names is missing.
-            ValueError: a file is damaged or refers to objects other than tensors.
-        """
-        self.folder = folder
-        self._open: dict[Path, Any] = {}
-        for name in INDEXES:
-            if (folder / name).is_file():
-                self.files = _indexed(folder, name)
-                return
-        for name in SINGLE:
-            if (folder / name).is_file():
-                self.files = {tensor: folder / name for tensor in self._names(folder / name)}
-                return
-        raise FileNotFoundError(f"{folder} has no weights: expected one of {', '.join((*INDEXES, *SINGLE))}")
-
-    def _file(self, path: Path) -> Any:
-        if path not in self._open:
-            self._open[path] = SafetensorsFile(path) if path.suffix == ".safetensors" else PytorchFile(path)
-        return self._open[path]
-
-    def _names(self, path: Path) -> set[str]:
-        file = self._file(path)
-        return file.names if isinstance(file, SafetensorsFile) else set(file.tensors)
-
-    def read(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """Read a tensor and check its shape.
-
-        Raises:
-            KeyError: there is no such tensor.
-            ValueError: it has another shape, or its file is damaged.
-        """
-        if name not in self.files:
-            raise KeyError(f"{self.folder} has no tensor {name}")
-        path = self.files[name]
-        if name not in self._names(path):
-            raise KeyError(f"{path} has no tensor {name}, but the index lists it")
-        file = self._file(path)
-        if (stored := file.shape(name)) != shape:
-            raise ValueError(f"{path}: {name} must have shape {shape}, got {stored}")
-        return file.read(name)
-
-    def __contains__(self, name: str) -> bool:
-        """True if there is a tensor of this name."""
-        return name in self.files
-
-
-def _indexed(folder: Path, name: str) -> dict[str, Path]:
-    try:
-        weight_map = json.loads((folder / name).read_text(encoding="utf-8"))["weight_map"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder / name} is not an index of shards: {error}") from error
-    missing = sorted({shard for shard in weight_map.values() if not (folder / shard).is_file()})
-    if missing:
-        raise FileNotFoundError(f"{folder} lacks {len(missing)} of its shards: {', '.join(missing)}")
-    return {tensor: folder / shard for tensor, shard in weight_map.items()}
+GENERATION = "generation_config.json"
 
 
 class PublishedTensor(NamedTuple):
@@ -242,9 +134,55 @@ def load_language_model(folder: Path, dtype: Any = np.float32) -> tuple[ModelCon
     """
     config, weights = load_config(folder), Weights(folder)
     params: dict[str, Any] = {"decoder": load_decoder(config, weights, dtype)}
-    if not config.tied:
-        params["head"] = weights.read("lm_head.weight", (config.vocab_size, config.hidden_size)).astype(dtype)
+    config, params["head"] = load_head(config, weights, params["decoder"]["embedding"])
+    if params["head"] is None:
+        del params["head"]
     return config, {"params": params}
+
+
+def load_head(config: ModelConfig, weights: Weights, embedding: np.ndarray) -> tuple[ModelConfig, np.ndarray | None]:
+    """Read the output layer `[V, H]`, None if it is the embedding, and the configuration that fits it.
+
+    A configuration that ties the output layer to the embedding does not fit a file with another output layer. The file
+    is right then, as in transformers, and a warning names both.
+    """
+    name = "lm_head.weight"
+    if config.tied and name not in weights:
+        return config, None
+    head = weights.read(name, (config.vocab_size, config.hidden_size)).astype(embedding.dtype)
+    if not config.tied:
+        return config, head
+    if np.array_equal(head, embedding):
+        return config, None
+    warnings.warn(
+        f"{weights.folder}: tie_word_embeddings is true, but {name} differs from the embedding; {name} is used",
+        stacklevel=3,
+    )
+    return dataclasses.replace(config, tied=False), head
+
+
+IGNORED = ("rotary_emb.inv_freq", "normalizer.mean", "normalizer.var", "normalizer.count")
+"""Ends of the names of tensors that follow from the configuration or repeat it."""
+
+
+def report_unread(config: ModelConfig, weights: Weights, *, score: bool = False) -> None:
+    """Report the tensors of a folder that the model does not have: an error inside its layers, a warning elsewhere.
+
+    Raises:
+        ValueError: a layer has a further tensor, for example a bias, without which it computes something else.
+    """
+    names = [name for name in weights.unread() if not name.endswith(IGNORED)]
+    names = [name for name in names if not (score and name == "lm_head.weight")]
+    own = ("lm_head.", "model.embed_tokens.", "model.norm.", *(f"model.layers.{i}." for i in range(config.num_layers)))
+    tied = {"lm_head.weight"} if config.tied else set()
+    if inside := [name for name in names if name.startswith(own) and name not in tied]:
+        raise ValueError(
+            f"{weights.folder} has {len(inside)} tensors that its layers do not use, for example {inside[0]}. A "
+            f"{config.family} model with them is not supported"
+        )
+    if others := [name for name in names if name not in tied]:
+        shown = ", ".join(others[:3])
+        warnings.warn(f"{weights.folder}: {len(others)} tensors are not used, for example {shown}", stacklevel=3)
 
 
 def load_config(folder: Path) -> ModelConfig:
@@ -256,20 +194,36 @@ def load_config(folder: Path) -> ModelConfig:
     """
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} has no config.json: expected the folder of a model in Hugging Face's layout")
-    config = _parsed(folder / "config.json", from_hf)
-    if not (folder / "generation_config.json").is_file():
+    if quantized := [name for name in QUANTIZED if (folder / name).is_file()]:
+        raise ValueError(f"{folder} must have original weights, got quantized ones according to its {quantized[0]}")
+    config = parsed(folder / "config.json", from_hf)
+    if not (folder / GENERATION).is_file():
         return config
-    ends = dict.fromkeys((*config.ends, *_parsed(folder / "generation_config.json", eos_ids)))
-    return dataclasses.replace(config, other_eos_ids=tuple(ends)[1:])
+    first = parsed(folder / "config.json", eos_ids)
+    ends = tuple(dict.fromkeys((*first, *parsed(folder / GENERATION, eos_ids)))) or config.ends
+    return dataclasses.replace(config, eos_id=ends[0], other_eos_ids=ends[1:])
 
 
-def _parsed(path: Path, read: Callable[[Mapping[str, Any]], T]) -> T:
+def parsed(path: Path, read: Callable[[Mapping[str, Any]], T]) -> T:
+    """Read an object of a JSON file.
+
+    Raises:
+        ValueError: the file is not an object in JSON, or `read` refuses it; the message names the file.
+    """
     try:
-        return read(json.loads(path.read_text(encoding="utf-8")))
-    except json.JSONDecodeError as error:
+        entries = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
-    except (KeyError, ValueError) as error:
+    if not isinstance(entries, dict):
+        raise ValueError(f"{path} must have an object, got {type(entries).__name__}")
+    try:
+        return read(entries)
+    except KeyError as error:
+        raise ValueError(f"{path} needs an entry {error}, got none") from error
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    except (TypeError, AttributeError, ArithmeticError) as error:
+        raise ValueError(f"{path} has an entry of another type: {error}") from error
 
 
 def decoder_tensors(config: ModelConfig, params: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:

@@ -178,14 +178,27 @@ def compare_judges(
 def open_moderation_model(folder: Path, tokenizer: Path | None = None) -> Model:
     """Open a moderation model.
 
+    The labels of a `config.json` may have another order than `CATEGORIES`; the scores are then reordered.
+
     Raises:
-        ValueError: the model has another number of scores.
+        ValueError: the model has another number of scores, or other labels.
     """
     size = len(CATEGORIES)
     description = folder / (model_folder.EXTRA_FILE if peft.is_adapter(folder) else "config.json")
-    if description.is_file() and json.loads(description.read_text(encoding="utf-8")).get("score_dim") != size:
+    entries = json.loads(description.read_text(encoding="utf-8-sig")) if description.is_file() else {}
+    labels = entries.get("id2label") or {}
+    stated = entries.get("score_dim") or len(labels)
+    if description.is_file() and stated != size:
         raise ValueError(f"{folder} is no moderation model: expected {size} scores, one for each category")
-    return model_folder.open_model(folder, tokenizer, score=True)
+    model = model_folder.open_model(folder, tokenizer, score=True)
+    names = [labels.get(str(i), f"LABEL_{i}") for i in range(size)]
+    if not labels or names == [f"LABEL_{i}" for i in range(size)]:
+        return model
+    if sorted(names) != sorted(CATEGORIES):
+        raise ValueError(f"{description}: id2label must have the {size} categories of BeaverTails, got {names}")
+    order = [names.index(name) for name in CATEGORIES]
+    head, bias = model.params["score_head"][:, order], model.params["score_bias"][order]
+    return model._replace(params=model.params | {"score_head": head, "score_bias": bias})
 
 
 def flag_responses(

@@ -7,6 +7,7 @@ layer.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,6 +33,22 @@ class RopeScaling:
 
 
 POOLINGS = ("last", "mean")
+
+SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads", "head_dim")
+"""Sizes of a `ModelConfig` that are at least 1."""
+
+NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    "attention_bias": (False,),
+    "mlp_bias": (False,),
+    "hidden_act": ("silu",),
+    "partial_rotary_factor": (1, 1.0),
+    "sliding_window": (),
+    "final_logit_softcapping": (),
+    "attn_logit_softcapping": (),
+    "quantization_config": (),
+    "compression_config": (),
+}
+"""Entries of a `config.json` that change the model, with the values that do not. Null is neutral everywhere."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,9 +120,13 @@ class ModelConfig:
         Raises:
             ValueError: a size is out of range; the message names it and the expected value.
         """
-        for name in ("vocab_size", "hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in SIZES:
+            size = getattr(self, name)
+            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {size!r}")
+        for name in ("rope_theta", "norm_eps", "init_std"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ValueError(f"{name} must be a finite number of at least 0, got {getattr(self, name)!r}")
         if self.num_heads % self.num_kv_heads:
             raise ValueError(f"num_kv_heads must divide num_heads {self.num_heads}, got {self.num_kv_heads}")
         if self.family not in ("llama", "baichuan"):
@@ -215,14 +236,10 @@ def from_hf(entries: Mapping[str, Any]) -> ModelConfig:
     kind = entries.get("model_type")
     if kind not in ("llama", "baichuan"):
         raise ValueError(f"model_type must be 'llama' or 'baichuan', got {kind!r}")
-    if entries.get("hidden_act", "silu") != "silu":
-        raise ValueError(f"hidden_act must be 'silu', got {entries['hidden_act']!r}")
-    for name in ("attention_bias", "mlp_bias"):
-        if entries.get(name):
-            raise ValueError(f"{name} is true; models with biases are not supported")
+    _check_neutral(entries)
     heads, hidden = entries["num_attention_heads"], entries["hidden_size"]
     rope = entries.get("rope_parameters") or {}  # transformers 5; earlier versions have two keys
-    scaling = entries.get("rope_scaling") or (rope if rope.get("rope_type", "default") != "default" else None)
+    scaling = entries.get("rope_scaling") or rope
     own: dict[str, Any] = {}
     if kind == "baichuan":
         if BAICHUAN_1 <= entries["vocab_size"] < BAICHUAN_2:
@@ -259,6 +276,25 @@ def from_hf(entries: Mapping[str, Any]) -> ModelConfig:
     )
 
 
+def _check_neutral(entries: Mapping[str, Any]) -> None:
+    """Check that no entry asks for a feature that the decoder lacks.
+
+    Raises:
+        ValueError: one does; the message names the key and its value.
+    """
+    for name, neutral in NEUTRAL.items():
+        value = entries.get(name)
+        if value is None or value in neutral:
+            continue
+        if name in ("quantization_config", "compression_config"):
+            method = value.get("quant_method") if isinstance(value, Mapping) else value
+            raise ValueError(
+                f"{name} must be absent, got quantized weights of method {method!r}. Use the folder with the original "
+                "weights, or dequantize them first"
+            )
+        raise ValueError(f"{name} must be {neutral[0] if neutral else None!r} or absent, got {value!r}")
+
+
 def scoring_from_hf(entries: Mapping[str, Any]) -> dict[str, Any]:
     """Scoring options from the entries that `scoring_to_hf` writes; the published ones without entries."""
     return {
@@ -291,9 +327,9 @@ def eos_ids(entries: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _scaling(entries: Mapping[str, Any] | None) -> RopeScaling | None:
-    if not entries:
+    kind = (entries or {}).get("rope_type", (entries or {}).get("type", "default"))
+    if not entries or (kind == "default" and "factor" not in entries):
         return None
-    kind = entries.get("rope_type", entries.get("type"))
     if kind != "llama3":
         raise ValueError(f"rope_scaling must be of type 'llama3', got {kind!r}")
     return RopeScaling(

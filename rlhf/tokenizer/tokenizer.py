@@ -13,6 +13,9 @@ from rlhf.models.architecture import ModelConfig
 SENTENCEPIECE = "tokenizer.model"
 FAST = "tokenizer.json"
 
+NAMES_OF_SPECIAL_TOKENS = ("tokenizer_config.json", "special_tokens_map.json")
+SPECIAL = ("bos", "eos", "pad")
+
 SPARE_ROWS, SPARE_SHARE = 1024, 0.01
 """Maximum number and share of unused rows of an embedding. The larger one counts, because some models round up."""
 
@@ -82,6 +85,9 @@ class _SentencePiece:
     def decode(self, ids: list[int]) -> str:
         return self.model.decode(ids)
 
+    def text_of(self, token: int) -> str | None:
+        return self.model.id_to_piece(token) if 0 <= token < self.model.vocab_size() else None
+
     def vocabulary(self) -> dict[str, int]:
         return {self.model.id_to_piece(i): i for i in range(self.model.vocab_size())}
 
@@ -93,12 +99,20 @@ class _Fast:
         import tokenizers
 
         self.model = tokenizers.Tokenizer.from_file(str(path))
+        # The file may store settings of its last use, which would change every text; transformers resets them too.
+        self.model.no_truncation()
+        self.model.no_padding()
+        if getattr(self.model.model, "dropout", None):
+            self.model.model.dropout = None
 
     def encode(self, text: str) -> list[int]:
         return self.model.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: list[int]) -> str:
         return self.model.decode(ids, skip_special_tokens=True)
+
+    def text_of(self, token: int) -> str | None:
+        return self.model.id_to_token(token) if token >= 0 else None
 
     def vocabulary(self) -> dict[str, int]:
         return self.model.get_vocab()
@@ -125,12 +139,13 @@ def difference(first: Tokenizer, second: Tokenizer) -> str:
     return ""
 
 
-def load_tokenizer(place: Path, config: ModelConfig | None = None) -> Tokenizer:
+def load_tokenizer(place: Path, config: ModelConfig | None = None, *, eos: int | None = None) -> Tokenizer:
     """Read the tokenizer of a model's folder, or a SentencePiece file.
 
     Args:
         place: folder with `tokenizer.json` or `tokenizer.model`, or a `.model` file.
-        config: configuration of its model.
+        config: configuration of its model, whose special ids replace those of the file.
+        eos: end-of-text id of a tokenizer whose files name none.
 
     Raises:
         FileNotFoundError: there is no tokenizer.
@@ -141,37 +156,79 @@ def load_tokenizer(place: Path, config: ModelConfig | None = None) -> Tokenizer:
         raise FileNotFoundError(f"{place} has no tokenizer: expected {FAST} or {SENTENCEPIECE}")
     path = files[0]
     try:
-        tokenizer = _read_fast(path) if path.suffix == ".json" else _read_sentencepiece(path)
+        tokenizer = _read_fast(path, eos) if path.suffix == ".json" else _read_sentencepiece(path, eos)
     except Exception as error:  # each library has its own errors for damaged files
         raise ValueError(f"{path} is not a readable tokenizer: {error}") from error
     if config is not None:
-        tokenizer = _fitted(tokenizer, config)
+        tokenizer = fitted(tokenizer, config)
     return tokenizer
 
 
-def _read_sentencepiece(path: Path) -> Tokenizer:
+def _read_sentencepiece(path: Path, eos: int | None) -> Tokenizer:
     backend = _SentencePiece(path)
     model = backend.model
-    pad = model.pad_id() if model.pad_id() >= 0 else model.vocab_size()
-    return Tokenizer(path, backend, model.vocab_size(), model.bos_id(), model.eos_id(), pad, "</s>")
+    bos, own, pad = (None if i < 0 else i for i in (model.bos_id(), model.eos_id(), model.pad_id()))
+    end = own if own is not None else eos
+    if end is None:
+        raise ValueError("it needs an end-of-text token, got none")
+    size = model.vocab_size()
+    return Tokenizer(path, backend, size, bos, end, size if pad is None else pad, backend.text_of(end) or "</s>")
 
 
-def _read_fast(path: Path) -> Tokenizer:
+def _read_fast(path: Path, eos: int | None) -> Tokenizer:
     backend = _Fast(path)
-    config_file = path.parent / "tokenizer_config.json"
-    settings = json.loads(config_file.read_text(encoding="utf-8")) if config_file.is_file() else {}
+    names = special_names(path.parent)
 
-    def special(kind: str, default: str) -> tuple[str, int | None]:
-        text = settings.get(f"{kind}_token", default)
-        text = text.get("content", default) if isinstance(text, dict) else text or default
-        return text, backend.model.token_to_id(text)
+    def special(kind: str, default: str) -> int | None:
+        return backend.model.token_to_id(names.get(kind, default))
 
-    size = backend.model.get_vocab_size()
-    eos_text, eos = special("eos", "</s>")
-    if eos is None:
-        raise ValueError(f"it needs an end-of-text token, got none named {eos_text!r}")
-    pad = special("pad", "<pad>")[1]
-    return Tokenizer(path, backend, size, special("bos", "<s>")[1], eos, size if pad is None else pad, eos_text)
+    end = special("eos", "</s>")
+    if end is None and "eos" not in names:
+        end = eos
+    if end is None:
+        raise ValueError(f"it needs an end-of-text token, got none named {names.get('eos', '</s>')!r}")
+    size, pad = backend.model.get_vocab_size(), special("pad", "<pad>")
+    text = backend.text_of(end) or names.get("eos", "</s>")
+    return Tokenizer(path, backend, size, special("bos", "<s>"), end, size if pad is None else pad, text)
+
+
+def special_names(folder: Path) -> dict[str, str]:
+    """Texts of the special tokens (`bos`, `eos`, `pad`) that the files next to a `tokenizer.json` name.
+
+    `tokenizer_config.json` is read first, then `special_tokens_map.json`, which older folders have instead.
+
+    Raises:
+        ValueError: a file is damaged, or an entry is no token; the message names it.
+    """
+    names: dict[str, str] = {}
+    for path in (folder / name for name in NAMES_OF_SPECIAL_TOKENS):
+        if not path.is_file():
+            continue
+        try:
+            entries = json.loads(path.read_text(encoding="utf-8-sig"))
+        except ValueError as error:
+            raise ValueError(f"{path} is not JSON: {error}") from error
+        if not isinstance(entries, dict):
+            raise ValueError(f"{path} must have an object, got {type(entries).__name__}")
+        for kind in SPECIAL:
+            token = entries.get(f"{kind}_token")
+            text = token.get("content") if isinstance(token, dict) else token
+            if token is not None and not isinstance(text, str):
+                raise ValueError(f"{path}: {kind}_token must be a text, got {token!r}")
+            if text:
+                names.setdefault(kind, text)
+    return names
+
+
+def stated_ids(tokenizer: Tokenizer) -> dict[str, int]:
+    """Special ids (`bos`, `eos`, `pad`) that the files of a tokenizer state, without those of a model."""
+    if isinstance(tokenizer.backend, _SentencePiece):
+        model = tokenizer.backend.model
+        ids = {"bos": model.bos_id(), "eos": model.eos_id(), "pad": model.pad_id()}
+        return {kind: i for kind, i in ids.items() if i >= 0}
+    names = special_names(tokenizer.path.parent)
+    ids = {kind: tokenizer.backend.model.token_to_id(text) for kind, text in names.items()}
+    return {kind: i for kind, i in ids.items() if i is not None}
 
 
 def check_size(tokenizer: Tokenizer, rows: int, model: str) -> None:
@@ -187,18 +244,21 @@ def check_size(tokenizer: Tokenizer, rows: int, model: str) -> None:
         )
 
 
-def _fitted(tokenizer: Tokenizer, config: ModelConfig) -> Tokenizer:
+def fitted(tokenizer: Tokenizer, config: ModelConfig) -> Tokenizer:
     """Return the tokenizer with the special ids of the model.
 
     Raises:
-        ValueError: the tokenizer belongs to another model.
+        ValueError: the tokenizer belongs to another model, or lacks the token that ends a text.
     """
     check_size(tokenizer, config.vocab_size, "the model")
     # Baichuan 2 is trained without a start token, although its configuration has one.
     bos = None if config.family == "baichuan" else config.bos_id
     pad = tokenizer.pad if config.pad_id is None else config.pad_id
-    ends = config.other_eos_ids
-    return tokenizer._replace(bos=bos, eos=config.eos_id, pad=pad, other_ends=ends, template=template_of(config))
+    text = tokenizer.backend.text_of(config.eos_id)
+    if text is None:
+        raise ValueError(f"{tokenizer.path} needs a token of the model's eos_token_id {config.eos_id}, got none")
+    own = tokenizer._replace(bos=bos, eos=config.eos_id, pad=pad, eos_text=text)
+    return own._replace(other_ends=config.other_eos_ids, template=template_of(config))
 
 
 def template_of(config: ModelConfig) -> str:

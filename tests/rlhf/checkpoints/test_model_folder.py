@@ -74,9 +74,9 @@ def test_a_language_model_gets_a_new_head_only_where_a_training_asks_for_it(mode
 def test_a_head_under_another_name_is_reported(model, tmp_path):
     model_folder.save_model(tmp_path, model_folder.with_scores(model), "reward")
     tensors = load_file(tmp_path / "model.safetensors")
-    tensors["score.weight"] = tensors.pop("score_head.weight")
+    tensors["v_head.summary.weight"] = tensors.pop("score_head.weight")
     save_file(tensors, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"tensor score_head.weight, got none; .*score.weight"):
+    with pytest.raises(ValueError, match=r"tensor score_head.weight, got none; .*v_head.summary.weight"):
         model_folder.open_model(tmp_path, score=True)
 
 
