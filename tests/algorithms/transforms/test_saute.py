@@ -75,11 +75,11 @@ def test_evaluation_reports_the_original_return_of_the_rewritten_process():
 
 
 def test_a_loaded_policy_names_the_environment_that_shows_its_budget(tmp_path):
-    trainer = algorithms.make("ppo_saute", PointMass(), num_envs=2, steps_per_iteration=40, minibatch_size=20, passes=1)
+    trainer = algorithms.make("ppo_saute", Counter(), num_envs=2, steps_per_iteration=40, minibatch_size=20, passes=1)
     jsafe.fit(trainer, iterations=1, run_dir=tmp_path, sinks=(), progress=False)
     loaded = jsafe.load_policy(tmp_path)
-    with pytest.raises(ValueError, match=r"got shape \(5,\)\. .*algorithms\.rewrite\('ppo_saute', env, config\)"):
-        loaded(np.zeros(5))
+    with pytest.raises(ValueError, match=r"got shape \(1,\)\. .*algorithms\.rewrite\('ppo_saute', env, config\)"):
+        loaded(np.zeros(1))
     config = json.loads((tmp_path / "run.json").read_text())["trainer"]["config"]
-    start = algorithms.rewrite("ppo_saute", PointMass(), config).reset(jax.random.key(0))
-    assert loaded(np.asarray(start.obs)).shape == (2,)
+    start = algorithms.rewrite("ppo_saute", Counter(), config).reset(jax.random.key(0))
+    assert loaded(np.asarray(start.obs)).shape == (1,)

@@ -142,15 +142,16 @@ def test_layouts_without_keepouts_are_rejected():
 def test_a_thing_without_room_is_refused_by_name():
     from envs_mjx import make
 
-    env = make("SafetyPointGoal1-v0", overrides={"Hazards": {"keepout": 2.0}})
     with pytest.raises(ValueError, match="hazard0 has no room"):
-        env.reset(jax.random.key(0))
+        make("SafetyPointGoal1-v0", overrides={"Hazards": {"keepout": 2.0}})
 
 
 def test_too_many_things_are_reported_as_terminated(monkeypatch):
     """An infeasible layout ends the episode at once instead of starting with things inside each other."""
     from envs_mjx import make
+    from envs_mjx.navigation import Navigation, override
 
     monkeypatch.setattr(layout, "TRIES_PER_LAYOUT", 20)
-    env = make("SafetyPointGoal0-v0", overrides={"Hazards": {"num": 60, "keepout": 0.4}})
+    config = make("SafetyPointGoal0-v0").config
+    env = Navigation(override(config, "Hazards", {"num": 60, "keepout": 0.4}))  # `make` refuses it
     assert bool(env.reset(jax.random.key(0)).terminated)
