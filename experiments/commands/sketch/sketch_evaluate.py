@@ -120,7 +120,7 @@ def _human_drawings(request: EvaluateRequest, target: str) -> HumanTest:
     assert request.human is not None
     splits = {None: None, "all": (*SPLITS, "")}.get(request.human_split, (request.human_split or "",))
     return human_drawings(
-        request.human, target, bitmap_key=request.bitmap_key, splits=splits, **request.read.config().to_json()
+        request.human, target, bitmap_key=request.bitmap_key, splits=splits, **request.read.config().arguments()
     )
 
 
